@@ -1,0 +1,246 @@
+"""The InferenceModel resource: what a user asks for (spec) and what is true (status).
+
+The same document is a YAML file on one machine and a custom resource on Kubernetes. Field names
+follow the Kubernetes API conventions; `crds/generate.py` turns these types into the
+CustomResourceDefinition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from inference_contract.parameters import Parameter, default_parameters
+
+GROUP = "inference-server.dev"
+VERSION = "v1alpha1"
+API_VERSION: Final = "inference-server.dev/v1alpha1"
+KIND: Final = "InferenceModel"
+PLURAL = "inferencemodels"
+
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
+"""Owners and models: a DNS label of at most 40 characters, so that names derived from it fit."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+
+
+class ModelType(StrEnum):
+    TEXT_GENERATION = "text-generation"
+    TEXT_TO_IMAGE = "text-to-image"
+    IMAGE_TO_TEXT = "image-to-text"
+    CLASSIFICATION = "classification"
+    CUSTOM = "custom"
+
+
+class Visibility(StrEnum):
+    PRIVATE = "private"
+    """Only its owner sees and runs it."""
+    PUBLIC = "public"
+    """Everyone sees it, every account may run it."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class HubSource(_Document):
+    """A repository of the Hugging Face hub."""
+
+    repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=200)
+    revision: str | None = Field(None, max_length=100, description="Commit or tag to pin.")
+
+
+class WheelSource(_Document):
+    """Weights that an installed Python package carries."""
+
+    package: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=100)
+    file: str = Field(
+        "*.gguf", max_length=200, description="Glob of the weights inside the package."
+    )
+
+
+class Source(_Document):
+    """Where the weights or the code come from: exactly one of the fields."""
+
+    path: str | None = Field(
+        None, min_length=1, max_length=1000, description="Folder or file on the runner's machine."
+    )
+    hub: HubSource | None = None
+    wheel: WheelSource | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Source:
+        if sum(part is not None for part in (self.path, self.hub, self.wheel)) != 1:
+            raise ValueError("set exactly one of path, hub, wheel")
+        return self
+
+
+class Engine(_Document):
+    """How the runner loads and runs the model."""
+
+    class_name: str | None = Field(
+        None,
+        max_length=200,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:Class below source.path; for type custom only.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to the engine as they are."
+    )
+
+
+class Autoscaling(_Document):
+    target_per_replica: int = Field(
+        16, ge=1, le=10_000, description="Predictions (queued + in flight) one replica carries."
+    )
+    scale_down_delay_seconds: int = Field(60, ge=0, le=86_400)
+    idle_timeout_seconds: int = Field(
+        300, ge=0, le=604_800, description="Idle time before the last replica goes."
+    )
+
+
+class Batching(_Document):
+    max_batch_size: int = Field(16, ge=1, le=1024)
+
+
+class Timeouts(_Document):
+    load_seconds: int = Field(600, ge=1, le=86_400)
+    predict_seconds: int = Field(300, ge=1, le=86_400, description="Longest run of one prediction.")
+    drain_seconds: int = Field(
+        330, ge=0, le=86_400, description="How long a stopping runner may finish its work."
+    )
+
+
+class EnvVar(_Document):
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)
+    value: str = Field("", max_length=4000)
+
+
+class InferenceModelSpec(_Document):
+    type: ModelType
+    display_name: str | None = Field(None, max_length=100)
+    description: str = Field("", max_length=4000)
+    visibility: Visibility = Visibility.PRIVATE
+    version: str = Field("1", min_length=1, max_length=64, pattern=r"^[\w.+-]+$")
+    source: Source
+    engine: Engine = Field(default_factory=Engine)
+    input_schema: dict[str, Parameter] = Field(
+        default_factory=dict, max_length=64, description="Empty: the defaults of the type."
+    )
+    hardware: str = Field(
+        "cpu", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="A hardware profile."
+    )
+    min_replicas: int = Field(0, ge=0, le=1000)
+    max_replicas: int = Field(1, ge=1, le=1000)
+    autoscaling: Autoscaling = Field(default_factory=Autoscaling)
+    batching: Batching = Field(default_factory=Batching)
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    env: list[EnvVar] = Field(default_factory=list, max_length=64)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InferenceModelSpec:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("minReplicas must not exceed maxReplicas")
+        if (self.type is ModelType.CUSTOM) != (self.engine.class_name is not None):
+            raise ValueError("engine.className is required for type custom, and only there")
+        if self.type is ModelType.CUSTOM and self.source.path is None:
+            raise ValueError("type custom takes its code from source.path")
+        return self
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The input parameters: the model's own, or the defaults of its type."""
+        return self.input_schema or default_parameters(self.type)
+
+    def runner_hash(self) -> str:
+        """A short hash of what a running runner was started with: when it changes, replace it."""
+        fields = {"type", "version", "source", "engine", "hardware", "batching", "timeouts", "env"}
+        content = self.model_dump(mode="json", include=fields)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class ConditionType(StrEnum):
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
+
+
+class ConditionStatus(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(_Document):
+    type: ConditionType
+    status: ConditionStatus
+    reason: str = Field(pattern=r"^[A-Za-z]+$", max_length=100)
+    """CamelCase, for programs: see `Reason`."""
+    message: str = Field("", max_length=4000)
+    """For people: what is so, and what to do."""
+    last_transition_time: datetime | None = None
+    observed_generation: int = 0
+
+
+class Reason(StrEnum):
+    """Why a model is, or is not, ready."""
+
+    READY = "Ready"
+    SCALED_TO_ZERO = "ScaledToZero"
+    LOADING_MODEL = "LoadingModel"
+    LOAD_FAILED = "LoadFailed"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    INVALID_MODEL = "InvalidModel"
+    NO_CAPACITY = "NoCapacity"
+
+
+class InferenceModelStatus(_Document):
+    observed_generation: int = 0
+    replicas: int = 0
+    ready_replicas: int = 0
+    queued: int = 0
+    in_flight: int = 0
+    conditions: list[Condition] = Field(default_factory=list)
+    log_tail: list[str] = Field(
+        default_factory=list, description="Last log lines of a runner that failed."
+    )
+
+    def condition(self, type: ConditionType) -> Condition | None:
+        return next((c for c in self.conditions if c.type is type), None)
+
+
+class Metadata(BaseModel):
+    """The part of Kubernetes' ObjectMeta that we use."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    name: Name
+    namespace: Name
+    """On one machine the owner; on a cluster the namespace labelled with the owner."""
+    generation: int = 1
+    creation_timestamp: datetime | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class InferenceModel(_Document):
+    api_version: Literal["inference-server.dev/v1alpha1"] = API_VERSION
+    kind: Literal["InferenceModel"] = KIND
+    metadata: Metadata
+    spec: InferenceModelSpec
+    status: InferenceModelStatus = Field(default_factory=InferenceModelStatus)
+
+    @property
+    def owner(self) -> str:
+        return self.metadata.namespace
+
+    @property
+    def id(self) -> str:
+        """`owner/name`, as in the REST API."""
+        return f"{self.owner}/{self.metadata.name}"

@@ -1,0 +1,27 @@
+"""Where InferenceModel documents lie on one machine: a folder per owner, a file per model.
+
+models/<owner>/<name>.yaml     the document, written by people or by the gateway
+status/<owner>/<name>.json     its status, written by the operator's local half only
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def models_dir(home: Path) -> Path:
+    return home / "models"
+
+
+def model_file(home: Path, owner: str, name: str) -> Path:
+    return models_dir(home) / owner / f"{name}.yaml"
+
+
+def status_file(home: Path, owner: str, name: str) -> Path:
+    return home / "status" / owner / f"{name}.json"
+
+
+def model_files(home: Path) -> dict[str, Path]:
+    """Model id (`owner/name`) → file of every document, sorted by id."""
+    found = models_dir(home).glob("*/*.yaml")
+    return {f"{path.parent.name}/{path.stem}": path for path in sorted(found)}

@@ -1,0 +1,61 @@
+"""What the operator sets and a runner reads: environment, labels, exit codes, the state file."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import NotRequired, TypedDict
+
+LABEL_OWNER = "inference-server.dev/owner"
+LABEL_MODEL = "inference-server.dev/model"
+LABEL_HASH = "inference-server.dev/runner-hash"
+
+
+class RunnerEnv(StrEnum):
+    """Environment variables of a runner process."""
+
+    MODEL_ID = "INFERENCE_MODEL_ID"
+    """`owner/name`."""
+    SPEC = "INFERENCE_MODEL_SPEC"
+    """The InferenceModelSpec as JSON (camelCase)."""
+    REDIS_URL = "REDIS_URL"
+    MODEL_CACHE_DIR = "MODEL_CACHE_DIR"
+    ENABLE_GPU = "ENABLE_GPU"
+    PORT = "RUNNER_PORT"
+    """Port of /health/live, /health/ready and /metrics on RUNNER_HOST; 0 chooses a free one."""
+    HOST = "RUNNER_HOST"
+    STATE_FILE = "RUNNER_STATE_FILE"
+    """Where the runner writes its RunnerState (JSON, replaced atomically). Optional."""
+    NAME = "RUNNER_NAME"
+    """Name of the RQ worker, unique per replica."""
+    LEASE_SECONDS = "RUNNER_LEASE_SECONDS"
+    """How long a silent runner keeps its work; it renews every third of this."""
+
+
+class RunnerPhase(StrEnum):
+    LOADING = "Loading"
+    READY = "Ready"
+    DRAINING = "Draining"
+    FAILED = "Failed"
+
+
+class RunnerState(TypedDict):
+    """What a runner says about itself."""
+
+    phase: str
+    pid: int
+    port: int
+    message: NotRequired[str]
+    load_seconds: NotRequired[float]
+
+
+class RunnerExit(IntEnum):
+    """Exit codes: what the operator may conclude from them."""
+
+    OK = 0
+    """Drained and stopped."""
+    LOAD_FAILED = 3
+    """The model did not load; the state file and the last log lines say why."""
+    HUNG = 4
+    """A prediction ran past its time and could not be stopped; start a new runner."""
+    MISCONFIGURED = 5
+    """The environment is not valid."""

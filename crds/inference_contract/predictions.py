@@ -1,0 +1,112 @@
+"""A prediction's states, the job that a runner gets, and the events that it answers with."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
+
+
+class PredictionStatus(StrEnum):
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset(
+    {PredictionStatus.SUCCEEDED, PredictionStatus.FAILED, PredictionStatus.CANCELED}
+)
+
+
+class ErrorCode(StrEnum):
+    """Why a prediction failed or was canceled, for programs."""
+
+    INPUT = "invalid_input"
+    """The engine refused the input."""
+    MODEL = "model_error"
+    """The model's code raised."""
+    OUTPUT = "invalid_output"
+    """The model's output is not JSON."""
+    TOO_LARGE = "output_too_large"
+    TIMEOUT = "prediction_timeout"
+    """It ran longer than timeouts.predictSeconds."""
+    CRASHED = "runner_crashed"
+    """Its runner died, as often as attempts are allowed."""
+    DEADLINE = "deadline_exceeded"
+    MODEL_DELETED = "model_deleted"
+    CANCELED = "canceled"
+
+
+class WebhookEvent(StrEnum):
+    """Replicate's names for what a webhook can be told."""
+
+    START = "start"
+    OUTPUT = "output"
+    LOGS = "logs"
+    COMPLETED = "completed"
+
+
+class EventType(StrEnum):
+    STARTED = "started"
+    OUTPUT = "output"
+    LOGS = "logs"
+    HEARTBEAT = "heartbeat"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.value in TERMINAL
+
+
+class Job(TypedDict):
+    """What a runner is given: the only argument of the RQ job."""
+
+    id: str
+    attempt: int
+    """1 for the first; every handing-out has the next number."""
+    token: str
+    """The fence: only who presents the current attempt's token may write."""
+    input: dict[str, Any]
+    notify: list[str]
+    """Which of `output`, `logs` the webhook wants while the prediction runs."""
+
+
+class Event(TypedDict):
+    """What a runner says. Entries of a model's event stream hold a JSON array of these in `d`."""
+
+    type: str
+    id: str
+    attempt: int
+    token: str
+    output: NotRequired[Any]
+    """`output`: all output so far; terminal events: the whole output."""
+    logs: NotRequired[str]
+    """All log text so far."""
+    error: NotRequired[str]
+    error_code: NotRequired[str]
+    predict_time: NotRequired[float]
+    """Seconds since the prediction started, by the runner's monotonic clock. No wall-clock time
+    leaves a runner: entry ids of the stream carry Redis' time, which is the same for all."""
+    metrics: NotRequired[dict[str, float]]
+    streamed: NotRequired[bool]
+    """Whether the prediction's own stream holds this run, its end included."""
+
+
+class StreamEvent(TypedDict):
+    """An entry of a prediction's own stream, in `d`; its entry id is `<attempt>-<sequence>`.
+
+    Redis refuses an id that is not above the last one, so a stale attempt cannot write here.
+    """
+
+    type: str
+    output: NotRequired[Any]
+    """What is new since the last entry: text of a text model, one item of a list."""
+    logs: NotRequired[str]
+    error: NotRequired[str]

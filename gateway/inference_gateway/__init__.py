@@ -1,0 +1,1 @@
+"""The gateway: REST API (`python -m inference_gateway`) and dispatch (`….dispatch`)."""

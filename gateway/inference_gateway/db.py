@@ -1,0 +1,41 @@
+"""Connections to PostgreSQL."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.engine import URL
+
+from inference_gateway.settings import Settings
+
+
+def connect_args(settings: Settings, url: URL) -> dict[str, Any]:
+    """libpq options: where to connect, and bounds on what a hung peer can cost."""
+    args: dict[str, Any] = {
+        "application_name": "inference-gateway",
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "tcp_user_timeout": 15_000,
+        "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+    }
+    if settings.database_hostaddr:
+        args["hostaddr"] = settings.database_hostaddr
+    elif settings.database_force_ipv4 and url.host and not url.host.startswith("/"):
+        found = socket.getaddrinfo(url.host, url.port or 5432, family=socket.AF_INET)
+        args["hostaddr"] = str(found[0][4][0])
+    return args
+
+
+def engine(settings: Settings, pool_size: int | None = None) -> Engine:
+    """A pool that notices a restarted server before it hands out a dead connection."""
+    url = make_url(settings.database_url).set(drivername="postgresql+psycopg2")
+    return create_engine(
+        url,
+        pool_size=pool_size or settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args=connect_args(settings, url),
+    )

@@ -1,0 +1,101 @@
+"""What can go wrong, and what the caller is told: RFC 9457 problem details.
+
+GatewayError
+├── Unauthorized 401
+├── Forbidden 403
+├── NotFound 404
+├── Conflict 409
+├── TooLarge 413
+├── Invalid 422          names the fields
+├── TooManyRequests 429  with Retry-After
+└── Unavailable 503      nothing was stored
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypedDict
+
+import orjson
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class FieldError(TypedDict):
+    field: str
+    """Path of the field, dotted: `input.prompt`."""
+    message: str
+
+
+class GatewayError(Exception):
+    """An error with an HTTP status; `detail` is one sentence that says what to do."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    def problem(self) -> bytes:
+        """The body of the answer."""
+        body: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        return orjson.dumps(body)
+
+
+class Unauthorized(GatewayError):
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(GatewayError):
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(GatewayError):
+    status = 404
+    title = "Not found"
+
+
+class Conflict(GatewayError):
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(GatewayError):
+    status = 413
+    title = "Content too large"
+
+
+class Invalid(GatewayError):
+    status = 422
+    title = "Invalid input"
+
+
+class TooManyRequests(GatewayError):
+    status = 429
+    title = "Too many requests"
+
+
+class Unavailable(GatewayError):
+    status = 503
+    title = "Unavailable"

@@ -1,0 +1,87 @@
+"""Putting predictions on a model's RQ queue.
+
+Redis is a dispatch index: a job that is lost here is found again by the relay, and a job that is
+enqueued twice runs under the same token, so that only one result counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import redis
+
+from inference_contract import queues
+from inference_contract.predictions import Job
+
+# The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. A job that
+# is there already stays as it is: whoever comes second changes nothing.
+_ENQUEUE = """
+local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local added = 0
+for i = 4, #ARGV, 2 do
+  local id, key = ARGV[i], 'rq:job:' .. ARGV[i]
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('HSET', key, 'status', 'queued', 'origin', origin, 'created_at', now,
+      'enqueued_at', now, 'timeout', '-1', 'description', id, 'data', ARGV[i + 1])
+    redis.call(push, queue, id)
+    added = added + 1
+  end
+end
+redis.call('SADD', KEYS[2], queue)
+return added
+"""
+_RING_AGAIN_AFTER = 10.0
+"""Seconds after which the recorder is told again that a model has work."""
+_CHUNK = 500
+"""Jobs per script call: Redis serves nobody else meanwhile."""
+
+
+class JobQueue:
+    """Enqueues; safe to use from several threads.
+
+    Args:
+        client: a client that returns bytes.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._enqueue = client.register_script(_ENQUEUE)
+        self._rung: dict[str, float] = {}
+
+    def enqueue(self, model_id: str, jobs: Iterable[Job], *, front: bool = False) -> int:
+        """Put jobs of one model on its queue, and tell the recorder to listen.
+
+        Returns:
+            How many were not there yet.
+
+        Raises:
+            redis.RedisError: if Redis is away; enqueueing again later is safe.
+        """
+        key = queues.model_key(model_id)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        pairs: list[Any] = []
+        for job in jobs:
+            pairs.append(queues.job_id(key, job["id"], job["attempt"]))
+            pairs.append(orjson.dumps([queues.JOB_FUNCTION, None, [job], {}]))
+        keys = [queues.queue_key(key), queues.QUEUES_KEY]
+        push = "LPUSH" if front else "RPUSH"
+        with self._redis.pipeline(transaction=False) as pipe:
+            for start in range(0, len(pairs), 2 * _CHUNK):
+                chunk = pairs[start : start + 2 * _CHUNK]
+                self._enqueue(keys=keys, args=[key, now, push, *chunk], client=pipe)
+            rings = self._ring(pipe, key)
+            replies = pipe.execute()
+        if rings:
+            replies.pop()
+            self._rung[key] = time.monotonic()
+        return sum(replies)
+
+    def _ring(self, pipe: Any, key: str) -> bool:
+        due = time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) >= _RING_AGAIN_AFTER
+        if due:
+            pipe.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
+        return due

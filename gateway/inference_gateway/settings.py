@@ -1,0 +1,88 @@
+"""Settings of the gateway and of dispatch, read from the environment once, in `main`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_SECRET_BYTES = 32
+KNOWN_DEFAULT_SECRETS = frozenset({"changeme", "secret", "your-secret-key-here", "change-me"})
+
+
+class Settings(BaseSettings):
+    """Every knob has a unit and a reason; `docs/configuration.md` lists them all."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    api_host: str = Field("0.0.0.0", description="Address the REST API listens on.")  # noqa: S104
+    api_port: int = Field(8000, ge=0, le=65_535, description="Port of the REST API.")
+    public_url: str | None = Field(
+        None, description="URL that clients reach the API at; default: from each request."
+    )
+    database_url: str = Field(description="postgresql://user:password@host:port/database.")
+    database_force_ipv4: bool = Field(
+        True, description="Resolve the database's host name to IPv4 only."
+    )
+    database_hostaddr: str | None = Field(
+        None, description="IPv4 address to connect to in place of the host name."
+    )
+    database_pool_size: int = Field(
+        8, ge=2, le=200, description="Connections per process, beside the two of the hot path."
+    )
+    redis_host: str = Field("localhost", description="Redis or Valkey host.")
+    redis_port: int = Field(6379, ge=1, le=65_535)
+    redis_username: str | None = None
+    redis_password: SecretStr | None = None
+    redis_url: str | None = Field(
+        None, description="In place of the four above: redis://…, rediss://… or unix://…"
+    )
+    secret_key: SecretStr = Field(
+        description=f"Signs access tokens; at least {MIN_SECRET_BYTES} random bytes."
+    )
+    access_token_expire_minutes: int = Field(15, ge=1, le=1440)
+    allow_registration: bool = Field(True, description="Whether anybody may register.")
+    inference_home: Path | None = Field(
+        None, description="Embedded mode: folder of the model documents; unset on Kubernetes."
+    )
+    max_body_bytes: int = Field(10_000_000, ge=1000, description="Largest request body, bytes.")
+    max_input_bytes: int = Field(1_000_000, ge=100, description="Largest prediction input, bytes.")
+    max_open_predictions: int = Field(
+        200_000, ge=1, description="Predictions of one model that may wait or run; beyond: 429."
+    )
+    prediction_deadline_seconds: int = Field(
+        86_400, ge=1, description="A prediction without Cancel-After ends canceled after this."
+    )
+    lease_seconds: float = Field(
+        30, ge=0.5, le=3600, description="Silence after which a running attempt counts as dead."
+    )
+    max_attempts: int = Field(3, ge=1, le=20, description="Runs that may die before it fails.")
+    sweep_seconds: float = Field(2, ge=0.05, le=600, description="Pause of relay and sweeper.")
+    webhook_allow_loopback: bool = Field(
+        False, description="Let webhooks reach this machine; embedded mode only."
+    )
+    webhook_timeout_seconds: float = Field(10, ge=0.1, le=60)
+    metrics_port: int = Field(
+        8001, ge=0, le=65_535, description="Port of dispatch's health and metrics; 0: a free one."
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104
+    state_file: Path | None = Field(
+        None, description="Where the process writes its pid and port, for `inference status`."
+    )
+    log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _strong(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if len(secret.encode()) < MIN_SECRET_BYTES or secret.lower() in KNOWN_DEFAULT_SECRETS:
+            raise ValueError(
+                f"needs at least {MIN_SECRET_BYTES} random bytes: make one with "
+                "`openssl rand -base64 48`"
+            )
+        return value
+
+    @property
+    def redis_dsn(self) -> str:
+        return self.redis_url or f"redis://{self.redis_host}:{self.redis_port}/0"

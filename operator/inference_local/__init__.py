@@ -1,0 +1,1 @@
+"""Embedded mode: the whole system on one machine, no containers; the `inference` command."""

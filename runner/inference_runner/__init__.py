@@ -1,0 +1,1 @@
+"""The runner: one loaded model that consumes its queue (`python -m inference_runner`)."""
