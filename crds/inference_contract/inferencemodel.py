@@ -52,14 +52,14 @@ class _Document(BaseModel):
 class HubSource(_Document):
     """A repository of the Hugging Face hub."""
 
-    repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=200)
+    repo: str = Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$", max_length=200)
     revision: str | None = Field(None, max_length=100, description="Commit or tag to pin.")
 
 
 class WheelSource(_Document):
     """Weights that an installed Python package carries."""
 
-    package: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=100)
+    package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     file: str = Field(
         "*.gguf", max_length=200, description="Glob of the weights inside the package."
     )
@@ -87,7 +87,7 @@ class Engine(_Document):
     class_name: str | None = Field(
         None,
         max_length=200,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
         description="module:Class below source.path; for type custom only.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -128,7 +128,7 @@ class InferenceModelSpec(_Document):
     display_name: str | None = Field(None, max_length=100)
     description: str = Field("", max_length=4000)
     visibility: Visibility = Visibility.PRIVATE
-    version: str = Field("1", min_length=1, max_length=64, pattern=r"^[\w.+-]+$")
+    version: str = Field("1", min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.+-]+$")
     source: Source
     engine: Engine = Field(default_factory=Engine)
     input_schema: dict[str, Parameter] = Field(

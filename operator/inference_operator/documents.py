@@ -1,0 +1,117 @@
+"""InferenceModel documents of one machine, read again when their file changes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from inference_contract import layout
+from inference_contract.inferencemodel import InferenceModel
+
+MAX_BYTES = 1_000_000
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """A document that is no InferenceModel."""
+
+    message: str
+    """Names the field, and what is wrong with it."""
+    last_valid: InferenceModel | None
+    """What the file said before, if we saw it."""
+
+
+Document = InferenceModel | Invalid
+_Stamp = tuple[int, int, int]
+
+
+class Documents:
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._read: dict[str, tuple[_Stamp, Document]] = {}
+
+    def read(self) -> dict[str, Document]:
+        """Every document by model id, sorted."""
+        found: dict[str, tuple[_Stamp, Document]] = {}
+        for model_id, path in layout.model_files(self._home).items():
+            try:
+                stat = path.stat()
+            except OSError:  # Deleted since it was listed.
+                continue
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            known = self._read.get(model_id)
+            if known is None or known[0] != stamp:
+                known = (stamp, self._parse(path, known[1] if known else None))
+            found[model_id] = known
+        self._read = found
+        return {model_id: document for model_id, (_, document) in found.items()}
+
+    def _parse(self, path: Path, before: Document | None) -> Document:
+        try:
+            return parse(path)
+        except ValueError as error:
+            last = before.last_valid if isinstance(before, Invalid) else before
+            log.warning(
+                "invalid document: %s", error, extra={"model": f"{path.parent.name}/{path.stem}"}
+            )
+            return Invalid(str(error), last)
+
+
+def parse(path: Path) -> InferenceModel:
+    """The document in this file.
+
+    Its owner is the folder; a relative `spec.source.path` starts there.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    content = _load(path)
+    metadata = content.setdefault("metadata", {})
+    if isinstance(metadata, dict):
+        for key, expected in (("namespace", path.parent.name), ("name", path.stem)):
+            if metadata.setdefault(key, expected) != expected:
+                raise ValueError(
+                    f"metadata.{key}: is {metadata[key]!r}, but the file says {expected!r}: "
+                    "a document lies in models/<namespace>/<name>.yaml"
+                )
+    content.pop("status", None)
+    try:
+        model = InferenceModel.model_validate(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(_describe(error))) from error
+    if model.spec.source.path is not None:
+        model.spec.source.path = str(path.parent / model.spec.source.path)
+    return model
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"document: longer than {MAX_BYTES} bytes")
+        content = yaml.load(path.read_bytes(), _Loader)  # noqa: S506 - a safe loader
+    except OSError as error:
+        raise ValueError(f"document: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"document: not YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError("document: nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("document: not a mapping with apiVersion, kind, metadata and spec")
+    return content
+
+
+def _describe(error: ValidationError) -> list[str]:
+    """`spec.maxReplicas: Input should be …`, one for each wrong field."""
+    found = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        field = ".".join(str(part) for part in item["loc"]) or "document"
+        found.append(f"{field}: {item['msg'].removeprefix('Value error, ')}")
+    return found

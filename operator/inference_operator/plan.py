@@ -1,0 +1,72 @@
+"""What an InferenceModel means for its runners: the same plan for processes and for pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from inference_contract.inferencemodel import InferenceModel
+from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER, RunnerEnv
+
+CPU = "cpu"
+"""The hardware profile that every machine has; the others are kinds of GPU."""
+
+
+class PlanSettings(Protocol):
+    """What a plan takes from the settings of either half."""
+
+    @property
+    def redis_url(self) -> str: ...
+    @property
+    def model_cache_dir(self) -> Path: ...
+    @property
+    def enable_gpu(self) -> bool: ...
+    @property
+    def lease_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class RunnerPlan:
+    """All replicas of a model are alike; what tells them apart is added when one starts."""
+
+    model: str
+    """`owner/name`."""
+    replicas: int
+    hash: str
+    """A running runner of another hash is to be replaced."""
+    labels: Mapping[str, str]
+    env: Mapping[str, str]
+    load_seconds: float
+    grace_seconds: float
+    """Time between SIGTERM and SIGKILL."""
+
+
+def plan(model: InferenceModel, settings: PlanSettings, replicas: int) -> RunnerPlan:
+    spec = model.spec
+    fingerprint = spec.runner_hash()
+    ours = {
+        RunnerEnv.MODEL_ID: model.id,
+        RunnerEnv.SPEC: spec.model_dump_json(by_alias=True, exclude_none=True),
+        RunnerEnv.REDIS_URL: settings.redis_url,
+        RunnerEnv.MODEL_CACHE_DIR: str(settings.model_cache_dir),
+        RunnerEnv.ENABLE_GPU: str(settings.enable_gpu and spec.hardware != CPU).lower(),
+        RunnerEnv.LEASE_SECONDS: f"{settings.lease_seconds:g}",
+    }
+    # Names that only a replica knows (port, state file …) are ours too, though not set here.
+    reserved = set(RunnerEnv)
+    theirs = {entry.name: entry.value for entry in spec.env if entry.name not in reserved}
+    return RunnerPlan(
+        model=model.id,
+        replicas=replicas,
+        hash=fingerprint,
+        labels={
+            LABEL_OWNER: model.owner,
+            LABEL_MODEL: model.metadata.name,
+            LABEL_HASH: fingerprint,
+        },
+        env=theirs | {str(name): value for name, value in ours.items()},
+        load_seconds=spec.timeouts.load_seconds,
+        grace_seconds=spec.timeouts.drain_seconds,
+    )

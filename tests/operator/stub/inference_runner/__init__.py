@@ -1,0 +1,1 @@
+"""Stands in for the runner: keeps the contract, holds no model."""

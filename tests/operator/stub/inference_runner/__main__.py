@@ -1,0 +1,39 @@
+"""Does what STUB says: ready (the default), fail, crash, load (for ever), stay (after SIGTERM)."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+STATE = Path(os.environ["RUNNER_STATE_FILE"])
+DO = os.environ.get("STUB", "ready")
+
+
+def say(phase: str, message: str = "") -> None:
+    temporary = STATE.with_suffix(".new")
+    content = {"phase": phase, "pid": os.getpid(), "port": 1234, "message": message}
+    temporary.write_text(json.dumps(content))
+    temporary.replace(STATE)
+
+
+def drain(*_: object) -> None:
+    say("Draining")
+    if DO != "stay":
+        sys.exit(0)
+
+
+signal.signal(signal.SIGTERM, drain)
+say("Loading")
+print("loading", os.environ["INFERENCE_MODEL_ID"])
+if DO == "fail":
+    print("Traceback: cheese")
+    say("Failed", "the weights are made of cheese")
+    sys.exit(3)
+if DO == "crash":
+    sys.exit(7)
+if DO != "load":
+    say("Ready")
+while True:
+    time.sleep(3600)

@@ -1,0 +1,92 @@
+"""Reading the load of all models from the real Valkey."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from inference_operator import loads
+from inference_operator.loads import Load, Loads, RedisUnavailable
+
+
+@pytest.fixture
+def reader(redis_url: str) -> Iterator[Loads]:
+    reader = Loads(redis_url)
+    yield reader
+    reader.close()
+
+
+def test_queued_and_in_flight_of_each_model(reader: Loads, redis_client: redis.Redis) -> None:
+    redis_client.rpush("rq:queue:a_m", "1", "2", "3")
+    redis_client.zadd("rq:wip:a_m", {"4": 1.0})
+    assert reader.read(["a/m", "b/n"]) == {"a/m": Load(3, 1), "b/n": Load(0, 0)}
+
+
+def test_no_models_need_no_redis() -> None:
+    assert Loads("unix:///nowhere").read([]) == {}
+
+
+def test_many_models_are_one_round_trip(reader: Loads, redis_client: redis.Redis) -> None:
+    ids = [f"a/m{number}" for number in range(3000)]
+    assert set(reader.read(ids).values()) == {Load(0, 0)}
+
+
+def test_a_connection_that_was_closed_is_made_again(
+    reader: Loads, redis_client: redis.Redis
+) -> None:
+    reader.read(["a/m"])
+    redis_client.client_kill_filter(skipme=True)
+    assert reader.read(["a/m"]) == {"a/m": Load(0, 0)}
+
+
+@pytest.mark.parametrize("url", ["unix:///nowhere", "redis://127.0.0.1:1/0"])
+def test_nobody_there(url: str) -> None:
+    with pytest.raises(RedisUnavailable):
+        Loads(url).read(["a/m"])
+
+
+def test_an_answer_that_is_no_number(reader: Loads, redis_client: redis.Redis) -> None:
+    redis_client.set("rq:queue:a_m", "not a list")
+    with pytest.raises(RedisUnavailable, match="WRONGTYPE"):
+        reader.read(["a/m"])
+    redis_client.delete("rq:queue:a_m")
+    assert reader.read(["a/m"]) == {"a/m": Load(0, 0)}
+
+
+def test_user_password_and_database(redis_url: str, redis_client: redis.Redis) -> None:
+    redis_client.acl_setuser("u", enabled=True, passwords=["+p@ss"], categories=["+@all"], keys="*")
+    answered: list[Any] = []
+
+    def serve(listener: socket.socket) -> None:
+        """A TCP port in front of the Unix socket, for one connection."""
+        client, _ = listener.accept()
+        upstream = socket.socket(socket.AF_UNIX)
+        upstream.connect(redis_url.removeprefix("unix://"))
+        with client, upstream:
+            for _ in range(2):  # the greeting, the question
+                upstream.sendall(client.recv(4096))
+                answered.append(upstream.recv(4096))
+                client.sendall(answered[-1])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        reader = Loads(f"redis://u:p%40ss@127.0.0.1:{listener.getsockname()[1]}/3")
+        assert reader.read(["a/m"]) == {"a/m": Load(0, 0)}
+        thread.join()
+        reader.close()
+    redis_client.acl_deluser("u")
+    assert answered == [b"+OK\r\n+OK\r\n", b":0\r\n:0\r\n"]
+
+
+def test_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loads, "TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        reader = Loads(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(RedisUnavailable, match="timed out"):
+            reader.read(["a/m"])
