@@ -19,6 +19,8 @@ import redis
 
 from inference_local import postgres, valkey
 
+pytest_plugins = ["inference_stack"]
+
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +37,11 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, every: float =
             raise AssertionError(f"still not so after {timeout} s: {condition}")
         time.sleep(every)
     return value
+
+
+@pytest.fixture(name="wait_until", scope="session")
+def _wait_until() -> Callable[..., T]:
+    return wait_until
 
 
 @dataclass(frozen=True)

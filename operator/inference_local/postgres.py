@@ -21,7 +21,7 @@ SETTINGS = {
     "shared_buffers": "64MB",
     "max_connections": "60",
     "max_wal_size": "2GB",
-    "wal_compression": "lz4",
+    "wal_compression": "pglz",
     "autovacuum_naptime": "20s",
     "io_method": "sync",
     "jit": "off",
@@ -30,6 +30,8 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
 }
+_STATUS_LINE = 7
+"""Of postmaster.pid: LOCK_FILE_LINE_PM_STATUS - 1 in PostgreSQL's miscadmin.h."""
 
 
 class PostgresError(Exception):
@@ -100,3 +102,15 @@ def url(socket_dir: Path, database: str = "postgres") -> str:
 def is_ready(socket_dir: Path) -> bool:
     argv = [str(binary("pg_isready")), "-q", "-h", str(socket_dir), "-p", str(PORT)]
     return subprocess.run(argv, check=False).returncode == 0
+
+
+def is_accepting(data_dir: Path, pid: int) -> bool:
+    """Whether the server with this pid has said, in its pid file, that it takes connections.
+
+    Costs a read; `pg_ctl --wait` looks at the same line.
+    """
+    try:
+        lines = (data_dir / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) > _STATUS_LINE and lines[0] == str(pid) and lines[_STATUS_LINE][:5] == "ready"

@@ -1,0 +1,182 @@
+"""The supervisor's children: started, watched, started again, stopped."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from inference_operator import procfs
+
+FIRST_BACKOFF = 0.1
+MAX_BACKOFF = 10.0
+HEALTHY_AFTER = 30.0
+"""Seconds of life after which earlier deaths no longer count."""
+MAX_LOG_BYTES = 20_000_000
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    name: str
+    argv: list[str]
+    env: Mapping[str, str]
+    log: Path
+    cwd: Path
+    is_ready: Callable[[int], bool] = lambda _pid: True
+    """Asked every few milliseconds, with the pid, while the process starts."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 5.0
+    """From the signal to SIGKILL."""
+
+
+def next_backoff(previous: float, lived: float) -> float:
+    """Seconds to wait before the next start.
+
+    Args:
+        previous: what was waited before the last start, 0 for the first.
+        lived: seconds that the process lived.
+    """
+    if not previous or lived >= HEALTHY_AFTER:
+        return FIRST_BACKOFF
+    return min(previous * 2, MAX_BACKOFF)
+
+
+@dataclass
+class Child:
+    spec: ProcessSpec
+    restarts: int = 0
+    deaths_in_a_row: int = 0
+    """Since it was ready last."""
+    ready: bool = False
+    started_at: float = 0.0
+    """Unix time, for people."""
+    backoff: float = 0.0
+    next_start: float | None = None
+    """By the monotonic clock; None while it runs, and when it shall not run."""
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _identity: str | None = None
+    _born: float = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        self._process = spawn(self.spec)
+        self._identity = procfs.identity(self._process.pid)
+        self._born = time.monotonic()
+        self.started_at = time.time()
+        self.next_start = None
+        self.ready = False
+
+    def tick(self, now: float) -> int | None:
+        """Notice a death, a due restart, readiness.
+
+        Returns:
+            The exit code if it has just died.
+        """
+        if self._process is not None and (code := self._process.poll()) is not None:
+            self._process = None
+            self.ready = False
+            self.restarts += 1
+            self.deaths_in_a_row += 1
+            self.backoff = next_backoff(self.backoff, now - self._born)
+            self.next_start = now + self.backoff
+            return code
+        if self._process is None and self.next_start is not None and now >= self.next_start:
+            self.start()
+        elif self._process is not None and not self.ready:
+            self.ready = self.spec.is_ready(self._process.pid)
+            if self.ready:
+                self.deaths_in_a_row = 0
+        return None
+
+    def tell_to_stop(self) -> None:
+        self.next_start = None
+        if self._process is not None:
+            self._process.send_signal(self.spec.stop_signal)
+
+    def is_gone(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def record(self) -> dict[str, Any]:
+        """For `inference status`, and for whoever must clear up after a dead supervisor."""
+        return {
+            "pid": None if self.is_gone() else self.pid,
+            "identity": self._identity,
+            "started_at": self.started_at,
+            "restarts": self.restarts,
+            "ready": self.ready,
+            "stop_signal": int(self.spec.stop_signal),
+        }
+
+
+def spawn(spec: ProcessSpec, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    """Start in a session of its own (Ctrl-C is the supervisor's), to die with the supervisor."""
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # The supervisor blocks what it waits for.
+        _libc.prctl(_PR_SET_PDEATHSIG, int(spec.stop_signal), 0, 0, 0)
+        if os.getppid() != parent:  # It died in between: nobody would tell us.
+            os._exit(1)
+
+    with open_log(spec.log) as log:
+        return subprocess.Popen(
+            spec.argv,
+            env=dict(spec.env),
+            cwd=spec.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log if stdout is None else stdout,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=before_exec,
+        )
+
+
+def open_log(path: Path) -> BinaryIO:
+    """For appending; a file that has grown large is put aside first, in place of the last such."""
+    with suppress(OSError):
+        if path.stat().st_size > MAX_LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def end_leftovers(records: Iterable[Mapping[str, Any]], seconds: float = 10.0) -> list[int]:
+    """End what an earlier supervisor left behind, by recorded pid and identity.
+
+    Returns:
+        The pids that were still there.
+    """
+    left = {
+        int(record["pid"]): record
+        for record in records
+        if record["pid"] and procfs.identity(record["pid"]) == record["identity"]
+    }
+    for pid, record in left.items():
+        with suppress(ProcessLookupError):
+            os.kill(pid, record["stop_signal"])
+    deadline = time.monotonic() + seconds
+    waiting = dict(left)
+    while waiting:
+        waiting = {p: r for p, r in waiting.items() if procfs.identity(p) == r["identity"]}
+        if time.monotonic() > deadline:
+            for pid in waiting:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return sorted(left)

@@ -1,0 +1,139 @@
+"""A client of the REST API whose errors are lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx
+
+from inference_local.cli.context import CliError
+
+
+class ServerEvent(NamedTuple):
+    name: str
+    data: str
+
+
+class Api:
+    def __init__(self, url: str, token: str | None) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.url = url.rstrip("/")
+        # No proxies of the environment: the server is most often this machine.
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx.Timeout(70, connect=5),
+            trust_env=False,
+        )
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON of the answer, None if it has no body.
+
+        Raises:
+            CliError: with the server's own words.
+        """
+        return self.reply(method, path, **options).json_or_none()
+
+    def reply(self, method: str, path: str, **options: Any) -> Reply:
+        """Raises CliError."""
+        try:
+            response = self._http.request(method, path, **options)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise CliError(f"{self.url} is not a URL: {error}") from error
+        except httpx.ConnectError as error:
+            raise CliError(
+                f"no server answers at {self.url}: start it with `inference up`"
+            ) from error
+        except httpx.HTTPError as error:
+            raise CliError(f"{self.url}{path}: {error or type(error).__name__}") from error
+        if response.is_error:
+            raise CliError(problem(response))
+        return Reply(response.status_code, response)
+
+    def pages(self, path: str, limit: int, **params: str) -> Iterator[dict[str, Any]]:
+        """Results over all pages, at most `limit`."""
+        url: str | None = path
+        given: dict[str, str] | None = params
+        while url and limit > 0:
+            page = self.call("GET", url, params=given)
+            results = page["results"][:limit]
+            yield from results
+            limit -= len(results)
+            url, given = page["next"], None
+
+    def events(self, url: str) -> Iterator[ServerEvent]:
+        """Server-sent events until `done`; connects again with Last-Event-ID when the line drops.
+
+        Raises:
+            CliError: if the server stays away.
+        """
+        last_id: str | None = None
+        for _ in range(_CONNECTS):
+            headers = {"Accept": "text/event-stream"}
+            if last_id is not None:
+                headers["Last-Event-ID"] = last_id
+            try:
+                with self._http.stream("GET", url, headers=headers) as response:
+                    if response.is_error:
+                        response.read()
+                        raise CliError(problem(response))
+                    for event_id, event in parse_events(response.iter_lines()):
+                        last_id = event_id or last_id
+                        yield event
+                        if event.name == "done":
+                            return
+            except httpx.TransportError:
+                continue
+        raise CliError(f"the stream of {self.url} broke off: `inference predictions get` has it")
+
+
+class Reply(NamedTuple):
+    status: int
+    response: httpx.Response
+
+    def json_or_none(self) -> Any:
+        return self.response.json() if self.response.content else None
+
+
+_CONNECTS = 5
+
+
+def parse_events(lines: Iterator[str]) -> Iterator[tuple[str | None, ServerEvent]]:
+    """Events with their ids, by the HTML standard's rules as far as this server uses them."""
+    name, event_id = "message", None
+    data: list[str] = []
+    for line in lines:
+        if not line:
+            if data:
+                yield event_id, ServerEvent(name, "\n".join(data))
+            name, event_id, data = "message", None, []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "id":
+            event_id = value
+        elif field == "data":
+            data.append(value)
+
+
+def problem(response: httpx.Response) -> str:
+    """RFC 9457: the detail, then each field's error that the detail does not name."""
+    try:
+        body = response.json()
+        detail = str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.request.url}: {response.status_code} {response.reason_phrase}"
+    lines = [
+        detail,
+        *(
+            f"  {error['field']}: {error['message']}"
+            for error in body.get("errors", ())
+            if not (error["field"] in detail and error["message"] in detail)
+        ),
+    ]
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        lines[0] += " (see `inference login`)"
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""The commands, and how their errors are told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from inference_local.cli import lifecycle, login, logs, models, predict, predictions, status
+from inference_local.cli.context import CliError
+from inference_local.home import HomeError
+from inference_local.ports import PortError
+
+app = typer.Typer(
+    name="inference",
+    help="A model server on this machine: start it, give it models, run predictions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,  # Plain text starts faster, and a line of it can be searched for.
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(lifecycle.up)
+app.command()(lifecycle.down)
+app.command()(status.status)
+app.command()(login.login)
+app.command()(login.logout)
+app.add_typer(models.app, name="models")
+app.command()(predict.predict)
+app.add_typer(predictions.app, name="predictions")
+app.command()(logs.logs)
+
+
+def run() -> None:
+    try:
+        app()
+    except (CliError, HomeError, PortError) as error:
+        sys.stderr.write(f"inference: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:  # `inference logs | head`
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,91 @@
+"""What every command needs: the home, a client of the server, somewhere to write."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inference_contract import statefile
+from inference_local import stack
+from inference_local.home import Home
+
+if TYPE_CHECKING:
+    from inference_local.cli.api import Api
+
+HomeOption = Annotated[
+    Path,
+    typer.Option("--home", envvar="INFERENCE_HOME", help="Folder that keeps everything."),
+]
+DEFAULT_HOME = Path("~/.inference")
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+
+
+class CliError(Exception):
+    """One line for the user. Exit code 1."""
+
+
+def local_url(home: Home) -> str:
+    chosen = home.instance()
+    return stack.base_url(chosen.get("host", DEFAULT_HOST), chosen.get("port", DEFAULT_PORT))
+
+
+def api(home: Home) -> Api:
+    """A client of the server that the user means: by INFERENCE_URL and INFERENCE_TOKEN, else where
+    they logged in, else this home's own, as its administrator.
+
+    Raises:
+        CliError: if there is no token.
+    """
+    from inference_local.cli.api import Api
+
+    saved = statefile.read(home.client_file) or {}
+    url = os.environ.get("INFERENCE_URL") or saved.get("url") or local_url(home)
+    token = os.environ.get("INFERENCE_TOKEN") or saved.get("token") or home.token()
+    if not token:
+        raise CliError("no server here yet: start it with `inference up`, or `inference login URL`")
+    return Api(str(url), str(token))
+
+
+def out(text: str = "") -> None:
+    """A line on standard output, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+class Progress:
+    """What is being waited for: one changing line on a terminal, else a line for each change.
+
+    Texts that differ in numbers only are the same wait.
+    """
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._shown = ""
+        self._since = time.monotonic()
+
+    def show(self, text: str) -> None:
+        kind = re.sub(r"\d+", "", text)
+        if kind != self._shown:
+            self._since = time.monotonic()
+            if not self._live:
+                sys.stderr.write(f"  {text}\n")
+        self._shown = kind
+        if self._live:
+            seconds = f", {time.monotonic() - self._since:.0f} s" if kind == text else ""
+            line = f"  {text}{seconds}"[: shutil.get_terminal_size().columns - 1]
+            sys.stderr.write(f"\r\033[2K\033[2m{line}\033[0m")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._live and self._shown:
+            sys.stderr.write("\r\033[2K")
+            sys.stderr.flush()
+        self._shown = ""

@@ -1,0 +1,107 @@
+"""`inference logs`: what the processes say, merged, in lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inference_contract.queues import model_key
+from inference_local.cli.context import DEFAULT_HOME, CliError, HomeOption
+from inference_local.home import Home
+
+POLL = 0.2
+TAIL_BYTES = 1_000_000
+_SHOWN = ("time", "level", "process", "logger", "event", "exception")
+
+
+def logs(
+    name: Annotated[
+        str | None, typer.Argument(help="A process (gateway, postgres, …) or a model: owner/name.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("-n", min=0, help="So many last lines.")] = 50,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Print logs: of all processes, of one, or of a model's runners."""
+    folder = Home(home).logs
+    found = files(folder, name)
+    if not found:
+        known = sorted(path.stem for path in files(folder, None))
+        raise CliError(f"no logs of {name or 'anything'} in {folder}: there are {known}")
+    offsets = {path: path.stat().st_size for path in found}
+    last = [line for path in found for line in tail(path, offsets[path], lines)]
+    last.sort(key=lambda pair: _time(pair[1]))
+    for path, line in last[max(0, len(last) - lines) :]:
+        _print(path, line)
+    try:
+        while follow:
+            time.sleep(POLL)
+            for path, line in news(folder, name, offsets):
+                _print(path, line)
+    except KeyboardInterrupt:
+        return
+
+
+def files(folder: Path, name: str | None) -> list[Path]:
+    if name is None:
+        return sorted(folder.rglob("*.log"))
+    if "/" in name:
+        return sorted((folder / "runners").glob(f"{model_key(name)}-*.log"))
+    return [path for path in [folder / f"{name}.log"] if path.exists()]
+
+
+def tail(path: Path, end: int, count: int) -> list[tuple[Path, str]]:
+    with path.open("rb") as file:
+        file.seek(max(0, end - TAIL_BYTES))
+        text = file.read(end - file.tell()).decode(errors="replace")
+    return [(path, line) for line in text.splitlines()[-count:]] if count else []
+
+
+def news(folder: Path, name: str | None, offsets: dict[Path, int]) -> Iterator[tuple[Path, str]]:
+    """Whole lines since the offsets, which move on; new files, and files begun anew, included."""
+    for path in files(folder, name):
+        start = offsets.get(path, 0)
+        if path.stat().st_size < start:
+            start = 0
+        with path.open("rb") as file:
+            file.seek(start)
+            whole = file.read().rpartition(b"\n")[0]
+        offsets[path] = start + len(whole) + 1 if whole else start
+        for line in whole.decode(errors="replace").splitlines():
+            yield path, line
+
+
+def pretty(source: str, line: str) -> str:
+    """A log line of ours in words; anything else as it is, after its source."""
+    record = _parse(line)
+    if record is None:
+        return f"{source}: {line}"
+    clock = str(record.get("time", ""))[11:23]
+    extra = " ".join(f"{key}={value}" for key, value in record.items() if key not in _SHOWN)
+    head = f"{clock} {record.get('level', ''):7} {source}: {record.get('event', '')}"
+    text = f"{head}  {extra}" if extra else head
+    return f"{text}\n{record['exception']}" if "exception" in record else text
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _time(line: str) -> str:
+    """Lines without a time go first: sorting is stable, so they keep their order."""
+    return str((_parse(line) or {}).get("time", ""))
+
+
+def _print(path: Path, line: str) -> None:
+    sys.stdout.write(pretty(path.stem, line) + "\n")
+    sys.stdout.flush()

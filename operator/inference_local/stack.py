@@ -1,0 +1,172 @@
+"""What runs in embedded mode: the processes, their environments, when each counts as ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference_contract import statefile
+from inference_local import postgres, valkey
+from inference_local.children import ProcessSpec
+from inference_local.home import Home
+
+ADMIN = "admin"
+"""The first account, and the owner of what it makes. Nobody can register this name."""
+SERVERS = ("postgres", "valkey")
+SERVICES = ("gateway", "dispatch", "operator")
+
+DRAIN_SECONDS = "6"
+"""What runners get to end their work when the stack stops. What is cut short runs again after the
+next start."""
+
+FROM_USER = (
+    # settings of the gateway, of dispatch and of the operator
+    *("ACCESS_TOKEN_EXPIRE_MINUTES", "ALLOW_REGISTRATION", "DATABASE_POOL_SIZE", "ENABLE_GPU"),
+    *("LEASE_SECONDS", "LOCAL_MAX_RUNNERS", "LOCAL_TICK_SECONDS", "LOG_LEVEL", "MAX_ATTEMPTS"),
+    *("MAX_BODY_BYTES", "MAX_INPUT_BYTES", "MAX_OPEN_PREDICTIONS", "MODEL_CACHE_DIR"),
+    *("PREDICTION_DEADLINE_SECONDS", "PUBLIC_URL", "SWEEP_SECONDS", "WEBHOOK_ALLOW_LOOPBACK"),
+    "WEBHOOK_TIMEOUT_SECONDS",
+    # the machine's
+    *("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER", "XDG_CACHE_HOME"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+    # what models are loaded with
+    *("CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN"),
+    *("LD_LIBRARY_PATH", "MKL_NUM_THREADS", "OMP_NUM_THREADS"),
+)
+"""What children get of the environment that `inference up` is called in; nothing else."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    home: Home
+    host: str
+    port: int
+    sockets: Path
+    environ: Mapping[str, str]
+    """Of the user who starts it."""
+
+    @property
+    def url(self) -> str:
+        return base_url(self.host, self.port)
+
+    @property
+    def database_url(self) -> str:
+        return postgres.url(self.sockets)
+
+    @property
+    def redis_url(self) -> str:
+        return valkey.url(self.sockets)
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The whole environment of a process of ours."""
+        home = self.home
+        given = {key: self.environ[key] for key in FROM_USER if key in self.environ}
+        return {
+            "MODEL_CACHE_DIR": str(home.root / "cache"),
+            "WEBHOOK_ALLOW_LOOPBACK": "true",
+            **given,
+            "API_HOST": self.host,
+            "API_PORT": str(self.port),
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "INFERENCE_HOME": str(home.root),
+            "METRICS_HOST": "127.0.0.1",
+            "METRICS_PORT": "0",
+            "PYTHONUNBUFFERED": "1",
+            "STATE_FILE": str(self.state_file(name)),
+        }
+
+    def state_file(self, name: str) -> Path:
+        return self.home.run / f"{name}.json"
+
+    def log_file(self, name: str) -> Path:
+        return self.home.logs / f"{name}.log"
+
+    def server(self, name: str) -> ProcessSpec:
+        ready: Callable[[int], bool]
+        if name == "postgres":
+            argv = postgres.command(self.home.postgres, self.sockets)
+            ready, stop = self._postgres_is_ready, signal.SIGINT
+        else:
+            argv = valkey.command(self.home.valkey, self.sockets)
+            ready, stop = self._valkey_is_ready, signal.SIGTERM
+        env = {key: self.environ[key] for key in FROM_USER if key in self.environ}
+        return self._spec(name, argv, env, is_ready=ready, stop_signal=stop)
+
+    def service(self, name: str) -> ProcessSpec:
+        argv = python(SERVICE_MODULES[name])
+        env = self._with_secret(name)
+        return self._spec(name, argv, env, is_ready=self._wrote_its_state(name))
+
+    def migrate(self) -> ProcessSpec:
+        argv = python("inference_gateway.migrate")
+        return self._spec("migrate", argv, self.environment("migrate"))
+
+    def make_token(self) -> ProcessSpec:
+        """Prints the administrator's API token."""
+        argv = [*python("inference_gateway.auth.bootstrap"), "--username", ADMIN]
+        return self._spec("bootstrap", argv, self._with_secret("bootstrap"))
+
+    def stop_runners(self) -> ProcessSpec:
+        argv = [*python("inference_operator.local"), "--stop-runners", "--grace", DRAIN_SECONDS]
+        return self._spec("stop-runners", argv, self.environment("stop-runners"))
+
+    def _with_secret(self, name: str) -> dict[str, str]:
+        env = self.environment(name)
+        if name == "operator":  # It starts models, and needs neither the database nor the key.
+            del env["DATABASE_URL"]
+            return env
+        return {**env, "SECRET_KEY": self.home.secret_key()}
+
+    def _spec(
+        self,
+        name: str,
+        argv: list[str],
+        env: Mapping[str, str],
+        is_ready: Callable[[int], bool] = lambda _pid: True,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> ProcessSpec:
+        return ProcessSpec(
+            name=name,
+            argv=argv,
+            env=env,
+            log=self.log_file(name),
+            cwd=self.home.root,
+            is_ready=is_ready,
+            stop_signal=stop_signal,
+        )
+
+    def _postgres_is_ready(self, pid: int) -> bool:
+        return postgres.is_accepting(self.home.postgres, pid)
+
+    def _valkey_is_ready(self, _pid: int) -> bool:
+        return valkey.is_ready(self.sockets)
+
+    def _wrote_its_state(self, name: str) -> Callable[[int], bool]:
+        return lambda pid: (statefile.read(self.state_file(name)) or {}).get("pid") == pid
+
+
+SERVICE_MODULES = {
+    "gateway": "inference_gateway",
+    "dispatch": "inference_gateway.dispatch",
+    "operator": "inference_operator.local",
+}
+
+
+def python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def base_url(host: str, port: int) -> str:
+    """A URL that this machine reaches the address at."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - no bind
+    return f"http://{f'[{reached}]' if ':' in reached and reached[0] != '[' else reached}:{port}"
+
+
+def of(home: Home, host: str, port: int) -> Stack:
+    return Stack(home, host, port, home.sockets(), os.environ)
