@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
 
-from inference_gateway.settings import Settings
+from inference_gateway.settings import DatabaseSettings, Settings
 
 
-def connect_args(settings: Settings, url: URL) -> dict[str, Any]:
+def connect_args(settings: DatabaseSettings, url: URL) -> dict[str, Any]:
     """libpq options: where to connect, and bounds on what a hung peer can cost."""
     args: dict[str, Any] = {
         "application_name": "inference-gateway",
@@ -30,7 +31,7 @@ def connect_args(settings: Settings, url: URL) -> dict[str, Any]:
 
 def engine(settings: Settings, pool_size: int | None = None) -> Engine:
     """A pool that notices a restarted server before it hands out a dead connection."""
-    url = make_url(settings.database_url).set(drivername="postgresql+psycopg2")
+    url = _url(settings)
     return create_engine(
         url,
         pool_size=pool_size or settings.database_pool_size,
@@ -39,3 +40,17 @@ def engine(settings: Settings, pool_size: int | None = None) -> Engine:
         pool_pre_ping=True,
         connect_args=connect_args(settings, url),
     )
+
+
+def short_lived_engine(settings: DatabaseSettings) -> Engine:
+    """Without a pool, for commands that run once.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: if DATABASE_URL is not a URL.
+    """
+    url = _url(settings)
+    return create_engine(url, poolclass=NullPool, connect_args=connect_args(settings, url))
+
+
+def _url(settings: DatabaseSettings) -> URL:
+    return make_url(settings.database_url).set(drivername="postgresql+psycopg2")

@@ -6,10 +6,10 @@ enqueued twice runs under the same token, so that only one result counts.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 import redis
@@ -34,6 +34,7 @@ end
 redis.call('SADD', KEYS[2], queue)
 return added
 """
+_SHA = hashlib.sha1(_ENQUEUE.encode(), usedforsecurity=False).hexdigest()
 _RING_AGAIN_AFTER = 10.0
 """Seconds after which the recorder is told again that a model has work."""
 _CHUNK = 500
@@ -49,7 +50,6 @@ class JobQueue:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._enqueue = client.register_script(_ENQUEUE)
         self._rung: dict[str, float] = {}
 
     def enqueue(self, model_id: str, jobs: Iterable[Job], *, front: bool = False) -> int:
@@ -62,26 +62,30 @@ class JobQueue:
             redis.RedisError: if Redis is away; enqueueing again later is safe.
         """
         key = queues.model_key(model_id)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        pairs: list[Any] = []
+        pairs: list[str | bytes] = []
         for job in jobs:
             pairs.append(queues.job_id(key, job["id"], job["attempt"]))
             pairs.append(orjson.dumps([queues.JOB_FUNCTION, None, [job], {}]))
-        keys = [queues.queue_key(key), queues.QUEUES_KEY]
         push = "LPUSH" if front else "RPUSH"
+        try:
+            return self._send(key, push, pairs)
+        except redis.exceptions.NoScriptError:
+            self._redis.script_load(_ENQUEUE)
+            return self._send(key, push, pairs)
+
+    def _send(self, key: str, push: str, pairs: list[str | bytes]) -> int:
+        """One pipeline, one round trip (redis-py's Script would ask SCRIPT EXISTS first)."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        rings = time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) >= _RING_AGAIN_AFTER
         with self._redis.pipeline(transaction=False) as pipe:
+            if rings:
+                pipe.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
             for start in range(0, len(pairs), 2 * _CHUNK):
                 chunk = pairs[start : start + 2 * _CHUNK]
-                self._enqueue(keys=keys, args=[key, now, push, *chunk], client=pipe)
-            rings = self._ring(pipe, key)
+                pipe.evalsha(
+                    _SHA, 2, queues.queue_key(key), queues.QUEUES_KEY, key, now, push, *chunk
+                )
             replies = pipe.execute()
         if rings:
-            replies.pop()
             self._rung[key] = time.monotonic()
-        return sum(replies)
-
-    def _ring(self, pipe: Any, key: str) -> bool:
-        due = time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) >= _RING_AGAIN_AFTER
-        if due:
-            pipe.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
-        return due
+        return sum(replies[rings:])

@@ -11,22 +11,27 @@ MIN_SECRET_BYTES = 32
 KNOWN_DEFAULT_SECRETS = frozenset({"changeme", "secret", "your-secret-key-here", "change-me"})
 
 
-class Settings(BaseSettings):
-    """Every knob has a unit and a reason; `docs/configuration.md` lists them all."""
+class DatabaseSettings(BaseSettings):
+    """What connecting to PostgreSQL takes; all that migrations need."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore")
 
-    api_host: str = Field("0.0.0.0", description="Address the REST API listens on.")  # noqa: S104
-    api_port: int = Field(8000, ge=0, le=65_535, description="Port of the REST API.")
-    public_url: str | None = Field(
-        None, description="URL that clients reach the API at; default: from each request."
-    )
     database_url: str = Field(description="postgresql://user:password@host:port/database.")
     database_force_ipv4: bool = Field(
         True, description="Resolve the database's host name to IPv4 only."
     )
     database_hostaddr: str | None = Field(
         None, description="IPv4 address to connect to in place of the host name."
+    )
+
+
+class Settings(DatabaseSettings):
+    """Every knob has a unit and a reason; `docs/configuration.md` lists them all."""
+
+    api_host: str = Field("0.0.0.0", description="Address the REST API listens on.")  # noqa: S104
+    api_port: int = Field(8000, ge=0, le=65_535, description="Port of the REST API.")
+    public_url: str | None = Field(
+        None, description="URL that clients reach the API at; default: from each request."
     )
     database_pool_size: int = Field(
         8, ge=2, le=200, description="Connections per process, beside the two of the hot path."

@@ -1,0 +1,123 @@
+"""`python -m inference_gateway`: the REST API. Exit codes: 2 misconfigured, 1 port taken."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from inference_contract import logs, statefile
+from inference_gateway.app import create_app
+from inference_gateway.services import Services
+from inference_gateway.settings import Settings
+from inference_gateway.startup import ConfigurationError, read_settings
+
+log = logging.getLogger("inference_gateway")
+
+_M_MMAP_THRESHOLD = -3
+"""malloc.h"""
+_GRACE_SECONDS = 5
+"""How long a stopping gateway waits for answers that are under way."""
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than the proxies in front keep idle connections, or they would reuse a closed one."""
+
+
+def return_freed_memory() -> None:
+    """Have glibc give large blocks back when they are freed.
+
+    A password's hash takes 19 MiB for a moment. Left to itself glibc would raise its threshold
+    after the first one and keep such blocks for good, one for each thread.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1_000_000)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class Server(uvicorn.Server):
+    """Says when it listens, and tells streams when it stops."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, port: int) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+        self._port = port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            if self._settings.state_file is not None:
+                content = {"pid": os.getpid(), "port": self._port}
+                statefile.write(self._settings.state_file, content)
+            log.info("listening", extra={"host": self._settings.api_host, "port": self._port})
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        services: Services | None = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.predictions.release()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, app: FastAPI, listener: socket.socket) -> int:
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = Server(config, app, settings, port=listener.getsockname()[1])
+    # uvicorn raises the signal again when it is done: by then there is nothing left to stop.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listener])
+    return 0 if server.started else 3
+
+
+def main() -> int:
+    try:
+        settings = read_settings()
+        app = create_app(settings)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    logs.configure("gateway", settings.log_level)
+    return_freed_memory()
+    try:
+        listener = listen(settings.api_host, settings.api_port)
+    except OSError as error:
+        where = f"{settings.api_host}:{settings.api_port}"
+        if error.errno == errno.EADDRINUSE:
+            problem = "is taken: stop what listens there, or set API_PORT to another port"
+        else:
+            problem = f"cannot be listened on ({error.strerror}): set API_HOST and API_PORT"
+        sys.stderr.write(f"{where} {problem}\n")
+        return 1
+    return serve(settings, app, listener)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

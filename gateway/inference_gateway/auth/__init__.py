@@ -1,0 +1,1 @@
+"""Accounts, passwords, access tokens (JWT) and API tokens."""

@@ -1,0 +1,164 @@
+"""Queries on users and their API tokens. Every function blocks: call it on a thread."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from inference_gateway.errors import Conflict, FieldError
+from inference_gateway.tables import ApiToken, User
+
+API_TOKEN_PREFIX = "inf_"  # noqa: S105 - a prefix, by which scanners recognise a leaked token
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who is calling."""
+
+    user_id: str
+    username: str
+    is_admin: bool
+
+
+@dataclass(frozen=True)
+class Account:
+    id: UUID
+    username: str
+    email: str
+    password_hash: str
+    is_admin: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+_ACCOUNT = (
+    User.id,
+    User.username,
+    User.email,
+    User.password_hash,
+    User.is_admin,
+    User.created_at,
+)
+
+
+def new_webhook_secret() -> str:
+    """Standard Webhooks: `whsec_` and 24 to 64 bytes in standard base64."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def create(
+    engine: Engine, username: str, email: str, password_hash: str, *, is_admin: bool = False
+) -> Account:
+    """Raises Conflict, naming the field that is taken."""
+    statement = (
+        insert(User)
+        .values(
+            username=username,
+            email=email,
+            password_hash=password_hash,
+            is_admin=is_admin,
+            webhook_secret=new_webhook_secret(),
+        )
+        .returning(*_ACCOUNT)
+    )
+    try:
+        with engine.begin() as connection:
+            return Account(*connection.execute(statement).one())
+    except IntegrityError as error:
+        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", "")
+        field = "email" if constraint == "users_email_key" else "username"
+        errors: list[FieldError] = [{"field": f"body.{field}", "message": "is taken"}]
+        raise Conflict(f"this {field} is taken: choose another", errors=errors) from error
+
+
+def find(engine: Engine, username: str) -> Account | None:
+    with engine.connect() as connection:
+        row = connection.execute(select(*_ACCOUNT).where(User.username == username)).one_or_none()
+    return Account(*row) if row else None
+
+
+def webhook_secret(engine: Engine, user_id: str) -> str | None:
+    statement = select(User.webhook_secret).where(User.id == UUID(user_id))
+    with engine.connect() as connection:
+        return connection.execute(statement).scalar_one_or_none()
+
+
+def create_api_token(engine: Engine, user_id: UUID | str, name: str) -> tuple[TokenInfo, str]:
+    """The second item is the token itself, which nobody can ask for again."""
+    token = API_TOKEN_PREFIX + secrets.token_urlsafe(32)
+    statement = (
+        insert(ApiToken)
+        .values(user_id=UUID(str(user_id)), name=name, sha256=_sha256(token))
+        .returning(ApiToken.id, ApiToken.name, ApiToken.created_at)
+    )
+    with engine.begin() as connection:
+        return TokenInfo(*connection.execute(statement).one()), token
+
+
+def list_api_tokens(engine: Engine, user_id: str) -> list[TokenInfo]:
+    statement = (
+        select(ApiToken.id, ApiToken.name, ApiToken.created_at)
+        .where(ApiToken.user_id == UUID(user_id), ApiToken.revoked_at.is_(None))
+        .order_by(ApiToken.created_at.desc())
+    )
+    with engine.connect() as connection:
+        return [TokenInfo(*row) for row in connection.execute(statement)]
+
+
+def revoke_api_token(engine: Engine, user_id: str, token_id: UUID) -> bool:
+    """False if this user has no such token."""
+    statement = (
+        update(ApiToken)
+        .where(
+            ApiToken.id == token_id,
+            ApiToken.user_id == UUID(user_id),
+            ApiToken.revoked_at.is_(None),
+        )
+        .values(revoked_at=func.now())
+    )
+    with engine.begin() as connection:
+        return connection.execute(statement).rowcount == 1
+
+
+def delete_api_tokens(engine: Engine, user_id: UUID, name: str) -> None:
+    statement = delete(ApiToken).where(ApiToken.user_id == user_id, ApiToken.name == name)
+    with engine.begin() as connection:
+        connection.execute(statement)
+
+
+@dataclass(frozen=True)
+class TokenOwner:
+    principal: Principal
+    is_revoked: bool
+
+
+def find_token_owner(engine: Engine, token: str) -> TokenOwner | None:
+    statement = (
+        select(User.id, User.username, User.is_admin, ApiToken.revoked_at)
+        .join(ApiToken, ApiToken.user_id == User.id)
+        .where(ApiToken.sha256 == _sha256(token))
+    )
+    with engine.connect() as connection:
+        row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    user_id, username, is_admin, revoked_at = row
+    return TokenOwner(Principal(str(user_id), username, is_admin), revoked_at is not None)
+
+
+def _sha256(token: str) -> bytes:
+    # Fast on purpose: 256 random bits need no slow hash.
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,58 @@
+"""`python -m inference_gateway.auth.bootstrap --username NAME`: an administrator's API token.
+
+Makes the account (without a password) if it is not there, prints a fresh token on standard output
+and makes the token of the last run invalid. Needs DATABASE_URL only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from inference_gateway import db
+from inference_gateway.auth import accounts
+from inference_gateway.auth.passwords import UNUSABLE
+from inference_gateway.settings import DatabaseSettings
+
+TOKEN_NAME = "bootstrap"  # noqa: S105 - a label
+
+
+class BootstrapError(Exception):
+    """One line that says what to do."""
+
+
+def bootstrap(engine: Engine, username: str) -> str:
+    """Returns the token. Raises BootstrapError."""
+    account = accounts.find(engine, username)
+    if account is None:
+        email = f"{username}@localhost"
+        account = accounts.create(engine, username, email, UNUSABLE, is_admin=True)
+    if not account.is_admin:
+        # Whoever registered the name first must not become an administrator by it.
+        raise BootstrapError(f"{username} exists and is no administrator: choose another username")
+    accounts.delete_api_tokens(engine, account.id, TOKEN_NAME)
+    return accounts.create_api_token(engine, account.id, TOKEN_NAME)[1]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="inference_gateway.auth.bootstrap")
+    parser.add_argument("--username", required=True)
+    username = parser.parse_args(argv).username
+    try:
+        engine = db.short_lived_engine(DatabaseSettings())
+        sys.stdout.write(bootstrap(engine, username) + "\n")
+    except ValidationError:
+        sys.stderr.write("DATABASE_URL is not set: postgresql://user:password@host:port/database\n")
+        return 2
+    except (BootstrapError, ArgumentError, DBAPIError) as error:
+        sys.stderr.write(str(error).strip().splitlines()[0] + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

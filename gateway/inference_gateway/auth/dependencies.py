@@ -1,0 +1,47 @@
+"""Who is calling, as FastAPI dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from inference_gateway.auth.accounts import Principal
+from inference_gateway.errors import Forbidden
+from inference_gateway.services import Services
+
+# Only tells OpenAPI (and so the Authorize button) about the scheme; our own check answers.
+_SCHEME = HTTPBearer(auto_error=False, description="An access token or an API token.")
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+AppServices = Annotated[Services, Depends(_services)]
+
+
+async def _current_user(
+    request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
+) -> Principal:
+    return await services.authenticator.authenticate(request.headers.get("authorization"))
+
+
+async def _optional_user(
+    request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
+) -> Principal | None:
+    """A wrong token is refused even where none is needed: its owner should know."""
+    header = request.headers.get("authorization")
+    return await services.authenticator.authenticate(header) if header else None
+
+
+CurrentUser = Annotated[Principal, Depends(_current_user)]
+OptionalUser = Annotated[Principal | None, Depends(_optional_user)]
+
+
+def require_admin(principal: Principal, what: str) -> None:
+    """Raises Forbidden."""
+    if not principal.is_admin:
+        raise Forbidden(f"only an administrator may {what}")

@@ -1,0 +1,86 @@
+"""Routes of accounts: register, log in, API tokens."""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from dataclasses import asdict
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Request, Response
+
+from inference_gateway.auth import accounts, schemas
+from inference_gateway.auth.dependencies import AppServices, CurrentUser
+from inference_gateway.errors import Forbidden, NotFound, Unauthorized
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/auth/register", status_code=201, tags=["account"])
+async def register(body: schemas.Registration, services: AppServices) -> schemas.Registered:
+    if not services.settings.allow_registration:
+        raise Forbidden("registration is closed here: ask an administrator for an account")
+    hashed = await services.passwords.hash(body.password)
+    account = await to_thread(
+        accounts.create, services.engine, body.username, body.email.lower(), hashed
+    )
+    return schemas.Registered(
+        id=account.id, username=account.username, email=account.email, created_at=account.created_at
+    )
+
+
+@router.post("/auth/token", tags=["account"])
+async def log_in(
+    request: Request,
+    services: AppServices,
+    username: Annotated[str, Form(max_length=254, pattern=schemas.NO_NUL)],
+    password: Annotated[str, Form(max_length=1024)],
+) -> schemas.AccessToken:
+    address = request.client.host if request.client else "unknown"
+    await services.throttle.attempt(username, address)
+    account = await to_thread(accounts.find, services.engine, username)
+    hashed = account.password_hash if account else None
+    if not await services.passwords.verify(password, hashed) or account is None:
+        raise Unauthorized("wrong username or password")
+    await services.throttle.succeeded(username, address)
+    token = services.tokens.issue(str(account.id), account.username, is_admin=account.is_admin)
+    return schemas.AccessToken(access_token=token, expires_in=services.tokens.lifetime)
+
+
+@router.get("/account", tags=["account"])
+async def account(user: CurrentUser) -> schemas.AccountOut:
+    return schemas.AccountOut(username=user.username, name=user.username)
+
+
+@router.post("/auth/tokens", status_code=201, tags=["account"])
+async def create_token(
+    body: schemas.NewApiToken, user: CurrentUser, services: AppServices
+) -> schemas.ApiTokenCreated:
+    """Make a long-lived token. It is shown this once."""
+    made, token = await to_thread(
+        accounts.create_api_token, services.engine, user.user_id, body.name
+    )
+    return schemas.ApiTokenCreated(**asdict(made), token=token)
+
+
+@router.get("/auth/tokens", tags=["account"])
+async def list_tokens(user: CurrentUser, services: AppServices) -> list[schemas.ApiTokenOut]:
+    found = await to_thread(accounts.list_api_tokens, services.engine, user.user_id)
+    return [schemas.ApiTokenOut(**asdict(token)) for token in found]
+
+
+@router.delete("/auth/tokens/{token_id}", status_code=204, tags=["account"])
+async def revoke_token(token_id: UUID, user: CurrentUser, services: AppServices) -> Response:
+    if not await to_thread(accounts.revoke_api_token, services.engine, user.user_id, token_id):
+        raise NotFound(f"you have no API token {token_id}")
+    services.authenticator.forget_api_tokens()
+    return Response(status_code=204)
+
+
+@router.get("/webhooks/default/secret", tags=["webhooks"])
+async def webhook_secret(user: CurrentUser, services: AppServices) -> schemas.WebhookSecret:
+    """The key that signs your webhooks (Standard Webhooks)."""
+    key = await to_thread(accounts.webhook_secret, services.engine, user.user_id)
+    if key is None:
+        raise Unauthorized("this account is gone")
+    return schemas.WebhookSecret(key=key)

@@ -1,0 +1,85 @@
+"""Bodies of the account routes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from inference_contract.inferencemodel import NAME_PATTERN
+
+RESERVED = frozenset(
+    {"account", "admin", "administrator", "api", "auth", "default", "docs", "health", "inference"}
+    | {"internal", "kube-node-lease", "kube-public", "kube-system", "metrics", "models"}
+    | {"openai", "predictions", "public", "root", "system", "v1", "webhooks"}
+)
+"""A username becomes the owner of models: a folder here, a namespace on Kubernetes."""
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED or name.startswith("kube-"):
+        raise ValueError("is reserved: choose another")
+    return name
+
+
+Username = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40), AfterValidator(_not_reserved)]
+"""A DNS label of at most 40 characters."""
+
+
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL's text holds every character but this one."""
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Registration(_In):
+    username: Username
+    # Whether an address exists only a message to it can tell; the pattern catches slips.
+    email: str = Field(pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$", max_length=254)
+    password: str = Field(min_length=8, max_length=128)
+
+
+class Registered(BaseModel):
+    id: UUID
+    username: str
+    email: str
+    created_at: datetime
+
+
+class AccessToken(BaseModel):
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a scheme
+    expires_in: int
+    """Seconds."""
+
+
+class AccountOut(BaseModel):
+    """Replicate's account."""
+
+    type: Literal["user"] = "user"
+    username: str
+    name: str
+    github_url: str | None = None
+
+
+class NewApiToken(_In):
+    name: str = Field("token", min_length=1, max_length=100, pattern=NO_NUL)
+
+
+class ApiTokenOut(BaseModel):
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+class ApiTokenCreated(ApiTokenOut):
+    token: str
+    """Shown this once."""
+
+
+class WebhookSecret(BaseModel):
+    key: str

@@ -1,0 +1,157 @@
+"""`python -m inference_gateway.dispatch`: recorder, relay, sweeper and webhook delivery.
+
+Exit codes: 2 misconfigured, 1 port taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from inference_contract import logs, statefile
+from inference_contract.probes import ProbeServer, Reply
+from inference_gateway import db
+from inference_gateway.dispatch import metrics
+from inference_gateway.dispatch.loops import Loop
+from inference_gateway.dispatch.record import prepare
+from inference_gateway.dispatch.recorder import Recorder
+from inference_gateway.dispatch.relay import Relay
+from inference_gateway.dispatch.sweeper import Sweeper
+from inference_gateway.predictions.schemas import to_wire
+from inference_gateway.settings import Settings
+from inference_gateway.startup import ConfigurationError, read_settings
+from inference_gateway.webhooks.delivery import Delivery
+from inference_gateway.webhooks.sending import Sender
+
+_log = logging.getLogger("inference_gateway.dispatch")
+_PORT_TAKEN = 1
+_MISCONFIGURED = 2
+_STOP_SECONDS = 1.5
+_WRITERS = 3
+"""Recorder, relay and sweeper: a connection each."""
+_WEBHOOK_CONNECTIONS = 4
+"""A thread of the webhooks has one for as long as it marks what came of its attempt."""
+
+
+def main() -> int:
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return _MISCONFIGURED
+    logs.configure("dispatch", settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    loops = _loops(settings)
+    try:
+        probes = ProbeServer(settings.metrics_host, settings.metrics_port, _routes(loops))
+    except OSError as error:
+        where = f"{settings.metrics_host}:{settings.metrics_port}"
+        problem = f"cannot be listened on ({error.strerror}): set METRICS_HOST and METRICS_PORT"
+        sys.stderr.write(f"{where} {problem}\n")
+        return _PORT_TAKEN
+    for loop in loops:
+        loop.start()
+    if settings.state_file is not None:
+        statefile.write(settings.state_file, {"pid": os.getpid(), "port": probes.port})
+    _log.info("dispatch runs, probes on port %d", probes.port)
+    stop.wait()
+    _stop(loops)
+    return 0
+
+
+def _loops(settings: Settings) -> list[Loop]:
+    client = _redis(settings)
+    engine = prepare(db.engine(settings, pool_size=_WRITERS))
+    wake = threading.Event()
+    recorder = Recorder(
+        engine,
+        client,
+        lease_seconds=settings.lease_seconds,
+        consumer=socket.gethostname(),
+        told=wake,
+    )
+    relay = Relay(
+        engine,
+        client,
+        sweep_seconds=settings.sweep_seconds,
+        max_attempts=settings.max_attempts,
+    )
+    sweeper = Sweeper(
+        engine,
+        client,
+        sweep_seconds=settings.sweep_seconds,
+        max_attempts=settings.max_attempts,
+    )
+    base_url = settings.public_url or f"http://localhost:{settings.api_port}"
+    delivery = Delivery(
+        db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS),
+        Sender(
+            timeout_seconds=settings.webhook_timeout_seconds,
+            allow_loopback=settings.webhook_allow_loopback,
+        ),
+        lambda row: to_wire(row, base_url),
+        hold_seconds=settings.webhook_timeout_seconds,
+        wake=wake,
+    )
+    return [
+        Loop("recorder", recorder.step),
+        Loop("relay", relay.step),
+        Loop("sweeper", sweeper.step),
+        Loop("webhooks", delivery.step, wake),
+    ]
+
+
+def _redis(settings: Settings) -> redis.Redis:
+    options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
+    if settings.redis_url is None:
+        password = settings.redis_password
+        options["username"] = settings.redis_username
+        options["password"] = password.get_secret_value() if password else None
+    return redis.Redis.from_url(settings.redis_dsn, **options)
+
+
+def _routes(loops: Sequence[Loop]) -> dict[str, Callable[[], Reply]]:
+    def live() -> Reply:
+        return _health([loop.name for loop in loops if not loop.is_alive])
+
+    def ready() -> Reply:
+        return _health([loop.name for loop in loops if not loop.works])
+
+    return {
+        "/health/live": live,
+        "/health/ready": ready,
+        "/metrics": lambda: Reply(200, metrics.render(), metrics.CONTENT_TYPE),
+    }
+
+
+def _health(failing: Sequence[str]) -> Reply:
+    if failing:
+        return Reply(503, f"failing: {', '.join(failing)}\n".encode())
+    return Reply(200, b"ok\n")
+
+
+def _stop(loops: Sequence[Loop]) -> None:
+    """Let each loop end its round. Whatever is cut short is done again by whoever comes next."""
+    for loop in loops:
+        loop.stop()
+    end = time.monotonic() + _STOP_SECONDS
+    for loop in loops:
+        loop.join(end - time.monotonic())
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    # Not sys.exit: it would wait for webhooks under way, which are sent again under the same id.
+    os._exit(code)

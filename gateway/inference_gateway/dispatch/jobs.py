@@ -1,0 +1,116 @@
+"""What Redis knows of jobs: which wait, which run, and whose lease is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import redis
+
+from inference_contract import queues
+from inference_gateway.dispatch.verdicts import JobState, OpenRow
+from inference_gateway.ending import Withdrawal, withdraw
+
+_CHUNK = 500
+"""Jobs per script call: Redis serves nobody else meanwhile."""
+_STATUSES = """
+local found = {}
+for i, id in ipairs(ARGV) do
+  found[i] = redis.call('HGET', 'rq:job:' .. id, 'status') or ''
+end
+return found
+"""
+
+
+class Leases(NamedTuple):
+    """The jobs that runners have, at one moment."""
+
+    ends: Mapping[str, float]
+    """Job id → end of its lease, unix seconds."""
+    now: float
+    """By Redis' clock."""
+
+    def runs(self, job: str) -> bool:
+        return self.ends.get(job, 0.0) > self.now
+
+
+def job_of(row: OpenRow) -> str:
+    return queues.job_id(queues.model_key(row.model), str(row.id), row.attempt)
+
+
+def states(client: redis.Redis, rows: Sequence[OpenRow]) -> list[JobState]:
+    """The states of the rows' jobs; those of rows that shall be canceled are withdrawn first."""
+    found = _statuses(client, [job_of(row) for row in rows])
+    unwanted = [i for i, row in enumerate(rows) if row.cancel_requested]
+    wanted = [
+        {"id": rows[i].id, "model": rows[i].model, "attempt": rows[i].attempt} for i in unwanted
+    ]
+    withdrawn = withdraw(client, wanted) if wanted else []
+    for i, withdrawal in zip(unwanted, withdrawn, strict=True):
+        found[i] = "started" if withdrawal is Withdrawal.RUNNING else withdrawal.value
+    # Read after the hashes: a job that was started then, and has no lease now, has ended or died.
+    running = {row.model for row, status in zip(rows, found, strict=True) if status == "started"}
+    held = leases(client, map(queues.model_key, running))
+    return [_state(s, job_of(row), held) for s, row in zip(found, rows, strict=True)]
+
+
+def _state(status: str, job: str, held: Leases) -> JobState:
+    if status == "started":
+        return JobState.STARTED if held.runs(job) else JobState.DEAD
+    return JobState(status or "missing")
+
+
+def _statuses(client: redis.Redis, jobs: Sequence[str]) -> list[str]:
+    with client.pipeline(transaction=False) as pipe:
+        for start in range(0, len(jobs), _CHUNK):
+            pipe.eval(_STATUSES, 0, *jobs[start : start + _CHUNK])
+        return [status.decode() for chunk in pipe.execute() for status in chunk]
+
+
+def leases(client: redis.Redis, keys: Iterable[str]) -> Leases:
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.zrange(queues.in_flight_key(key), 0, -1, withscores=True)
+        pipe.time()
+        *sets, (seconds, microseconds) = pipe.execute()
+    ends = {_job(member): score for members in sets for member, score in members}
+    return Leases(ends, seconds + microseconds / 1e6)
+
+
+def _job(member: bytes) -> str:
+    return member.decode().rpartition(":")[0]
+
+
+def expired(client: redis.Redis) -> dict[str, list[bytes]]:
+    """Model key → members of its in-flight set whose lease is over, of every queue there is."""
+    prefix = queues.queue_key("")
+    names: Any = client.smembers(queues.QUEUES_KEY)
+    keys = [name.decode().removeprefix(prefix) for name in names]
+    seconds, _ = client.time()
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.zrangebyscore(queues.in_flight_key(key), "-inf", seconds)
+        return {key: found for key, found in zip(keys, pipe.execute(), strict=True) if found}
+
+
+def forget(client: redis.Redis, key: str, members: Iterable[bytes]) -> None:
+    """Remove what a dead runner left of its jobs."""
+    with client.pipeline(transaction=False) as pipe:
+        for member in members:
+            pipe.zrem(queues.in_flight_key(key), member)
+            job = _job(member)
+            pipe.delete(queues.job_key(job), f"rq:executions:{job}")
+        pipe.execute()
+
+
+def attempts(members: Iterable[bytes]) -> dict[bytes, tuple[UUID, int]]:
+    """Member of an in-flight set → prediction id and attempt; what is not ours is left out."""
+    found = {}
+    for member in members:
+        try:
+            _, prediction, attempt = queues.parse_job_id(_job(member))
+            found[member] = (UUID(prediction), attempt)
+        except ValueError:
+            continue
+    return found

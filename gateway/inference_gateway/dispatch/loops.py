@@ -1,0 +1,87 @@
+"""Running small loops side by side, each on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from inference_gateway.dispatch.metrics import FAILURES
+
+_log = logging.getLogger(__name__)
+_FIRST_BACKOFF = 0.1
+_MAX_BACKOFF = 5.0
+_HUNG_AFTER = 60.0
+
+Step = Callable[[], float]
+"""One round; returns how many seconds to pause."""
+
+
+class Loop:
+    """Calls `step` again and again; what it raises is logged, and the loop goes on.
+
+    Args:
+        wake: ends a pause early when it is set; `stop` sets it too.
+    """
+
+    def __init__(self, name: str, step: Step, wake: threading.Event | None = None) -> None:
+        self.name = name
+        self._step = step
+        self._wake = wake or threading.Event()
+        self._stopping = False
+        self._failures = 0
+        self._last_round = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(max(timeout, 0))
+
+    @property
+    def is_alive(self) -> bool:
+        """False when a round hangs; one that fails is alive."""
+        return time.monotonic() - self._last_round < _HUNG_AFTER
+
+    @property
+    def works(self) -> bool:
+        """Whether the last round went well."""
+        return self.is_alive and self._failures == 0
+
+    def _run(self) -> None:
+        while not self._stopping:
+            pause = self._round()
+            self._last_round = time.monotonic()
+            if not self._stopping and self._wake.wait(pause):
+                self._wake.clear()
+
+    def _round(self) -> float:
+        try:
+            pause = self._step()
+        except Exception as error:  # whatever it is, the other predictions must go on
+            self._failures += 1
+            FAILURES.labels(self.name).inc()
+            pause = backoff(self._failures)
+            # The first of a row with its traceback; a server that is away would fill the log.
+            summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            _log.warning(
+                "%s failed, again in %.1f s: %s",
+                *(self.name, pause, summary),
+                exc_info=error if self._failures == 1 else None,
+            )
+            return pause
+        if self._failures:
+            _log.info("%s works again", self.name)
+        self._failures = 0
+        return pause
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after that many failures in a row."""
+    return min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _MAX_BACKOFF)

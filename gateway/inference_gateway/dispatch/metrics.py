@@ -1,0 +1,27 @@
+"""What dispatch tells Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client import REGISTRY, Counter, Gauge, generate_latest
+
+__all__ = ["CONTENT_TYPE"]
+
+RECORDED = Counter("inference_recorded", "Changes written to PostgreSQL.")
+STALE = Counter(
+    "inference_stale_events",
+    "Changes that met no open row of their attempt and token: late, repeated or already known.",
+)
+MALFORMED = Counter("inference_malformed_events", "Entries of event streams that hold no events.")
+HANDED_OUT = Counter("inference_handed_out_again", "Predictions given a new attempt.", ["reason"])
+ENDED = Counter("inference_ended_by_dispatch", "Predictions ended without a runner.", ["code"])
+OPEN = Gauge("inference_open_predictions", "Predictions that have not ended.", ["status"])
+OLDEST = Gauge(
+    "inference_oldest_open_prediction_seconds", "Age of the oldest prediction that has not ended."
+)
+WEBHOOKS = Counter("inference_webhook_attempts", "Webhooks sent, by what came of it.", ["outcome"])
+FAILURES = Counter("inference_loop_failures", "Rounds of a loop that raised.", ["loop"])
+
+
+def render() -> bytes:
+    return generate_latest(REGISTRY)

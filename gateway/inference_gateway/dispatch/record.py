@@ -1,0 +1,129 @@
+"""Writing a batch of changes to PostgreSQL: one statement, under the fence."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import DBAPIError
+
+from inference_contract.predictions import ErrorCode, PredictionStatus
+from inference_gateway.dispatch.fence import DELIVERIES, FENCE
+from inference_gateway.dispatch.fold import RowChange
+
+_log = logging.getLogger(__name__)
+
+# Any sign of life renews the lease, by the database's clock. The clocks that `started_at` and
+# `completed_at` come from may be behind it: neither lies before the creation.
+RECORD = f"""
+WITH v AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS v(
+    id uuid, attempt int, token text, outcome text, started_ms float8, ended_ms float8,
+    output jsonb, logs text, error text, error_code text, metrics jsonb, events text[])
+), changed AS (
+  UPDATE predictions p
+  SET status = v.outcome,
+      output = COALESCE(v.output, p.output),
+      logs = COALESCE(v.logs, p.logs),
+      error = v.error,
+      error_code = v.error_code,
+      metrics = COALESCE(v.metrics, p.metrics),
+      started_at = CASE WHEN v.started_ms IS NULL THEN p.started_at
+        ELSE GREATEST(p.created_at, to_timestamp(v.started_ms / 1000)) END,
+      completed_at = CASE WHEN v.ended_ms IS NOT NULL
+        THEN GREATEST(p.created_at, to_timestamp(v.ended_ms / 1000)) END,
+      lease_until = CASE WHEN v.ended_ms IS NULL
+        THEN now() + make_interval(secs => :lease_seconds) END
+  FROM v
+  WHERE {FENCE}
+  RETURNING p.id, p.webhook, p.webhook_events, v.events
+), {DELIVERIES}
+SELECT (SELECT count(*) FROM changed) AS applied, (SELECT count(*) FROM told) AS told
+"""  # noqa: S608 - constants of ours
+
+_RECORD = text(RECORD)
+
+# Statistics of an almost empty table make scans look cheaper than lookups.
+_PLAN = "SET enable_seqscan = off; SET enable_nestloop = off"
+_BAD_DATA = ("21", "22", "23", "54")
+"""Classes of SQLSTATE that blame the data: sent again, they fail again."""
+
+
+class Recorded(NamedTuple):
+    applied: int
+    stale: int
+    """Changes that met no open row of their attempt and token."""
+    told: int
+    """Webhook deliveries that were made."""
+
+    def __add__(self, other: tuple[Any, ...]) -> Recorded:
+        return Recorded(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def prepare(engine: Engine) -> Engine:
+    """Let every connection of the engine plan statements with the fence in the one good way.
+
+    For recorder, relay and sweeper; other joins are planned badly on it.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_PLAN)
+        connection.commit()
+
+    return engine
+
+
+def apply(engine: Engine, changes: Sequence[RowChange], lease_seconds: float) -> Recorded:
+    """Write a batch; a change that PostgreSQL does not take ends its prediction as failed.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: if PostgreSQL is away or busy; to be tried again as a whole.
+    """
+    if not changes:
+        return Recorded(0, 0, 0)
+    parameters = {"changes": orjson.dumps(changes).decode(), "lease_seconds": lease_seconds}
+    try:
+        # One statement is a transaction of its own: no round trips for BEGIN and COMMIT.
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            applied, told = connection.execute(_RECORD, parameters).one()
+    except DBAPIError as error:
+        if str(getattr(error.orig, "pgcode", None))[:2] not in _BAD_DATA:
+            raise
+        return _apply_parts(engine, changes, lease_seconds, error)
+    return Recorded(applied, len(changes) - applied, told)
+
+
+def _apply_parts(
+    engine: Engine, changes: Sequence[RowChange], lease_seconds: float, error: DBAPIError
+) -> Recorded:
+    if len(changes) > 1:
+        middle = len(changes) // 2
+        first = apply(engine, changes[:middle], lease_seconds)
+        return first + apply(engine, changes[middle:], lease_seconds)
+    (culprit,) = changes
+    story = {"prediction": culprit.id, "attempt": culprit.attempt}
+    if culprit.error_code == ErrorCode.OUTPUT:
+        _log.error("dropped an event that cannot be stored", exc_info=error, extra=story)
+        return Recorded(0, 0, 0)
+    _log.warning("an output cannot be stored: %s", error.orig, extra=story)
+    return apply(engine, [refused(culprit, str(error.orig).splitlines()[0])], lease_seconds)
+
+
+def refused(change: RowChange, reason: str) -> RowChange:
+    """What is recorded in place of a change that PostgreSQL does not take."""
+    return RowChange(
+        id=change.id,
+        attempt=change.attempt,
+        token=change.token,
+        outcome=PredictionStatus.FAILED.value,
+        ended_ms=change.ended_ms or int(time.time() * 1000),
+        error=f"The output cannot be stored: {reason}",
+        error_code=ErrorCode.OUTPUT.value,
+        events=["completed"],
+    )

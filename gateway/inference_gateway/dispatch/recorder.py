@@ -1,0 +1,155 @@
+"""Event streams → PostgreSQL: reads as a consumer group, writes, then acknowledges.
+
+Killed between writing and acknowledging, it writes again what the fence then refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+from sqlalchemy import Engine
+
+from inference_contract.queues import RECORDER_GROUP, events_key
+from inference_gateway.dispatch import metrics
+from inference_gateway.dispatch.fold import Entry, fold, parse
+from inference_gateway.dispatch.record import apply
+from inference_gateway.dispatch.streams import Keys, ensure_groups, trim
+
+_log = logging.getLogger(__name__)
+_MAX_COUNT = 500
+_BATCH_BYTES = 8_000_000
+"""Of events in memory at once, roughly: the batch shrinks when outputs are large."""
+_BLOCK_MS = 250
+"""Also how soon the first event of a model is noticed that just got work."""
+_PAUSE = 0.01
+"""Seconds between batches: halves the cost, since a batch is then worth its statement."""
+_ADOPT_EVERY = 10.0
+_ADOPT_IDLE_MS = 30_000
+
+_Read = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
+
+
+class Recorder:
+    """One of a group that shares the work.
+
+    Args:
+        consumer: the name to be known again by after a restart.
+        told: set when webhook deliveries were made.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: redis.Redis,
+        *,
+        lease_seconds: float,
+        consumer: str,
+        told: threading.Event,
+    ) -> None:
+        self._engine = engine
+        self._redis = client
+        self._lease_seconds = lease_seconds
+        self._consumer = consumer
+        self._told = told
+        self._keys = Keys(engine, client)
+        self._count = _MAX_COUNT
+        self._unsure: set[str] = set()
+        """Models whose entries may have been delivered to us and not acknowledged."""
+        self._adopt_at = 0.0
+
+    def step(self) -> float:
+        """One batch; raises what PostgreSQL or Redis raise, and then loses nothing."""
+        new = self._keys.refresh()
+        ensure_groups(self._redis, new)
+        self._unsure |= new
+        if not self._keys.all:
+            return _BLOCK_MS / 1000
+        try:
+            self._read_again()
+            self._adopt()
+            read = self._read(self._keys.all, b">", block=_BLOCK_MS)
+            self._handle(read)
+            trim(self._redis, self._keys.due_for_trim())
+        except redis.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            _log.warning("an event stream is gone: reading it from its start")
+            ensure_groups(self._redis, self._keys.all)
+            return 0
+        return _PAUSE if read else 0
+
+    def _read(self, keys: Iterable[str], after: bytes, block: int | None = None) -> _Read:
+        streams: dict[Any, Any] = {events_key(key): after for key in keys}
+        read: Any = self._redis.xreadgroup(
+            RECORDER_GROUP, self._consumer, streams, count=self._count, block=block
+        )
+        return [(stream, found) for stream, found in read if found]
+
+    def _read_again(self) -> None:
+        """Entries that were delivered to us before we failed or were killed."""
+        while self._unsure:
+            read = self._read(self._unsure, b"0")
+            self._handle(read)
+            if not read:
+                self._unsure.clear()
+
+    def _adopt(self) -> None:
+        """Entries of recorders that are dead."""
+        if time.monotonic() < self._adopt_at:
+            return
+        for key in self._keys.all:
+            start: Any = b"0-0"
+            while True:
+                start, found, *_ = self._redis.xautoclaim(
+                    *(events_key(key), RECORDER_GROUP, self._consumer, _ADOPT_IDLE_MS, start),
+                    count=self._count,
+                )
+                self._handle([(events_key(key).encode(), found)] if found else [])
+                if start == b"0-0":
+                    break
+        self._adopt_at = time.monotonic() + _ADOPT_EVERY
+
+    def _handle(self, read: _Read) -> None:
+        """Write and acknowledge. What is not acknowledged is read again in the next round."""
+        if not read:
+            return
+        keys = {stream.decode().removesuffix(":events") for stream, _ in read}
+        self._unsure |= keys
+        found = [entry for _, entries in read for entry in entries]
+        self._size_up(found)
+        recorded = apply(self._engine, fold(_entries(found)), self._lease_seconds)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for stream, entries in read:
+                pipe.xack(stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
+            pipe.execute()
+        self._unsure -= keys
+        self._keys.heard(keys)
+        metrics.RECORDED.inc(recorded.applied)
+        metrics.STALE.inc(recorded.stale)
+        if recorded.told:
+            self._told.set()
+
+    def _size_up(self, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        size = sum(len(fields.get(b"d", b"")) for _, fields in found if fields)
+        average = size / max(len(found), 1)
+        self._count = max(1, min(_MAX_COUNT, int(_BATCH_BYTES / max(average, 1))))
+
+
+def _entries(found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    entries = []
+    for entry_id, fields in found:
+        if not fields:  # trimmed while it was pending: only the acknowledgement is left to do
+            continue
+        try:
+            events = parse(fields[b"d"])
+        except (ValueError, KeyError) as error:
+            metrics.MALFORMED.inc()
+            _log.warning("entry %s is dropped: %s", entry_id.decode(), error)
+            continue
+        entries.append(Entry(int(entry_id.partition(b"-")[0]), events))
+    return entries

@@ -1,0 +1,122 @@
+"""Rows that wait to be run → the queue, whenever the queue does not know them (any more)."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any, NamedTuple
+
+import redis
+from sqlalchemy import Engine, text
+
+from inference_gateway.dispatch import jobs
+from inference_gateway.dispatch.suspects import Suspects, pause
+from inference_gateway.dispatch.verdicts import OpenRow, on_starting
+from inference_gateway.tables import OPEN
+
+_log = logging.getLogger(__name__)
+_PAGE = 1000
+_PAGES_A_STEP = 5
+"""A longer queue is looked through over several ticks; it takes longer than that to run anyway."""
+_MAX_SUSPECTS = 10_000
+_MARK_KEY = "inference:mark"
+"""Set by us and gone when somebody empties Redis."""
+
+_SELECT = f"""
+SELECT id, model, status, attempt, token, crashes,
+       cancel_requested_at IS NOT NULL AS cancel_requested
+FROM predictions
+WHERE {OPEN} AND status = 'starting' AND created_at < now() - interval '2 seconds' {{bound}}
+ORDER BY model DESC, id DESC
+LIMIT :page
+"""  # noqa: S608 - constants of ours
+_FIRST_PAGE = text(_SELECT.format(bound=""))
+_NEXT_PAGE = text(_SELECT.format(bound="AND (model, id) < (:model, :id)"))
+_STILL_OPEN = text(f"SELECT id, attempt FROM predictions WHERE id = ANY (:ids) AND {OPEN}")  # noqa: S608
+
+
+class _Memory(NamedTuple):
+    """What tells one life of Redis' data from the next."""
+
+    run_id: str
+    mark: bytes | str | None
+
+
+class Relay:
+    def __init__(
+        self, engine: Engine, client: redis.Redis, *, sweep_seconds: float, max_attempts: int
+    ) -> None:
+        self._engine = engine
+        self._redis = client
+        self._sweep_seconds = sweep_seconds
+        self._max_attempts = max_attempts
+        self._suspects = Suspects(engine, client)
+        self._memory: _Memory | None = None
+        self._after: OpenRow | None = None
+        """Where the next tick goes on."""
+        self._hurry = False
+        """Redis lost its memory: go on without pauses until every row has been looked at."""
+        self._tick_at = 0.0
+
+    def step(self) -> float:
+        """Some pages when it is time for them, and a look at what waits for the recorder."""
+        if self._hurry or time.monotonic() >= self._tick_at:
+            self._walk()
+            self._tidy()
+            self._tick_at = time.monotonic() + self._sweep_seconds
+        again = self._suspects.settle()
+        return 0.0 if self._hurry else pause(self._tick_at, again)
+
+    def _lost_memory(self) -> bool:
+        """Whether this Redis is new, restarted or emptied since the last tick."""
+        self._redis.set(_MARK_KEY, secrets.token_hex(8), nx=True)
+        memory = _Memory(self._redis.info("server")["run_id"], self._redis.get(_MARK_KEY))
+        changed = memory != self._memory
+        self._memory = memory
+        return changed
+
+    def _walk(self) -> None:
+        if self._lost_memory():
+            self._after = None
+            self._hurry = True
+        for _ in range(_PAGES_A_STEP):
+            rows = self._next_page()
+            self._judge(rows)
+            if len(rows) < _PAGE:
+                self._after = None
+                self._hurry = False
+                return
+            self._after = rows[-1]
+            if len(self._suspects) > _MAX_SUSPECTS:
+                self._hurry = False  # the recorder is behind: give it time
+                return
+
+    def _next_page(self) -> list[OpenRow]:
+        """Newest first, from where the last one ended."""
+        parameters: dict[str, Any] = {"page": _PAGE}
+        query = _FIRST_PAGE
+        if self._after is not None:
+            parameters |= {"model": self._after.model, "id": self._after.id}
+            query = _NEXT_PAGE
+        with self._engine.begin() as connection:
+            return [OpenRow(*row) for row in connection.execute(query, parameters)]
+
+    def _judge(self, rows: list[OpenRow]) -> None:
+        found = jobs.states(self._redis, rows)
+        verdicts = (
+            on_starting(row, job, self._max_attempts) for row, job in zip(rows, found, strict=True)
+        )
+        self._suspects.add([verdict for verdict in verdicts if verdict is not None])
+        self._suspects.settle()
+
+    def _tidy(self) -> None:
+        """Drop leases that are over, of attempts that are: the dead do not count as load."""
+        for key, members in jobs.expired(self._redis).items():
+            attempts = jobs.attempts(members)
+            ids = {prediction for prediction, _ in attempts.values()}
+            with self._engine.begin() as connection:
+                rows = connection.execute(_STILL_OPEN, {"ids": list(ids)})
+                current = {(row.id, row.attempt) for row in rows}
+            over = [member for member, attempt in attempts.items() if attempt not in current]
+            jobs.forget(self._redis, key, over)

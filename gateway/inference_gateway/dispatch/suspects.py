@@ -1,0 +1,137 @@
+"""Carrying out verdicts, once the recorder has written everything that could refute them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import orjson
+import redis
+from sqlalchemy import Engine, text
+
+from inference_contract.predictions import Job, WebhookEvent
+from inference_contract.queues import model_key
+from inference_gateway.dispatch import metrics, position
+from inference_gateway.dispatch.fence import FENCE
+from inference_gateway.dispatch.verdicts import HandOut, Reason, Verdict
+from inference_gateway.ending import Ending, end, withdraw
+from inference_gateway.queue import JobQueue
+
+_log = logging.getLogger(__name__)
+_TOKEN_BYTES = 16
+_ASK_AGAIN = 0.05
+_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
+
+_HAND_OUT = text(f"""
+WITH v AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+    AS v(id uuid, attempt int, token text, next_token text, crashes int)
+)
+UPDATE predictions p
+SET status = 'starting', attempt = p.attempt + 1, token = v.next_token,
+    crashes = p.crashes + v.crashes,
+    started_at = NULL, lease_until = NULL, output = NULL, logs = ''
+FROM v
+WHERE {FENCE} AND COALESCE(p.lease_until < now(), true)
+RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events
+""")  # noqa: S608 - constants of ours
+
+
+class Suspects:
+    """Verdicts that wait for the recorder: what was missed may be on its way to the database."""
+
+    def __init__(self, engine: Engine, client: redis.Redis) -> None:
+        self._engine = engine
+        self._redis = client
+        self._queue = JobQueue(client)
+        self._waiting: dict[str, tuple[Verdict, str]] = {}
+        """Prediction → verdict, and how far the recorder must have come."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, verdicts: Iterable[Verdict]) -> None:
+        """To be called after the look at Redis or PostgreSQL that the verdicts rest on."""
+        new = [v for v in verdicts if self._is_new(v)]
+        if new:
+            ends = position.last_events(self._redis, {model_key(v.model) for v in new})
+            self._waiting.update((v.id, (v, ends[model_key(v.model)])) for v in new)
+
+    def _is_new(self, verdict: Verdict) -> bool:
+        known = self._waiting.get(verdict.id)
+        return known is None or known[0] != verdict
+
+    def settle(self) -> float | None:
+        """Carry out what may be; seconds after which to ask again, None if nothing is left."""
+        recorded = {
+            (key, end)
+            for key, end in {(model_key(v.model), end) for v, end in self._waiting.values()}
+            if position.is_recorded(self._redis, key, end)
+        }
+        ready = [v for v, end in self._waiting.values() if (model_key(v.model), end) in recorded]
+        for verdict in ready:
+            del self._waiting[verdict.id]
+        self._end([v for v in ready if isinstance(v, Ending)])
+        self._hand_out([v for v in ready if isinstance(v, HandOut)])
+        return _ASK_AGAIN if self._waiting else None
+
+    def _end(self, endings: Sequence[Ending]) -> None:
+        if not endings:
+            return
+        ended = end(self._engine, self._redis, endings)
+        for ending in ended:
+            metrics.ENDED.labels(ending.error_code.value).inc()
+            _log.info("ended: %s", ending.error_code.value, extra=_story(ending))
+        rows = [{"id": e.id, "model": e.model, "attempt": e.attempt} for e in ended]
+        withdraw(self._redis, rows)
+
+    def _hand_out(self, orders: Sequence[HandOut]) -> None:
+        if not orders:
+            return
+        # The newest first, each to the front of the queue: the oldest is then the next to run.
+        orders = sorted(orders, key=lambda order: (order.model, order.id), reverse=True)
+        by_id = {order.id: order for order in orders}
+        parameter = orjson.dumps([_new_attempt(order) for order in orders]).decode()
+        with self._engine.begin() as connection:
+            rows = [row._asdict() for row in connection.execute(_HAND_OUT, {"rows": parameter})]
+        rows.sort(key=lambda row: (row["model"], row["id"]), reverse=True)
+        for row in rows:
+            order = by_id[str(row["id"])]
+            metrics.HANDED_OUT.labels(order.reason.value).inc()
+            _log.info("handed out again: %s", order.reason.value, extra=_story(order))
+        for model, group in groupby(rows, key=lambda row: str(row["model"])):
+            self._queue.enqueue(model, map(_job, group), front=True)
+
+
+def _new_attempt(order: HandOut) -> dict[str, Any]:
+    return {
+        "id": order.id,
+        "attempt": order.attempt,
+        "token": order.token,
+        "next_token": secrets.token_urlsafe(_TOKEN_BYTES),
+        "crashes": int(order.reason is Reason.CRASHED),
+    }
+
+
+def _job(row: dict[str, Any]) -> Job:
+    return Job(
+        id=str(row["id"]),
+        attempt=row["attempt"],
+        token=row["token"],
+        input=row["input"],
+        notify=[event for event in _WHILE_RUNNING if event in (row["webhook_events"] or ())],
+    )
+
+
+def _story(verdict: Verdict) -> dict[str, object]:
+    return {"prediction": verdict.id, "attempt": verdict.attempt, "model": verdict.model}
+
+
+def pause(tick_at: float, again: float | None) -> float:
+    """Seconds until the next tick (by time.monotonic()), or until `again` if that is sooner."""
+    until = max(tick_at - time.monotonic(), 0.0)
+    return until if again is None else min(until, again)

@@ -1,0 +1,91 @@
+"""Open rows whose time is over: dead runners' and those past their deadline."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID
+
+import redis
+from sqlalchemy import Engine, text
+
+from inference_gateway.dispatch import metrics
+from inference_gateway.dispatch.suspects import Suspects, pause
+from inference_gateway.dispatch.verdicts import OpenRow, on_overdue
+from inference_gateway.ending import withdraw
+from inference_gateway.tables import OPEN
+
+_PAGE = 1000
+_PAGES_A_STEP = 10
+"""The next step begins anew: by then these rows have ended."""
+_GAUGES_EVERY = 10.0
+
+_OVERDUE = text(f"""
+SELECT id, model, status, attempt, token, crashes,
+       cancel_requested_at IS NOT NULL AS cancel_requested,
+       deadline < now() AS late,
+       COALESCE(lease_until < now(), false) AS lease_ended
+FROM predictions
+WHERE {OPEN} AND (model, id) > (:model, :id) AND (
+  deadline < now() OR lease_until < now()
+  OR (status = 'processing' AND cancel_requested_at IS NOT NULL))
+ORDER BY model, id
+LIMIT :page
+""")  # noqa: S608 - constants of ours
+_GAUGES = text(f"""
+SELECT status, count(*), EXTRACT(epoch FROM max(now() - created_at))::float8
+FROM predictions WHERE {OPEN} GROUP BY status
+""")  # noqa: S608
+
+
+class Sweeper:
+    def __init__(
+        self, engine: Engine, client: redis.Redis, *, sweep_seconds: float, max_attempts: int
+    ) -> None:
+        self._engine = engine
+        self._redis = client
+        self._sweep_seconds = sweep_seconds
+        self._max_attempts = max_attempts
+        self._suspects = Suspects(engine, client)
+        self._tick_at = 0.0
+        self._gauges_at = 0.0
+
+    def step(self) -> float:
+        """A tick when it is time for one, and another look at what waits for the recorder."""
+        if time.monotonic() >= self._tick_at:
+            self._walk()
+            self._tick_at = time.monotonic() + self._sweep_seconds
+        if time.monotonic() >= self._gauges_at:
+            self._measure()
+        again = self._suspects.settle()
+        return pause(self._tick_at, again)
+
+    def _walk(self) -> None:
+        model, last = "", UUID(int=0)
+        for _ in range(_PAGES_A_STEP):
+            parameters: dict[str, Any] = {"model": model, "id": last, "page": _PAGE}
+            with self._engine.begin() as connection:
+                rows = [OpenRow(*row) for row in connection.execute(_OVERDUE, parameters)]
+            self._judge(rows)
+            if len(rows) < _PAGE:
+                return
+            model, last = rows[-1].model, rows[-1].id
+
+    def _judge(self, rows: list[OpenRow]) -> None:
+        verdicts = [(row, on_overdue(row, self._max_attempts)) for row in rows]
+        self._suspects.add([verdict for _, verdict in verdicts if verdict is not None])
+        asked = [row for row, verdict in verdicts if verdict is None and row.cancel_requested]
+        if asked:  # the runner may have missed the first request, or Redis forgotten it
+            withdraw(
+                self._redis,
+                [{"id": row.id, "model": row.model, "attempt": row.attempt} for row in asked],
+            )
+
+    def _measure(self) -> None:
+        with self._engine.begin() as connection:
+            rows = connection.execute(_GAUGES).all()
+        counts = {status: count for status, count, _ in rows}
+        for status in ("starting", "processing"):
+            metrics.OPEN.labels(status).set(counts.get(status, 0))
+        metrics.OLDEST.set(max((age for _, _, age in rows), default=0.0))
+        self._gauges_at = time.monotonic() + _GAUGES_EVERY

@@ -1,0 +1,118 @@
+"""What becomes of open predictions: pure decisions, taken by relay and sweeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from inference_contract.predictions import ErrorCode, PredictionStatus
+from inference_gateway.ending import Ending
+
+
+class JobState(StrEnum):
+    """A prediction's job in Redis."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    """A runner has it, and its lease runs."""
+    DEAD = "dead"
+    """A runner had it, and its lease is over or gone."""
+    MISSING = "missing"
+    """Never enqueued, lost, or just finished."""
+    REMOVED = "removed"
+    """It waited, and was taken off the queue."""
+
+
+class Reason(StrEnum):
+    LOST = "lost"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class OpenRow:
+    """An open prediction, as relay and sweeper read it."""
+
+    id: UUID
+    model: str
+    status: str
+    attempt: int
+    token: str
+    crashes: int
+    cancel_requested: bool
+    late: bool = False
+    """Past its deadline."""
+    lease_ended: bool = False
+
+
+@dataclass(frozen=True)
+class HandOut:
+    """Give the work to another attempt, if the row is open, of this attempt and without lease."""
+
+    id: str
+    model: str
+    attempt: int
+    token: str
+    reason: Reason
+
+
+Verdict = Ending | HandOut
+
+
+def on_starting(row: OpenRow, job: JobState, max_attempts: int) -> Verdict | None:
+    """Of a row that waits to be run; None: all is well."""
+    if job in (JobState.QUEUED, JobState.STARTED):
+        return None
+    if job is JobState.DEAD:
+        return _on_crash(row, max_attempts)
+    if row.cancel_requested:
+        return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
+    return _hand_out(row, Reason.LOST)
+
+
+def on_overdue(row: OpenRow, max_attempts: int) -> Verdict | None:
+    """Of a row past its deadline or the end of its lease; None: only its runner can end it."""
+    if row.late:
+        error = "It did not finish before its deadline."
+        code = ErrorCode.DEADLINE
+        return _end(row, PredictionStatus.CANCELED, code, error, if_silent=False)
+    if row.lease_ended:
+        return _on_crash(row, max_attempts)
+    return None
+
+
+def _on_crash(row: OpenRow, max_attempts: int) -> Verdict:
+    if row.cancel_requested:
+        return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
+    crashes = row.crashes + 1
+    if crashes >= max_attempts:
+        times = "once" if crashes == 1 else f"{crashes} times"
+        error = f"Its runner died {times} while running it."
+        return _end(row, PredictionStatus.FAILED, ErrorCode.CRASHED, error)
+    return _hand_out(row, Reason.CRASHED)
+
+
+def _end(
+    row: OpenRow,
+    outcome: PredictionStatus,
+    code: ErrorCode,
+    error: str | None,
+    *,
+    if_silent: bool = True,
+) -> Ending:
+    return Ending(
+        id=str(row.id),
+        model=row.model,
+        attempt=row.attempt,
+        token=row.token,
+        outcome=outcome,
+        error_code=code,
+        error=error,
+        if_silent=if_silent,
+    )
+
+
+def _hand_out(row: OpenRow, reason: Reason) -> HandOut:
+    return HandOut(
+        id=str(row.id), model=row.model, attempt=row.attempt, token=row.token, reason=reason
+    )

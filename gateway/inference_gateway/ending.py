@@ -1,0 +1,251 @@
+"""Ending predictions without a runner: a user cancels, a model goes, a deadline passes.
+
+The row first, under the fence; then the job is withdrawn, or its runner told to stop; then the
+terminal event is appended to the model's event stream, so that whoever waits is woken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import orjson
+import redis
+from sqlalchemy import Connection, Engine, text
+
+from inference_contract import queues
+from inference_contract.predictions import ErrorCode, Event, PredictionStatus
+from inference_gateway.dispatch import position
+from inference_gateway.dispatch.fence import DELIVERIES, FENCE
+from inference_gateway.errors import NotFound
+from inference_gateway.tables import OPEN
+
+_log = logging.getLogger(__name__)
+Row = Mapping[str, Any]
+"""A row of `predictions`, or the columns of it that a function names."""
+_CANCEL_FLAG_SECONDS = 3600
+_PAGE = 500
+
+_END = text(f"""
+WITH v AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:endings AS jsonb))
+    AS v(id uuid, attempt int, token text, outcome text, error text, error_code text,
+         if_silent boolean)
+), changed AS (
+  UPDATE predictions p
+  SET status = v.outcome, error = v.error, error_code = v.error_code,
+      completed_at = GREATEST(p.created_at, now()), lease_until = NULL
+  FROM v
+  WHERE {FENCE} AND NOT (v.if_silent AND COALESCE(p.lease_until > now(), false))
+  RETURNING p.id, p.webhook, p.webhook_events, '{{completed}}'::text[] AS events
+), {DELIVERIES}
+SELECT id FROM changed
+""")  # noqa: S608 - constants of ours
+
+_REQUEST_CANCEL = text(f"""
+UPDATE predictions SET cancel_requested_at = COALESCE(cancel_requested_at, now())
+WHERE id = :id AND owner = :owner AND {OPEN}
+RETURNING *
+""")  # noqa: S608
+_READ = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+
+# A claim takes nothing but jobs whose hash says `queued`, so the answer `removed` is final.
+_WITHDRAW = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if status == 'queued' then
+  redis.call('LREM', KEYS[2], 1, ARGV[1])
+  redis.call('DEL', KEYS[1])
+  return 'removed'
+end
+redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
+redis.call('EXPIRE', KEYS[3], ARGV[4])
+return status and 'running' or 'missing'
+"""
+
+
+class Withdrawal(StrEnum):
+    """What became of a job that shall not run."""
+
+    REMOVED = "removed"
+    """It waited, and is gone."""
+    RUNNING = "running"
+    """A runner has it, and is told to stop."""
+    MISSING = "missing"
+    """Never enqueued, lost, or just finished. If it runs after all, its runner is told to stop."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ends; counts only if its row is still open and of this attempt."""
+
+    id: str
+    model: str
+    attempt: int
+    token: str
+    outcome: PredictionStatus
+    error_code: ErrorCode
+    error: str | None = None
+    if_silent: bool = False
+    """Only if its lease has not been renewed meanwhile."""
+
+
+def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
+    """`row` has id, model, attempt and token."""
+    return Ending(
+        id=str(row["id"]),
+        model=row["model"],
+        attempt=row["attempt"],
+        token=row["token"],
+        outcome=PredictionStatus.CANCELED,
+        error_code=code,
+        error=error,
+    )
+
+
+def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) -> Row:
+    """Cancel a prediction in whatever state it is; the row as it then is.
+
+    A prediction that waits ends at once. One that runs ends when its runner says so. If Redis is
+    away, or the recorder behind, dispatch carries the request out later.
+
+    Raises:
+        NotFound: if the owner has no such prediction.
+    """
+    row = _request(engine, prediction_id, owner)
+    if row["completed_at"] is not None:
+        return row
+    try:
+        if not _unclaimed(client, [row]):
+            return row
+    except redis.RedisError:
+        _log.warning("redis is away: dispatch cancels later", extra={"prediction": prediction_id})
+        return row
+    end(engine, client, [canceled(row, ErrorCode.CANCELED)])
+    with engine.begin() as connection:
+        return _one(connection, _READ, prediction_id, owner)
+
+
+def _request(engine: Engine, prediction_id: str, owner: str) -> Row:
+    with engine.begin() as connection:
+        try:
+            return _one(connection, _REQUEST_CANCEL, prediction_id, owner)
+        except NotFound:
+            return _one(connection, _READ, prediction_id, owner)
+
+
+def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> Row:
+    try:
+        parameters = {"id": UUID(prediction_id), "owner": owner}
+    except ValueError:
+        raise NotFound(f"There is no prediction {prediction_id}.") from None
+    row = connection.execute(query, parameters).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no prediction {prediction_id}.")
+    return row._asdict()
+
+
+def _unclaimed(client: redis.Redis, rows: Sequence[Row]) -> list[Row]:
+    """Withdraw the jobs of one model; the rows of which no runner has, or had, anything to say."""
+    withdrawals = dict(zip((row["id"] for row in rows), withdraw(client, rows), strict=True))
+    removed = [row for row in rows if withdrawals[row["id"]] is Withdrawal.REMOVED]
+    missing = [
+        row
+        for row in rows
+        if withdrawals[row["id"]] is Withdrawal.MISSING
+        and row["status"] == PredictionStatus.STARTING
+    ]
+    if missing:
+        key = queues.model_key(missing[0]["model"])
+        if position.is_recorded(client, key, position.last_events(client, [key])[key]):
+            return removed + missing
+    return removed
+
+
+def withdraw(client: redis.Redis, rows: Sequence[Row]) -> list[Withdrawal]:
+    """Take jobs off their queues, or tell their runners to stop; rows have id, model, attempt."""
+    with client.pipeline(transaction=False) as pipe:
+        for row in rows:
+            key, prediction, attempt = (
+                queues.model_key(row["model"]),
+                str(row["id"]),
+                row["attempt"],
+            )
+            job = queues.job_id(key, prediction, attempt)
+            keys = [queues.job_key(job), queues.queue_key(key), queues.cancel_key(key)]
+            arguments = [job, prediction, attempt, _CANCEL_FLAG_SECONDS]
+            pipe.eval(_WITHDRAW, len(keys), *keys, *arguments)
+        return [Withdrawal(reply.decode()) for reply in pipe.execute()]
+
+
+def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[Ending]:
+    """End rows and wake whoever waits for them; those that were still open and of that attempt."""
+    with engine.begin() as connection:
+        ended = end_rows(connection, endings)
+    try:
+        tell(client, ended)
+    except redis.RedisError:
+        _log.warning("redis is away: waiters will look at the row themselves")
+    return ended
+
+
+def end_rows(connection: Connection, endings: Iterable[Ending]) -> list[Ending]:
+    """The part of `end` inside a transaction. Rows are locked in the order of their ids."""
+    by_id = {ending.id: ending for ending in sorted(endings, key=lambda ending: ending.id)}
+    if not by_id:
+        return []
+    parameter = orjson.dumps(list(by_id.values())).decode()
+    ids = connection.execute(_END, {"endings": parameter}).scalars()
+    return [by_id[str(ended)] for ended in ids]
+
+
+def tell(client: redis.Redis, endings: Iterable[Ending]) -> None:
+    """Append the terminal events. The recorder finds the rows ended and drops them."""
+    with client.pipeline(transaction=False) as pipe:
+        for ending in endings:
+            stream = queues.events_key(queues.model_key(ending.model))
+            pipe.xadd(stream, {"d": orjson.dumps([_event(ending)])})
+        pipe.execute()
+
+
+def _event(ending: Ending) -> Event:
+    event = Event(
+        type=ending.outcome.value, id=ending.id, attempt=ending.attempt, token=ending.token
+    )
+    event["error_code"] = ending.error_code.value
+    if ending.error is not None:
+        event["error"] = ending.error
+    return event
+
+
+_OPEN_OF_MODEL = text(f"""
+UPDATE predictions SET cancel_requested_at = COALESCE(cancel_requested_at, now())
+WHERE id IN (
+  SELECT id FROM predictions WHERE model = :model AND id > :after AND {OPEN} ORDER BY id LIMIT :page
+) AND {OPEN}
+RETURNING id, model, status, attempt, token
+""")  # noqa: S608
+
+
+def end_model_predictions(engine: Engine, client: redis.Redis, model: str) -> None:
+    """Cancel all open predictions of a model that is being deleted; the runners' too.
+
+    Raises:
+        redis.RedisError: if Redis is away; what is left then, dispatch cancels later.
+    """
+    after = UUID(int=0)
+    while True:
+        with engine.begin() as connection:
+            parameters = {"model": model, "after": after, "page": _PAGE}
+            rows = [row._asdict() for row in connection.execute(_OPEN_OF_MODEL, parameters)]
+        if not rows:
+            return
+        # Oldest first: they stand at the head of the queue, where removing them is cheap.
+        rows.sort(key=lambda row: row["id"])
+        after = rows[-1]["id"]
+        error = "The model was deleted."
+        gone = _unclaimed(client, rows)
+        end(engine, client, [canceled(row, ErrorCode.MODEL_DELETED, error) for row in gone])

@@ -1,0 +1,160 @@
+"""Whether this gateway can serve, dependency by dependency."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis.asyncio
+from fastapi import APIRouter, Request, Response
+from redis.exceptions import RedisError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+
+from inference_gateway import migrations
+
+log = logging.getLogger(__name__)
+
+_HOLDS_SECONDS = 0.5
+"""Anybody may ask: the answer is kept this long, so that asking costs the dependencies nothing."""
+_TIMEOUT_SECONDS = 3.0
+
+
+class State(StrEnum):
+    OK = "ok"
+    DEGRADED = "degraded"
+    """Serves, with less."""
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True)
+class Dependency:
+    status: State
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    dependencies: dict[str, Dependency]
+
+    @property
+    def status(self) -> State:
+        states = [dependency.status for dependency in self.dependencies.values()]
+        return next((s for s in (State.UNAVAILABLE, State.DEGRADED) if s in states), State.OK)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status is not State.UNAVAILABLE
+
+    def body(self) -> dict[str, Any]:
+        dependencies = {
+            name: {"status": dependency.status, "message": dependency.message}
+            for name, dependency in self.dependencies.items()
+        }
+        return {"status": self.status, "dependencies": dependencies}
+
+
+def schema_state(revision: str | None) -> Dependency:
+    """Older: this code would fail. Newer: an upgrade is under way, and the old code serves on."""
+    wanted = migrations.HEAD
+    if revision == wanted:
+        return Dependency(State.OK, f"the schema is at revision {wanted}")
+    if revision is not None and len(revision) == len(wanted) and revision > wanted:
+        return Dependency(
+            State.DEGRADED,
+            f"the schema is at revision {revision}, of a newer version than this ({wanted})",
+        )
+    return Dependency(
+        State.UNAVAILABLE,
+        f"the schema is at revision {revision or 'none'}, wanted is {wanted}: "
+        "run `alembic upgrade head`",
+    )
+
+
+class Health:
+    def __init__(self, engine: Engine, client: redis.asyncio.Redis) -> None:
+        self._engine = engine
+        self._redis = client
+        self._lock = asyncio.Lock()
+        self._last: tuple[float, Report] | None = None
+
+    async def report(self) -> Report:
+        async with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] > _HOLDS_SECONDS:
+                (database, schema), redis_state = await asyncio.gather(
+                    self._database(), self._redis_state()
+                )
+                report = Report(
+                    {"postgresql": database, "migrations": schema, "redis": redis_state}
+                )
+                self._last = (time.monotonic(), report)
+            return self._last[1]
+
+    async def _database(self) -> tuple[Dependency, Dependency]:
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                revision = await asyncio.to_thread(_revision, self._engine)
+        except (SQLAlchemyError, TimeoutError) as error:
+            # The reason names hosts and users: it is for the log.
+            log.warning("PostgreSQL does not answer: %s", " ".join(str(error).split()))
+            away = Dependency(State.UNAVAILABLE, "PostgreSQL does not answer")
+            return away, Dependency(State.UNAVAILABLE, "unknown while PostgreSQL is away")
+        return Dependency(State.OK, "answers"), schema_state(revision)
+
+    async def _redis_state(self) -> Dependency:
+        ping: Awaitable[Any] = self._redis.ping()
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await ping
+        except (RedisError, TimeoutError, OSError) as error:
+            log.warning("Redis does not answer: %s", error)
+            return Dependency(
+                State.DEGRADED,
+                "Redis does not answer: predictions are accepted and wait until it does",
+            )
+        return Dependency(State.OK, "answers")
+
+
+def _revision(engine: Engine) -> str | None:
+    """None if the schema was never made."""
+    with engine.connect() as connection:
+        try:
+            found: str | None = connection.execute(
+                text("SELECT version_num FROM alembic_version")
+            ).scalar()
+        except ProgrammingError:
+            return None
+        return found
+
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+async def _report(request: Request) -> Report:
+    health: Health = request.app.state.services.health
+    return await health.report()
+
+
+@router.get("")
+async def health(request: Request, response: Response) -> dict[str, Any]:
+    """Overall state, and that of each dependency."""
+    report = await _report(request)
+    response.status_code = 200 if report.is_ready else 503
+    return report.body()
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """Whether the process answers at all; looks at nothing else."""
+    return {"status": State.OK}
+
+
+@router.get("/ready")
+async def ready(request: Request, response: Response) -> dict[str, Any]:
+    """503 while requests cannot be served: then send none here."""
+    return await health(request, response)

@@ -1,0 +1,176 @@
+"""Every model in memory: the gateway's watch cache. Reading it never waits for anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from typing import Any
+
+from inference_contract import queues
+from inference_contract.inferencemodel import InferenceModel, Visibility
+from inference_gateway.errors import Conflict, NotFound, Unavailable
+from inference_gateway.models.inputs import InputChecker
+from inference_gateway.models.openapi import openapi_schema
+from inference_gateway.models.store import (
+    InvalidDocument,
+    ModelExists,
+    ModelMissing,
+    ModelStore,
+    StoreUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.5
+
+
+class CatalogModel:
+    """A model, and what is derived from its spec once."""
+
+    def __init__(self, model: InferenceModel, before: CatalogModel | None = None) -> None:
+        self.model = model
+        self.id = model.id
+        self.key = queues.model_key(model.id)
+        self.owner = model.owner
+        self.is_public = model.spec.visibility is Visibility.PUBLIC
+        # A status changes every few seconds, the spec it hangs on does not.
+        self._check: InputChecker
+        if before is not None and before.model.spec is model.spec:
+            self._check = before._check
+        else:
+            self._check = InputChecker(model.spec.parameters())
+
+    def visible_to(self, viewer: str | None) -> bool:
+        return self.is_public or viewer == self.owner
+
+    def validate_input(self, value: object) -> dict[str, Any]:
+        """The input with the defaults filled in.
+
+        Raises:
+            Invalid: naming each wrong field as `input.<name>`.
+        """
+        return self._check(value)
+
+    def openapi_schema(self) -> dict[str, Any]:
+        return openapi_schema(self.model.spec)
+
+
+Entry = CatalogModel | InvalidDocument
+
+
+class ModelCatalog:
+    """Call `start` to keep it fresh; `create`, `replace` and `delete` block and write through."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+        self._entries: dict[str, Entry] = {}
+        """Replaced whole, never changed, so that readers need no lock."""
+        self._lock = threading.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._refresh_once()
+        self._task = asyncio.create_task(self._keep_fresh(), name="model-catalog")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def get(self, model_id: str, viewer: str | None) -> CatalogModel:
+        """Raises NotFound, also for a private model of somebody else; Conflict for its owner if
+        the document is not valid."""
+        entry = self._entries.get(model_id)
+        if type(entry) is CatalogModel and entry.visible_to(viewer):
+            return entry
+        if isinstance(entry, InvalidDocument) and viewer == owner_of(model_id):
+            raise Conflict(f"the document of model {model_id} is not valid: {entry.error}")
+        raise NotFound(f"no model {model_id}: GET /v1/models lists those you may use")
+
+    def entry(self, model_id: str) -> Entry | None:
+        return self._entries.get(model_id)
+
+    def visible(self, viewer: str | None) -> list[Entry]:
+        """All that this viewer may see, sorted by id; broken documents only to their owner."""
+        return [
+            entry
+            for model_id, entry in self._entries.items()
+            if (
+                entry.visible_to(viewer)
+                if isinstance(entry, CatalogModel)
+                else viewer == owner_of(model_id)
+            )
+        ]
+
+    def refresh(self) -> None:
+        """Read the store. Blocks; safe on any thread."""
+        with self._lock:
+            before = self._entries
+            entries: dict[str, Entry] = {}
+            for model_id, found in self._store.list().items():
+                entries[model_id] = _entry(found, before.get(model_id))
+            self._entries = entries
+
+    def create(self, model: InferenceModel) -> CatalogModel:
+        """Raises Conflict, Unavailable."""
+        try:
+            self._store.create(model)
+        except ModelExists as error:
+            raise Conflict(f"model {model.id} exists: choose another name, or PUT it") from error
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from error
+        return self._written(model.id)
+
+    def replace(self, model: InferenceModel) -> CatalogModel:
+        """Raises NotFound, Unavailable."""
+        try:
+            self._store.replace(model)
+        except ModelMissing as error:
+            raise NotFound(f"no model {model.id}") from error
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from error
+        return self._written(model.id)
+
+    def delete(self, model_id: str) -> None:
+        """Raises NotFound, Unavailable."""
+        try:
+            self._store.delete(model_id)
+        except ModelMissing as error:
+            raise NotFound(f"no model {model_id}") from error
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from error
+        self.refresh()
+
+    def _written(self, model_id: str) -> CatalogModel:
+        self.refresh()
+        entry = self._entries.get(model_id)
+        if not isinstance(entry, CatalogModel):
+            raise Conflict(f"model {model_id} was changed by somebody else meanwhile")
+        return entry
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._refresh_once()
+
+    async def _refresh_once(self) -> None:
+        try:
+            await asyncio.to_thread(self.refresh)
+        except Exception:
+            # The last good state serves on; the next round tries again.
+            log.exception("the models cannot be read")
+
+
+def owner_of(model_id: str) -> str:
+    return model_id.partition("/")[0]
+
+
+def _entry(found: InferenceModel | InvalidDocument, before: Entry | None) -> Entry:
+    if isinstance(found, InvalidDocument):
+        return found
+    if isinstance(before, CatalogModel):
+        return before if before.model is found else CatalogModel(found, before)
+    return CatalogModel(found)

@@ -1,0 +1,94 @@
+"""InferenceModel documents as text, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from inference_contract.inferencemodel import InferenceModel
+from inference_gateway.errors import FieldError
+from inference_gateway.models.inputs import UnsupportedSchema, check_parameter
+
+MAX_BYTES = 1_000_000
+
+
+class InvalidModel(Exception):
+    """The message names the first field that is wrong; `errors` has them all."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        first = errors[0]
+        super().__init__(
+            f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+        )
+        self.errors = errors
+
+
+def field_errors(error: ValidationError, prefix: str = "") -> list[FieldError]:
+    """Pydantic's errors with dotted paths in the spelling of the document."""
+    return [
+        {
+            "field": ".".join([*([prefix] if prefix else []), *(str(part) for part in e["loc"])]),
+            "message": e["msg"].removeprefix("Value error, "),
+        }
+        for e in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def parse(content: object) -> InferenceModel:
+    """Check a document that was read as YAML or JSON.
+
+    Raises:
+        InvalidModel: naming the fields.
+    """
+    if not isinstance(content, dict):
+        raise InvalidModel([{"field": "", "message": "an InferenceModel is a mapping"}])
+    # What a client says about the status is not asked for.
+    content = {key: value for key, value in content.items() if key != "status"}
+    try:
+        model = InferenceModel.model_validate(content)
+    except ValidationError as error:
+        raise InvalidModel(field_errors(error)) from error
+    check_inputs(model)
+    return model
+
+
+def check_inputs(model: InferenceModel) -> None:
+    """Raises InvalidModel if inputs cannot be checked against the model's schema."""
+    for name, parameter in model.spec.parameters().items():
+        try:
+            check_parameter(parameter)
+        except UnsupportedSchema as error:
+            field = f"spec.inputSchema.{name}"
+            raise InvalidModel([{"field": field, "message": str(error)}]) from error
+
+
+def load(text: bytes) -> InferenceModel:
+    """Raises InvalidModel."""
+    if len(text) > MAX_BYTES:
+        raise InvalidModel([{"field": "", "message": f"larger than {MAX_BYTES} bytes"}])
+    try:
+        content: Any = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        raise InvalidModel([{"field": "", "message": f"not YAML: {message}"}]) from error
+    return parse(content)
+
+
+def dump(model: InferenceModel) -> bytes:
+    """What its author said and no more: defaults stay out of the file."""
+    content = {
+        "apiVersion": model.api_version,
+        "kind": model.kind,
+        "metadata": model.metadata.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "spec": model.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+    }
+    text: bytes = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, encoding="utf-8"
+    )
+    return text
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

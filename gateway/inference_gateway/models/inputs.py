@@ -1,0 +1,211 @@
+"""Checks a prediction's input against the model's parameters, on the hot path.
+
+Parameters are a small subset of JSON Schema, so a small checker does: it takes about a microsecond
+where jsonschema takes fifty. Only `items` outside that subset are left to jsonschema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from inference_contract.parameters import Parameter
+from inference_gateway.errors import FieldError, Invalid
+
+Check = Callable[[Any], str | None]
+"""A value → what is wrong with it, or None."""
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+_ARTICLE = {"integer": "an", "array": "an", "object": "an"}
+_MAX_ERRORS = 20
+
+
+class UnsupportedSchema(Exception):
+    """Inputs cannot be checked against this, or not safely."""
+
+
+class InputChecker:
+    """Call it with a parsed `input`; it returns the input with the defaults filled in."""
+
+    def __init__(self, parameters: dict[str, Parameter]) -> None:
+        self._checks = {name: _compile(parameter) for name, parameter in parameters.items()}
+        self._required = frozenset(n for n, p in parameters.items() if p.is_required)
+        self._defaults = {n: p.default for n, p in parameters.items() if p.default is not None}
+
+    def __call__(self, value: object) -> dict[str, Any]:
+        """Raises Invalid, naming each field as `input.<name>`."""
+        if not isinstance(value, dict):
+            raise Invalid(
+                "input is not an object",
+                errors=[{"field": "input", "message": "must be an object"}],
+            )
+        errors = self._errors(value)
+        if errors:
+            raise Invalid(
+                f"{errors[0]['field']} {errors[0]['message']}", errors=errors[:_MAX_ERRORS]
+            )
+        return {**self._defaults, **value}
+
+    def _errors(self, value: dict[str, Any]) -> list[FieldError]:
+        errors: list[FieldError] = []
+        checks = self._checks
+        for name, item in value.items():
+            check = checks.get(name)
+            if check is None:
+                known = ", ".join(checks) or "none"
+                message: str | None = f"is not an input of this model (known: {known})"
+            else:
+                message = check(item)
+            if message is not None:
+                errors.append({"field": f"input.{name}", "message": message})
+        if not self._required <= value.keys():
+            errors += [
+                {"field": f"input.{name}", "message": "is required"}
+                for name in checks
+                if name in self._required and name not in value
+            ]
+        return errors
+
+
+def check_parameter(parameter: Parameter) -> None:
+    """Raises UnsupportedSchema if inputs cannot be checked against it, or its default is wrong."""
+    check = _compile(parameter)
+    if parameter.default is not None and (message := check(parameter.default)) is not None:
+        raise UnsupportedSchema(f"the default {message}")
+
+
+def _compile(parameter: Parameter) -> Check:
+    checks = [_type_check(parameter.type)]
+    if parameter.enum is not None:
+        checks.append(_enum_check(parameter.enum))
+    if parameter.minimum is not None or parameter.maximum is not None:
+        checks.append(_bounds_check(parameter.minimum, parameter.maximum))
+    if parameter.maxLength is not None:
+        checks.append(_length_check(parameter.maxLength))
+    if parameter.items is not None:
+        checks.append(_items_check(_compile_items(parameter.items)))
+    return checks[0] if len(checks) == 1 else _first_of(checks)
+
+
+def _first_of(checks: list[Check]) -> Check:
+    def check(value: Any) -> str | None:
+        for one in checks:
+            if (message := one(value)) is not None:
+                return message
+        return None
+
+    return check
+
+
+def _type_check(name: str) -> Check:
+    types = _TYPES[name]
+    message = f"must be {_ARTICLE.get(name, 'a')} {name}"
+
+    def check(value: Any) -> str | None:
+        # `type(…) in` and not isinstance: to JSON, true is no number.
+        if type(value) in types:
+            return None
+        # JSON Schema takes 2.0 for an integer.
+        if name == "integer" and type(value) is float and value.is_integer():
+            return None
+        return message
+
+    return check
+
+
+def _enum_check(enum: list[Any]) -> Check:
+    allowed = ", ".join(str(value) for value in enum[:20])
+
+    def check(value: Any) -> str | None:
+        for member in enum:
+            if value == member and isinstance(value, bool) is isinstance(member, bool):
+                return None
+        return f"must be one of: {allowed}"
+
+    return check
+
+
+def _bounds_check(minimum: float | None, maximum: float | None) -> Check:
+    def check(value: Any) -> str | None:
+        if type(value) not in (int, float):
+            return None
+        if minimum is not None and value < minimum:
+            return f"must be at least {minimum}"
+        if maximum is not None and value > maximum:
+            return f"must be at most {maximum}"
+        return None
+
+    return check
+
+
+def _length_check(longest: int) -> Check:
+    def check(value: Any) -> str | None:
+        if isinstance(value, str) and len(value) > longest:
+            return f"must have at most {longest} characters"
+        return None
+
+    return check
+
+
+def _items_check(check_item: Check) -> Check:
+    def check(value: Any) -> str | None:
+        if not isinstance(value, list):
+            return None
+        for index, item in enumerate(value):
+            if (message := check_item(item)) is not None:
+                return f"item {index} {message}"
+        return None
+
+    return check
+
+
+def _compile_items(schema: dict[str, Any]) -> Check:
+    if {"default", "required"}.isdisjoint(schema):
+        try:
+            return _compile(Parameter.model_validate(schema))
+        except ValidationError:
+            pass
+    return _json_schema_check(schema)
+
+
+def _json_schema_check(schema: dict[str, Any]) -> Check:
+    # Here: few models need it, and it takes memory in every gateway.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from referencing import Registry
+
+    _refuse_unsafe(schema)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise UnsupportedSchema(f"items is not a JSON Schema: {error.message}") from error
+    # An empty registry: nothing is fetched.
+    validator = Draft202012Validator(schema, registry=Registry())
+
+    def check(value: Any) -> str | None:
+        error = next(validator.iter_errors(value), None)
+        return None if error is None else f"is not valid: {error.message[:200]}"
+
+    return check
+
+
+def _refuse_unsafe(schema: object) -> None:
+    """The schema is a user's: it must not fetch, recurse or stall the gateway."""
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef"):
+                raise UnsupportedSchema(f"items: {key} is not supported, write the schema out")
+            if key in ("pattern", "patternProperties", "uniqueItems"):
+                raise UnsupportedSchema(f"items: {key} is not supported (it can take for ever)")
+            _refuse_unsafe(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            _refuse_unsafe(value)

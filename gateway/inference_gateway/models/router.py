@@ -1,0 +1,159 @@
+"""Routes of models."""
+
+from __future__ import annotations
+
+import base64
+from asyncio import to_thread
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from inference_contract.inferencemodel import InferenceModel
+from inference_gateway import ending
+from inference_gateway.auth.accounts import Principal
+from inference_gateway.auth.dependencies import AppServices, CurrentUser, OptionalUser
+from inference_gateway.errors import Forbidden, Invalid, NotFound
+from inference_gateway.models.catalog import CatalogModel, Entry, owner_of
+from inference_gateway.models.permissions import require_may_write
+from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
+from inference_gateway.models.wire import entry_out, model_out
+from inference_gateway.services import Services
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post("", status_code=201, openapi_extra=_body(NewModel))
+async def create_model(
+    request: Request,
+    response: Response,
+    user: CurrentUser,
+    services: AppServices,
+) -> dict[str, Any]:
+    """Register a model, by the short form or by a whole InferenceModel document."""
+    model = parse_new_model(await _json(request), user.username)
+    require_may_write(user, model)
+    made = await to_thread(services.catalog.create, model)
+    response.headers["Location"] = f"/v1/models/{made.id}"
+    return model_out(made, _base_url(request, services), user)
+
+
+@router.get("")
+async def list_models(
+    request: Request,
+    user: OptionalUser,
+    services: AppServices,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 100,
+) -> dict[str, Any]:
+    """Public models, and your own."""
+    after = _decode_cursor(cursor) if cursor else ""
+    entries = services.catalog.visible(user.username if user else None)
+    page = [entry for entry in entries if entry.id > after][: limit + 1]
+    base_url = _base_url(request, services)
+    following = None
+    if len(page) > limit:
+        page.pop()
+        token = base64.urlsafe_b64encode(page[-1].id.encode()).decode()
+        following = f"{base_url}/v1/models?limit={limit}&cursor={token}"
+    results = [entry_out(entry, base_url, user) for entry in page]
+    return {"next": following, "previous": None, "results": results}
+
+
+@router.get("/{owner}/{name}")
+async def get_model(
+    owner: str, name: str, request: Request, user: OptionalUser, services: AppServices
+) -> dict[str, Any]:
+    entry = _visible(services, f"{owner}/{name}", user)
+    return entry_out(entry, _base_url(request, services), user)
+
+
+@router.put("/{owner}/{name}", openapi_extra=_body(InferenceModel))
+async def put_model(
+    owner: str,
+    name: str,
+    request: Request,
+    response: Response,
+    user: CurrentUser,
+    services: AppServices,
+) -> dict[str, Any]:
+    """Create the model, or replace its document: 201 or 200."""
+    model = parse_document(await _json(request))
+    if model.id != f"{owner}/{name}":
+        message = f"is {model.id}, but the URL says {owner}/{name}"
+        raise Invalid(
+            f"body.metadata {message}", errors=[{"field": "body.metadata", "message": message}]
+        )
+    require_may_write(user, model)
+    try:
+        made = await to_thread(services.catalog.replace, model)
+    except NotFound:
+        made = await to_thread(services.catalog.create, model)
+        response.status_code = 201
+    return model_out(made, _base_url(request, services), user)
+
+
+@router.delete("/{owner}/{name}", status_code=204)
+async def delete_model(owner: str, name: str, user: CurrentUser, services: AppServices) -> Response:
+    """Remove the model and cancel its open predictions."""
+    model_id = f"{owner}/{name}"
+    _visible(services, model_id, user)
+    if not _is_theirs(model_id, user):
+        raise Forbidden(f"model {model_id} is not yours")
+    await to_thread(_delete, services, model_id)
+    return Response(status_code=204)
+
+
+def _delete(services: Services, model_id: str) -> None:
+    # Before, so that without the database nothing is deleted; after, for what came in between.
+    ending.end_model_predictions(services.engine, services.redis, model_id)
+    services.catalog.delete(model_id)
+    ending.end_model_predictions(services.engine, services.redis, model_id)
+
+
+def _visible(services: Services, model_id: str, user: Principal | None) -> Entry:
+    """Raises NotFound; broken documents are there for their owner and for administrators."""
+    entry = services.catalog.entry(model_id)
+    if entry is not None:
+        if user is not None and _is_theirs(model_id, user):
+            return entry
+        if isinstance(entry, CatalogModel) and entry.visible_to(None):
+            return entry
+    raise NotFound(f"no model {model_id}: GET /v1/models lists those you may use")
+
+
+def _is_theirs(model_id: str, user: Principal) -> bool:
+    return user.is_admin or user.username == owner_of(model_id)
+
+
+def _base_url(request: Request, services: Services) -> str:
+    return (services.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+async def _json(request: Request) -> Any:
+    """Strict JSON: no NaN and no half characters, which a document could not hold.
+
+    Raises:
+        Invalid: if it is not.
+    """
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        message = f"is not JSON: {error}"
+        raise Invalid(f"body {message}", errors=[{"field": "body", "message": message}]) from error
+
+
+def _decode_cursor(cursor: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(cursor).decode()
+    except ValueError as error:
+        raise Invalid(
+            "query.cursor is not one of ours: take `next` of a page",
+            errors=[{"field": "query.cursor", "message": "is not a cursor"}],
+        ) from error

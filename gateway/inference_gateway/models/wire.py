@@ -1,0 +1,130 @@
+"""A model on the wire: Replicate's fields, and the seed's beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference_contract.inferencemodel import (
+    ConditionStatus,
+    ConditionType,
+    InferenceModel,
+    InferenceModelSpec,
+    Reason,
+)
+from inference_gateway.auth.accounts import Principal
+from inference_gateway.models.catalog import CatalogModel, Entry
+from inference_gateway.models.openapi import openapi_schema
+from inference_gateway.models.store import InvalidDocument
+
+
+def entry_out(entry: Entry, base_url: str, viewer: Principal | None) -> dict[str, Any]:
+    if isinstance(entry, InvalidDocument):
+        return _invalid_out(entry, base_url)
+    return model_out(entry, base_url, viewer)
+
+
+def model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> dict[str, Any]:
+    model, spec = entry.model, entry.model.spec
+    trusted = viewer is not None and (viewer.is_admin or viewer.username == entry.owner)
+    created_at = model.metadata.creation_timestamp
+    return {
+        **_identity(entry.id, base_url),
+        "display_name": spec.display_name,
+        "description": spec.description,
+        "generation": model.metadata.generation,
+        "visibility": spec.visibility,
+        "run_count": 0,
+        "created_at": created_at,
+        "latest_version": {
+            "id": spec.version,
+            "created_at": created_at,
+            "cog_version": "",
+            "openapi_schema": openapi_schema(spec),
+        },
+        "default_example": None,
+        "cover_image_url": None,
+        "github_url": None,
+        "license_url": None,
+        "paper_url": None,
+        "model_type": spec.type,
+        "version": spec.version,
+        "model_path": _model_path(spec, trusted=trusted),
+        "hardware": spec.hardware,
+        "input_schema": {
+            name: parameter.model_dump(exclude_none=True)
+            for name, parameter in spec.parameters().items()
+        },
+        "min_replicas": spec.min_replicas,
+        "max_replicas": spec.max_replicas,
+        "status": _status(model, trusted=trusted),
+    }
+
+
+def _identity(model_id: str, base_url: str) -> dict[str, str]:
+    owner, _, name = model_id.partition("/")
+    url = f"{base_url}/v1/models/{model_id}"
+    return {"id": model_id, "owner": owner, "name": name, "url": url}
+
+
+def _model_path(spec: InferenceModelSpec, *, trusted: bool) -> str | None:
+    """The seed's one string for the source; paths of the machine are nobody else's business."""
+    if spec.source.hub is not None:
+        revision = f"@{spec.source.hub.revision}" if spec.source.hub.revision else ""
+        return spec.source.hub.repo + revision
+    if spec.source.wheel is not None:
+        return f"{spec.source.wheel.package}:{spec.source.wheel.file}"
+    return spec.source.path if trusted else None
+
+
+def _status(model: InferenceModel, *, trusted: bool) -> dict[str, Any]:
+    """Messages and logs of a runner may quote its code and paths: for those who may see these."""
+    status = model.status
+    ready = status.condition(ConditionType.READY)
+    conditions = [condition.model_dump(mode="json") for condition in status.conditions]
+    if not trusted:
+        for condition in conditions:
+            condition["message"] = ""
+    return {
+        "ready": ready is not None and ready.status is ConditionStatus.TRUE,
+        "reason": ready.reason if ready else None,
+        "message": ready.message if ready and trusted else "",
+        "replicas": status.replicas,
+        "ready_replicas": status.ready_replicas,
+        "queued": status.queued,
+        "in_flight": status.in_flight,
+        "conditions": conditions,
+        "log_tail": status.log_tail if trusted else [],
+    }
+
+
+def _invalid_out(entry: InvalidDocument, base_url: str) -> dict[str, Any]:
+    """A document of the folder that is no model: its owner shall find out here why."""
+    message = f"{entry.error}: correct the document"
+    return {
+        **_identity(entry.id, base_url),
+        "display_name": None,
+        "description": "",
+        "visibility": "private",
+        "run_count": 0,
+        "created_at": None,
+        "latest_version": None,
+        "default_example": None,
+        "status": {
+            "ready": False,
+            "reason": Reason.INVALID_MODEL,
+            "message": message,
+            "replicas": 0,
+            "ready_replicas": 0,
+            "queued": 0,
+            "in_flight": 0,
+            "conditions": [
+                {
+                    "type": ConditionType.READY,
+                    "status": ConditionStatus.FALSE,
+                    "reason": Reason.INVALID_MODEL,
+                    "message": message,
+                }
+            ],
+            "log_tail": [],
+        },
+    }

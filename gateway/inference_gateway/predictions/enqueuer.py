@@ -1,0 +1,107 @@
+"""Puts stored predictions on their queues, and knows how long these are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from inference_contract import queues
+from inference_contract.predictions import Job, WebhookEvent
+from inference_gateway.errors import TooManyRequests
+from inference_gateway.predictions import metrics
+from inference_gateway.predictions.schemas import Row
+from inference_gateway.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+_AWAY_SECONDS = 1.0
+"""After a failure leave Redis alone so long: the relay enqueues what is left out."""
+_COUNT_EVERY = 1.0
+"""Seconds that a count of a model's open predictions holds."""
+_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
+
+
+@dataclass(slots=True)
+class _Open:
+    count: int
+    at: float
+
+
+class Enqueuer:
+    """Safe to use from several threads."""
+
+    def __init__(self, client: redis.Redis, max_open: int) -> None:
+        self._redis = _prompt(client)
+        self._jobs = JobQueue(self._redis)
+        self._max_open = max_open
+        self._open: dict[str, _Open] = {}
+        self._away_until = 0.0
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def check_open(self, model: str) -> None:
+        """Raises TooManyRequests while the model has as many open predictions as it may."""
+        known = self._open.get(model)
+        if known is None or known.count < self._max_open:
+            return
+        if time.monotonic() - known.at < _COUNT_EVERY:
+            raise TooManyRequests(
+                f"{known.count} predictions of {model} wait or run, at most {self._max_open} may: "
+                "try again later",
+                headers={"Retry-After": "1"},
+            )
+
+    def enqueue(self, model: str, rows: Sequence[Row]) -> None:
+        """Enqueue what is committed. Without Redis it does nothing: the relay finds the rows."""
+        now = time.monotonic()
+        if now < self._away_until:
+            metrics.NOT_ENQUEUED.inc(len(rows))
+            return
+        try:
+            self._jobs.enqueue(model, map(_job, rows))
+            self._count(model, len(rows), now)
+        except redis.RedisError as error:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            metrics.NOT_ENQUEUED.inc(len(rows))
+            log.warning("redis is away, the relay enqueues later: %s", error)
+
+    def _count(self, model: str, added: int, now: float) -> None:
+        known = self._open.get(model)
+        if known is not None and now - known.at < _COUNT_EVERY:
+            known.count += added
+            return
+        key = queues.model_key(model)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.llen(queues.queue_key(key))
+            pipe.zcard(queues.in_flight_key(key))
+            self._open[model] = _Open(sum(pipe.execute()), now)
+
+
+def _job(row: Row) -> Job:
+    wanted = row["webhook_events"] or ()
+    return Job(
+        id=row["id"],
+        attempt=row["attempt"],
+        token=row["token"],
+        input=row["input"],
+        notify=[event for event in _WHILE_RUNNING if event in wanted],
+    )
+
+
+def _prompt(client: redis.Redis) -> redis.Redis:
+    """The same server, but without pauses: a stored prediction can do without Redis for a while.
+
+    One more try, since the first may meet a connection that a restart has cut.
+    """
+    pool = client.connection_pool
+    options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 1), "socket_timeout": 2}
+    return redis.Redis(
+        connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options)
+    )

@@ -1,0 +1,117 @@
+"""The OpenAPI entries of creating a prediction, which FastAPI does not see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference_contract.predictions import PredictionStatus, WebhookEvent
+
+_TIME = {"type": "string", "format": "date-time"}
+_TEXT = {"type": "string"}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+PREDICTION = {
+    "type": "object",
+    "title": "Prediction",
+    "properties": {
+        "id": {"type": "string", "format": "uuid"},
+        "model": _TEXT,
+        "model_id": _TEXT,
+        "version": _TEXT,
+        "status": {"type": "string", "enum": [status.value for status in PredictionStatus]},
+        "input": {"type": "object"},
+        "output": {},
+        "logs": _TEXT,
+        "error": _or_null(_TEXT),
+        "error_code": _or_null(_TEXT),
+        "metrics": {"type": "object", "additionalProperties": {"type": "number"}},
+        "created_at": _TIME,
+        "started_at": _or_null(_TIME),
+        "completed_at": _or_null(_TIME),
+        "deadline": _TIME,
+        "data_removed": {"type": "boolean"},
+        "source": _TEXT,
+        "webhook": _or_null(_TEXT),
+        "urls": {"type": "object", "additionalProperties": _TEXT},
+    },
+}
+_MODEL_NAME = {"type": "string", "examples": ["owner/name"]}
+CREATE = {
+    "type": "object",
+    "title": "CreatePrediction",
+    "required": ["input"],
+    "additionalProperties": False,
+    "properties": {
+        "model_id": {**_MODEL_NAME, "description": "The model: by this, `model` or `version`."},
+        "model": _MODEL_NAME,
+        "version": {"type": "string", "examples": ["owner/name", "owner/name:version"]},
+        "input": {"type": "object", "description": "What the model's input schema says."},
+        "webhook": {"type": "string", "format": "uri", "description": "POSTed the prediction."},
+        "webhook_events_filter": {
+            "type": "array",
+            "items": {"type": "string", "enum": [event.value for event in WebhookEvent]},
+            "default": ["completed"],
+        },
+        "stream": {"type": "boolean", "deprecated": True, "description": "Without effect."},
+    },
+}
+_HEADERS = {
+    "Prefer": "`wait` or `wait=N`: answer when it has ended, or after N (1 to 60) seconds.",
+    "Cancel-After": "Cancel it if it has not ended by then: `30s`, `5m`, `1h30m`.",
+    "Idempotency-Key": "The same key and request again give the same prediction.",
+}
+_ANSWERS = {
+    "201": "Accepted; with `Prefer: wait`: ended.",
+    "202": "Accepted, and not ended while you waited.",
+}
+_PROBLEMS = {
+    "401": "Not logged in.",
+    "404": "No such model.",
+    "413": "Body or input too large.",
+    "422": "A field is not valid: `errors` names it.",
+    "429": "The model has too many open predictions.",
+    "503": "Nothing was stored; try again.",
+}
+
+
+def add(schema: dict[str, Any]) -> None:
+    """Put the routes and their schemas into the document that FastAPI generated."""
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= {"Prediction": PREDICTION, "CreatePrediction": CREATE}
+    paths = schema["paths"]
+    paths.setdefault("/v1/predictions", {})["post"] = _operation("create_prediction", [])
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT}
+        for name in ("owner", "name")
+    ]
+    path = paths.setdefault("/v1/models/{owner}/{name}/predictions", {})
+    path["post"] = _operation("create_prediction_of_model", in_path)
+
+
+def _operation(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    headers = [
+        {"name": name, "in": "header", "description": text, "schema": _TEXT}
+        for name, text in _HEADERS.items()
+    ]
+    prediction = {"application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}}
+    body = {"application/json": {"schema": {"$ref": "#/components/schemas/CreatePrediction"}}}
+    problem: dict[str, Any] = {"application/problem+json": {"schema": {"type": "object"}}}
+    responses = {
+        code: {"description": text, "content": prediction} for code, text in _ANSWERS.items()
+    }
+    responses |= {
+        code: {"description": text, "content": problem} for code, text in _PROBLEMS.items()
+    }
+    return {
+        "tags": ["predictions"],
+        "summary": "Create a prediction",
+        "operationId": operation_id,
+        "security": [{"HTTPBearer": []}],
+        "parameters": [*parameters, *headers],
+        "requestBody": {"required": True, "content": body},
+        "responses": responses,
+    }

@@ -1,0 +1,108 @@
+"""Queries on predictions. Every function blocks: call it on a thread.
+
+Whose prediction it is stands in every query: another user's is as if it were not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from inference_contract.predictions import TERMINAL, PredictionStatus
+from inference_gateway.predictions.ids import first_id
+from inference_gateway.predictions.schemas import Row
+from inference_gateway.tables import OPEN
+
+_GET = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+_CHANGED = text("""
+SELECT p.* FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS text[])) AS w(id, token)
+JOIN predictions p ON p.id = w.id
+WHERE p.completed_at IS NOT NULL OR p.token <> w.token
+""")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which predictions of an owner; None means any."""
+
+    owner: str
+    status: PredictionStatus | None = None
+    model: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: Sequence[Row]
+    """Newest first."""
+    has_older: bool
+    has_newer: bool
+
+
+def get(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
+    with engine.connect() as connection:
+        found = connection.execute(_GET, {"id": prediction_id, "owner": owner}).one_or_none()
+    return None if found is None else found._asdict()
+
+
+def changed(engine: Engine, waiting: Sequence[tuple[str, str]]) -> list[Row]:
+    """Rows, of these ids and tokens, that have ended or have another token."""
+    ids, tokens = (list(column) for column in zip(*waiting, strict=True))
+    parameters = {"ids": ids, "tokens": tokens}
+    with engine.connect() as connection:
+        return [row._asdict() for row in connection.execute(_CHANGED, parameters)]
+
+
+def page(
+    engine: Engine,
+    wanted: Filter,
+    limit: int,
+    older_than: UUID | None = None,
+    newer_than: UUID | None = None,
+) -> Page:
+    """The newest predictions, or those next to one of them. Set at most one of the last two."""
+    upwards = newer_than is not None
+    clauses, parameters = _conditions(wanted)
+    if older_than is not None:
+        clauses.append("id < :older_than")
+    if newer_than is not None:
+        clauses.append("id > :newer_than")
+    order = "ASC" if upwards else "DESC"
+    query = (
+        f"SELECT * FROM predictions WHERE {' AND '.join(clauses)} "  # noqa: S608 - ours
+        f"ORDER BY id {order} LIMIT :limit"
+    )
+    parameters |= {"older_than": older_than, "newer_than": newer_than, "limit": limit + 1}
+    with engine.connect() as connection:
+        rows: list[Row] = [row._asdict() for row in connection.execute(text(query), parameters)]
+    more = len(rows) > limit
+    rows = rows[:limit]
+    if upwards:
+        return Page(rows[::-1], has_older=True, has_newer=more)
+    return Page(rows, has_older=more, has_newer=older_than is not None)
+
+
+def _conditions(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
+    clauses = ["owner = :owner"]
+    parameters: dict[str, Any] = {"owner": wanted.owner}
+    if wanted.status is not None:
+        clauses.append("status = :status")
+        parameters["status"] = wanted.status.value
+        if wanted.status not in TERMINAL:
+            clauses.append(OPEN)  # So that the index of open predictions may serve.
+    if wanted.model is not None:
+        clauses.append("model = :model")
+        parameters["model"] = wanted.model
+    if wanted.created_after is not None:
+        clauses.append("id >= :created_after")
+        parameters["created_after"] = first_id(wanted.created_after)
+    if wanted.created_before is not None:
+        clauses.append("id < :created_before")
+        parameters["created_before"] = first_id(wanted.created_before)
+    return clauses, parameters

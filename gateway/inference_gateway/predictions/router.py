@@ -1,0 +1,117 @@
+"""Routes of predictions; creating one is in `create.py`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+from inference_contract.predictions import PredictionStatus
+from inference_gateway.auth.dependencies import AppServices, CurrentUser
+from inference_gateway.predictions.create import CreatePrediction
+from inference_gateway.predictions.cursor import Cursor
+from inference_gateway.predictions.repository import Filter
+from inference_gateway.predictions.schemas import to_wire
+from inference_gateway.services import Services
+
+EVENT_STREAM = "text/event-stream"
+
+router = APIRouter(tags=["predictions"])
+router.routes.append(
+    Route("/v1/models/{owner}/{name}/predictions", CreatePrediction(), methods=["POST"])
+)
+
+
+@router.get("/v1/predictions")
+async def list_predictions(
+    request: Request,
+    user: CurrentUser,
+    services: AppServices,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 100,
+    status: PredictionStatus | None = None,
+    model: str | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+) -> dict[str, Any]:
+    """Your predictions, newest first. Times without a zone are UTC."""
+    at = Cursor.decode(cursor) if cursor else Cursor()
+    wanted = Filter(user.username, status, model, _utc(created_after), _utc(created_before))
+    page = await services.predictions.page(wanted, limit, at.older_than, at.newer_than)
+    base_url = _base_url(request, services)
+
+    def url(at: Cursor) -> str:
+        query = [(k, v) for k, v in request.query_params.items() if k != "cursor"]
+        return f"{base_url}/v1/predictions?{urlencode([*query, ('cursor', at.encode())])}"
+
+    rows = page.rows
+    return {
+        "next": url(Cursor(older_than=rows[-1]["id"])) if rows and page.has_older else None,
+        "previous": url(Cursor(newer_than=rows[0]["id"])) if rows and page.has_newer else None,
+        "results": [to_wire(row, base_url) for row in rows],
+    }
+
+
+@router.get(
+    "/v1/predictions/{prediction_id}",
+    response_model=None,
+    responses={200: {"content": {EVENT_STREAM: {}}}},
+)
+async def get_prediction(
+    prediction_id: str,
+    request: Request,
+    user: CurrentUser,
+    services: AppServices,
+    accept: Annotated[str, Header()] = "*/*",
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response | dict[str, Any]:
+    """One of your predictions; with `Accept: text/event-stream`, its stream."""
+    if accept.partition(";")[0].strip() == EVENT_STREAM:
+        return await _stream(services, prediction_id, user.username, last_event_id)
+    row = await services.predictions.get(prediction_id, user.username)
+    return to_wire(row, _base_url(request, services))
+
+
+@router.get(
+    "/v1/predictions/{prediction_id}/stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {EVENT_STREAM: {}}}},
+)
+async def stream_prediction(
+    prediction_id: str,
+    user: CurrentUser,
+    services: AppServices,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Server-sent events `output`, `logs`, `error` and `done`, from the beginning or after
+    `Last-Event-ID`."""
+    return await _stream(services, prediction_id, user.username, last_event_id)
+
+
+@router.post("/v1/predictions/{prediction_id}/cancel")
+async def cancel_prediction(
+    prediction_id: str, request: Request, user: CurrentUser, services: AppServices
+) -> dict[str, Any]:
+    """Stop it. Does nothing to one that has ended."""
+    row = await services.predictions.cancel(prediction_id, user.username)
+    return to_wire(row, _base_url(request, services))
+
+
+async def _stream(
+    services: Services, prediction_id: str, owner: str, last_event_id: str | None
+) -> Response:
+    events = await services.predictions.stream(prediction_id, owner, last_event_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
+
+
+def _base_url(request: Request, services: Services) -> str:
+    return (services.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,96 @@
+"""The prediction as clients see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from inference_contract.predictions import Event, PredictionStatus
+from inference_gateway.dispatch.fold import Entry, fold
+
+Row = Mapping[str, Any]
+"""A row of `tables.Prediction`, by column."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with microseconds and `Z`, so that the texts sort as the moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def _optional(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
+
+
+def to_wire(row: Row, base_url: str) -> dict[str, Any]:
+    """Replicate's prediction object, with the `model_id` and `webhook` of our own API.
+
+    Args:
+        base_url: what clients reach the API at, without a slash at the end.
+    """
+    url = f"{base_url}/v1/predictions/{row['id']}"
+    return {
+        "id": str(row["id"]),
+        "model": row["model"],
+        "model_id": row["model"],
+        "version": row["version"],
+        "status": row["status"],
+        "input": row["input"],
+        "output": row["output"],
+        "logs": row["logs"],
+        "error": row["error"],
+        "error_code": row["error_code"],
+        "metrics": _metrics(row),
+        "created_at": rfc3339(row["created_at"]),
+        "started_at": _optional(row["started_at"]),
+        "completed_at": _optional(row["completed_at"]),
+        "deadline": rfc3339(row["deadline"]),
+        "data_removed": False,
+        "source": "api",
+        "webhook": row["webhook"],
+        "urls": {"get": url, "cancel": f"{url}/cancel", "stream": f"{url}/stream", "web": url},
+    }
+
+
+def _metrics(row: Row) -> dict[str, Any]:
+    """The engine's figures, and the seconds that the prediction ran and took in all."""
+    metrics = dict(row["metrics"] or {})
+    if row["completed_at"] is not None:
+        if row["started_at"] is not None:
+            ran = row["completed_at"] - row["started_at"]
+            metrics.setdefault("predict_time", ran.total_seconds())
+        took = row["completed_at"] - row["created_at"]
+        metrics["total_time"] = took.total_seconds()
+    return metrics
+
+
+def ended_row(row: Row, event: Event, milliseconds: int) -> dict[str, Any]:
+    """The row as the recorder will write it, for answers that do not wait for the recorder.
+
+    Args:
+        milliseconds: Redis' time of the event, from the id of its entry.
+    """
+    (change,) = fold([Entry(milliseconds, [event])])
+    started = row["started_at"]
+    if change.started_ms is not None:
+        started = max(row["created_at"], _moment(change.started_ms))
+    return {
+        **row,
+        "status": change.outcome,
+        "output": row["output"] if change.output is None else change.output,
+        "logs": row["logs"] if change.logs is None else change.logs,
+        "error": change.error,
+        "error_code": change.error_code,
+        "metrics": row["metrics"] if change.metrics is None else change.metrics,
+        "started_at": started,
+        "completed_at": max(row["created_at"], _moment(milliseconds)),
+    }
+
+
+def _moment(milliseconds: float) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def has_ended(row: Row) -> bool:
+    return PredictionStatus(row["status"]).is_terminal

@@ -1,0 +1,309 @@
+"""Creating, reading and cancelling predictions: decides; the parts below it act."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg2
+import redis
+import redis.asyncio
+from redis.exceptions import RedisError
+from sqlalchemy import Engine, make_url
+
+from inference_contract import queues
+from inference_contract.inferencemodel import ModelType
+from inference_contract.predictions import PredictionStatus
+from inference_gateway import db, ending
+from inference_gateway.auth.authenticator import Authenticator
+from inference_gateway.errors import GatewayError, Invalid, NotFound
+from inference_gateway.hub import Hub
+from inference_gateway.models.catalog import CatalogModel, ModelCatalog
+from inference_gateway.predictions import live, metrics, repository, requests, sse
+from inference_gateway.predictions.enqueuer import Enqueuer
+from inference_gateway.predictions.ids import IdSource
+from inference_gateway.predictions.requests import CreateBody, CreateHeaders
+from inference_gateway.predictions.schemas import Row, ended_row, has_ended
+from inference_gateway.predictions.store import Store
+from inference_gateway.predictions.waiters import Heard
+from inference_gateway.predictions.writer import NewPrediction, Writer
+from inference_gateway.settings import Settings
+from inference_gateway.webhooks.guard import check_url
+
+WRITER_THREADS = 2
+LONGEST_WAIT_SECONDS = 55.0
+"""However long a caller wants to wait: proxies in front cut at 60."""
+RECHECK_SECONDS = 5.0
+HEARTBEAT_SECONDS = 15.0
+_DEFAULT_EVENTS = ["completed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    row: Row
+    is_unfinished: bool = False
+    """The caller wanted to wait for its end, and it has not ended."""
+
+
+class PredictionService:
+    """`start` and everything async belong on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        redis_sync: redis.Redis,
+        redis_async: redis.asyncio.Redis,
+        catalog: ModelCatalog,
+        authenticator: Authenticator,
+        *,
+        recheck_seconds: float = RECHECK_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.settings = settings
+        self.authenticator = authenticator
+        self._engine = engine
+        self._redis = redis_sync
+        self._redis_async = redis_async
+        self._catalog = catalog
+        self._heartbeat_seconds = heartbeat_seconds
+        self._ids = IdSource()
+        self._hub = Hub(redis_async, self._changed, recheck_seconds)
+        self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
+        stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
+        self._writer = Writer(stores, self._enqueuer)
+
+    async def start(self) -> None:
+        """Needs neither PostgreSQL nor Redis."""
+        self._writer.start()
+        await self._hub.start()
+
+    async def stop(self) -> None:
+        await self._hub.stop()
+        await self._writer.stop()
+        self._enqueuer.close()
+
+    def release(self) -> None:
+        """Answer everybody who waits, and end all streams: the process is about to stop."""
+        self._hub.release()
+
+    async def create(
+        self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None = None
+    ) -> Created:
+        """Store a prediction and put it on its queue; if wanted, wait for its end.
+
+        Raises:
+            GatewayError: nothing was stored.
+        """
+        began = time.perf_counter()
+        try:
+            model, row, size = self._new_row(owner, body, headers, path_model)
+        except GatewayError:
+            metrics.REFUSED.inc()
+            raise
+        if not headers.wait_seconds:
+            return Created(await self._store(row, size))
+        seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
+        created = await self._store_and_wait(model.key, row, size, seconds)
+        if not created.is_unfinished:
+            metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
+        return created
+
+    async def get(self, prediction_id: str, owner: str) -> Row:
+        """The row; while it runs, with the output so far. Raises NotFound."""
+        row = await self._get(prediction_id, owner)
+        if row["status"] != PredictionStatus.PROCESSING:
+            return row
+        try:
+            output = await live.partial_output(
+                self._redis_async, row, is_text=self._is_text(row["model"])
+            )
+        except (RedisError, OSError):
+            return row
+        return row if output is None else {**row, "output": output}
+
+    async def page(
+        self,
+        wanted: repository.Filter,
+        limit: int,
+        older_than: UUID | None,
+        newer_than: UUID | None,
+    ) -> repository.Page:
+        return await asyncio.to_thread(
+            repository.page, self._engine, wanted, limit, older_than, newer_than
+        )
+
+    async def cancel(self, prediction_id: str, owner: str) -> Row:
+        """Raises NotFound."""
+        _parse_id(prediction_id)
+        return await asyncio.to_thread(
+            ending.cancel, self._engine, self._redis, prediction_id, owner
+        )
+
+    async def stream(
+        self, prediction_id: str, owner: str, last_event_id: str | None
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events until the prediction's end. Raises NotFound at once."""
+        row = await self._get(prediction_id, owner)
+        key = queues.model_key(row["model"])
+        watcher = await self._hub.watch(key, str(row["id"]), row["token"])
+        try:
+            # Once more: it may have ended before the watcher was there.
+            row = await self._get(prediction_id, owner)
+        except BaseException:
+            self._hub.leave(watcher)
+            raise
+        watcher.token = row["token"]
+        if has_ended(row):
+            watcher.resolve(row)
+        return live.follow(
+            self._redis_async,
+            self._hub,
+            row,
+            watcher,
+            sse.parse_id(last_event_id),
+            self._heartbeat_seconds,
+        )
+
+    def _new_row(
+        self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
+    ) -> tuple[CatalogModel, dict[str, Any], int]:
+        """A row that can be stored, and the size of its input. Raises GatewayError."""
+        model_id, version = requests.named_model(body, path_model)
+        model = self._catalog.get(model_id, owner)
+        current = model.model.spec.version
+        if version not in (None, current):
+            raise NotFound(f"{model_id} has no version {version}: it is at version {current}")
+        content = requests.encode_input(
+            model.validate_input(body.input), self.settings.max_input_bytes
+        )
+        if body.webhook is not None:
+            check_url(body.webhook, self.settings.webhook_allow_loopback)
+        self._enqueuer.check_open(model_id)
+        key, cancel_after = headers.idempotency_key, headers.cancel_after
+        prediction_id, token = self._ids.new()
+        row = {
+            "id": prediction_id,
+            "owner": owner,
+            "model": model_id,
+            "version": current,
+            "status": PredictionStatus.STARTING.value,
+            "attempt": 1,
+            "token": token,
+            "input": orjson.Fragment(content),
+            "output": None,
+            "logs": "",
+            "error": None,
+            "error_code": None,
+            "metrics": None,
+            "webhook": body.webhook,
+            "webhook_events": (body.webhook_events_filter or _DEFAULT_EVENTS)
+            if body.webhook
+            else None,
+            "idempotency_key": key,
+            "request_hash": requests.request_hash(body, model_id, cancel_after) if key else None,
+            "created_at": None,
+            "started_at": None,
+            "completed_at": None,
+            "deadline": None,
+            "lives_seconds": cancel_after or self.settings.prediction_deadline_seconds,
+        }
+        return model, row, len(content)
+
+    async def _store(self, row: dict[str, Any], size: int) -> Row:
+        new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
+        self._writer.put(new)
+        return _same_request(row, await new.future)
+
+    async def _store_and_wait(
+        self, key: str, row: dict[str, Any], size: int, seconds: float
+    ) -> Created:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        waiter = await self._hub.wait(key, row["id"], row["token"])
+        timer = loop.call_at(until, waiter.resolve, None)
+        try:
+            new = NewPrediction(row, size, waiter.end, quiet=True)
+            self._writer.put(new)
+            end = await waiter.end
+            if end is None:
+                end = await new.stored()
+        finally:
+            timer.cancel()
+            self._hub.leave(waiter)
+        if isinstance(end, Heard):
+            return Created(ended_row(row, *end))
+        if end is row:
+            return Created(row, is_unfinished=True)
+        older = _same_request(row, end)
+        return await self._wait_for(older, until - loop.time())
+
+    async def _wait_for(self, row: Row, seconds: float) -> Created:
+        """Wait for the end of a prediction that is stored already."""
+        if has_ended(row):
+            return Created(row)
+        loop = asyncio.get_running_loop()
+        key = queues.model_key(row["model"])
+        waiter = await self._hub.wait(key, str(row["id"]), row["token"])
+        timer = loop.call_later(seconds, waiter.resolve, None)
+        try:
+            # It may have ended before the waiter was there.
+            row = await self._get(str(row["id"]), row["owner"])
+            end = row if has_ended(row) else await waiter.end
+        finally:
+            timer.cancel()
+            self._hub.leave(waiter)
+        if end is None:
+            return Created(row, is_unfinished=True)
+        return Created(ended_row(row, *end) if isinstance(end, Heard) else end)
+
+    async def _get(self, prediction_id: str, owner: str) -> Row:
+        row = await asyncio.to_thread(repository.get, self._engine, _parse_id(prediction_id), owner)
+        if row is None:
+            raise NotFound(f"no prediction {prediction_id}: GET /v1/predictions lists yours")
+        return row
+
+    def _is_text(self, model_id: str) -> bool:
+        """Whether pieces of output are text that is joined; custom classes stream lists."""
+        entry = self._catalog.entry(model_id)
+        return isinstance(entry, CatalogModel) and entry.model.spec.type is not ModelType.CUSTOM
+
+    def _changed(self, waiting: list[tuple[str, str]]) -> list[Row]:
+        return repository.changed(self._engine, waiting)
+
+    def _connect(self) -> psycopg2.extensions.connection:
+        url = make_url(self.settings.database_url)
+        arguments = url.translate_connect_args(username="user", database="dbname")
+        options = {**arguments, **url.query, **db.connect_args(self.settings, url)}
+        connection: psycopg2.extensions.connection = psycopg2.connect(**options)
+        return connection
+
+
+def _same_request(row: Row, stored: Row) -> Row:
+    """What is stored, if it is this row or, under its idempotency key, the same request's.
+
+    Raises:
+        Invalid: if the key came with another request before.
+    """
+    if stored is row or stored["id"] == row["id"]:
+        return stored
+    if stored["request_hash"] != row["request_hash"]:
+        message = "was used before, with another request"
+        raise Invalid(
+            f"Idempotency-Key {message}", errors=[{"field": "Idempotency-Key", "message": message}]
+        )
+    metrics.REPLAYED.inc()
+    return stored
+
+
+def _parse_id(prediction_id: str) -> UUID:
+    """Raises NotFound: what is no id is no prediction's."""
+    try:
+        return UUID(prediction_id)
+    except ValueError:
+        raise NotFound(f"no prediction {prediction_id[:100]!r}") from None

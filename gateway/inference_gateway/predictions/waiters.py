@@ -1,0 +1,98 @@
+"""Those who wait for a prediction, as the hub knows them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from inference_contract.predictions import Event
+from inference_gateway.predictions.schemas import Row
+
+_MAX_BUFFERED = 256
+"""Entries that a slow reader may have waiting."""
+
+
+class Heard(NamedTuple):
+    """The terminal event of a prediction's current attempt."""
+
+    event: Event
+    milliseconds: int
+    """Redis' time of the event."""
+
+
+End = Heard | Row
+"""How a waiter learns of the end: by the event, or by the row that was found ended."""
+
+
+class Waiter:
+    """Somebody who waits for the end of one prediction.
+
+    `end` holds None when the hub stops, or when the caller's own timer says so.
+    """
+
+    __slots__ = ("end", "key", "prediction_id", "token")
+
+    def __init__(self, key: str, prediction_id: str, token: str) -> None:
+        self.key = key
+        self.prediction_id = prediction_id
+        self.token = token
+        self.end: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
+
+    def resolve(self, end: End | None) -> None:
+        if not self.end.done():
+            self.end.set_result(end)
+
+
+class StreamEntry(NamedTuple):
+    """An entry of a prediction's own stream."""
+
+    id: bytes
+    data: bytes
+
+
+class Watcher(Waiter):
+    """A waiter that also wants the entries of the prediction's own stream.
+
+    A watcher that does not take its entries loses them, and only them: `take` then says so, and the
+    watcher reads the stream from where it was.
+    """
+
+    __slots__ = ("_entries", "_news", "_overflowed")
+
+    def __init__(self, key: str, prediction_id: str, token: str) -> None:
+        super().__init__(key, prediction_id, token)
+        self._entries: list[StreamEntry] = []
+        self._overflowed = True
+        self._news = asyncio.Event()
+
+    def push(self, entries: list[StreamEntry]) -> None:
+        if len(self._entries) + len(entries) > _MAX_BUFFERED:
+            self._entries, self._overflowed = [], True
+        elif not self._overflowed:
+            self._entries += entries
+        self._news.set()
+
+    def resolve(self, end: End | None) -> None:
+        super().resolve(end)
+        self._news.set()
+
+    def take(self) -> list[StreamEntry] | None:
+        """What came since the last call; None, first and whenever that was too much: read the
+        stream instead."""
+        self._news.clear()
+        taken = None if self._overflowed else self._entries
+        self._entries, self._overflowed = [], False
+        return taken
+
+    def lose(self) -> None:
+        """What was taken could not be used: the stream is to be read."""
+        self._overflowed = True
+        self._news.set()
+
+    async def news(self, seconds: float) -> bool:
+        """Whether there is something to take, or the end, within this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._news.wait()
+        except TimeoutError:
+            return False

@@ -1,0 +1,94 @@
+"""Errors of the framework, the database and Redis as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+import psycopg2
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from inference_gateway.errors import (
+    PROBLEM_JSON,
+    FieldError,
+    GatewayError,
+    Invalid,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+_DATABASE_ERRORS: tuple[type[Exception], ...] = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+)
+RETRY_AFTER = {"Retry-After": "2"}
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for kind in _DATABASE_ERRORS:
+        app.add_exception_handler(kind, _database)
+    app.add_exception_handler(RedisError, _redis)
+
+
+def respond(error: GatewayError) -> Response:
+    return Response(error.problem(), error.status, error.headers, PROBLEM_JSON)
+
+
+def _gateway_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return respond(error)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors: list[FieldError] = []
+    for item in error.errors():
+        # Of JSON that does not parse, the place is a position and no field.
+        path = ("body",) if item["type"] == "json_invalid" else item["loc"]
+        message = str(item["msg"]).removeprefix("Value error, ")
+        errors.append({"field": ".".join(str(part) for part in path), "message": message})
+    return respond(Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors))
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    # FastAPI wraps whatever goes wrong while it reads a body.
+    if isinstance(error.__cause__, GatewayError):
+        return respond(error.__cause__)
+    detail = error.detail
+    if error.status_code == 404 and detail == "Not Found":
+        detail = f"nothing at {request.url.path}: /docs lists what there is"
+    elif error.status_code == 405:
+        detail = f"{request.method} is not possible at {request.url.path}"
+    return respond(_Http(error.status_code, detail, dict(error.headers or {})))
+
+
+class _Http(GatewayError):
+    """An error that the framework raised, with the status it chose."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str]) -> None:
+        super().__init__(detail, headers=headers)
+        self.__dict__.update(status=status, title=HTTPStatus(status).phrase)
+
+
+def _database(_: Request, error: Exception) -> Response:
+    log.warning("PostgreSQL does not answer: %s", " ".join(str(error).split()))
+    detail = "PostgreSQL does not answer; nothing was stored, try again"
+    return respond(Unavailable(detail, headers=RETRY_AFTER))
+
+
+def _redis(_: Request, error: Exception) -> Response:
+    log.warning("Redis does not answer: %s", error)
+    return respond(Unavailable("Redis does not answer, try again", headers=RETRY_AFTER))

@@ -1,0 +1,37 @@
+"""What a running gateway is made of: built once by the app's lifespan, at `app.state.services`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis
+from redis.asyncio import Redis as AsyncRedis
+from sqlalchemy import Engine
+
+from inference_gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from inference_gateway.auth.authenticator import Authenticator
+    from inference_gateway.auth.jwt import AccessTokens
+    from inference_gateway.auth.passwords import Passwords
+    from inference_gateway.auth.throttle import LoginThrottle
+    from inference_gateway.health import Health
+    from inference_gateway.models.catalog import ModelCatalog
+    from inference_gateway.predictions.service import PredictionService
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    engine: Engine
+    redis: redis.Redis
+    """Blocks: for threads. Returns bytes."""
+    redis_async: AsyncRedis
+    catalog: ModelCatalog
+    authenticator: Authenticator
+    predictions: PredictionService
+    tokens: AccessTokens
+    passwords: Passwords
+    throttle: LoginThrottle
+    health: Health

@@ -1,0 +1,102 @@
+"""How webhooks connect.
+
+A name is resolved once, every address that it has must be allowed, and the connection goes to the
+very address that was checked: a name that changes its mind (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any
+
+import httpcore
+
+from inference_gateway.webhooks.guard import PORTS, is_loopback, is_public
+
+
+class Refused(httpcore.ConnectError):
+    """The address is not one that webhooks may reach."""
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Connects for one request: to allowed addresses only, and until a deadline only.
+
+    Args:
+        deadline: of everything that this request does, by `time.monotonic()`.
+    """
+
+    def __init__(self, deadline: float, allow_loopback: bool) -> None:
+        self._deadline = deadline
+        self._allow_loopback = allow_loopback
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Raises Refused, or httpcore's errors."""
+        address = self._resolve(host, port)
+        stream = self._backend.connect_tcp(
+            address, port, _left(self._deadline, timeout), local_address, socket_options
+        )
+        return _DeadlineStream(stream, self._deadline)
+
+    def _resolve(self, host: str, port: int) -> str:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
+        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        if self._allow_loopback and all(map(is_loopback, addresses)):
+            return str(addresses[0])
+        private = [address for address in addresses if not is_public(address)]
+        if private or not addresses:
+            raise Refused(f"{host} is not a public address")
+        if port not in PORTS:
+            raise Refused(f"port {port} is not open for webhooks")
+        return str(addresses[0])
+
+
+def _left(deadline: float, timeout: float | None) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the receiver took too long")
+    return left if timeout is None else min(left, timeout)
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """Bounds the sum of all waits, where httpcore's own timeouts bound each of them."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(self._deadline, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(self._deadline, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left = _left(self._deadline, timeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, left)
+        return _DeadlineStream(stream, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

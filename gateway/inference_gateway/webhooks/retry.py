@@ -1,0 +1,75 @@
+"""What follows from an attempt to deliver a webhook: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+_GAPS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800)
+"""Seconds between attempts: 23.7 hours in all."""
+_JITTER = 0.2
+_MAX_RETRY_AFTER = 28_800.0
+_GONE = 410
+
+
+class State(StrEnum):
+    """Of a row of `webhook_deliveries`."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one attempt."""
+
+    status: int | None = None
+    error: str | None = None
+    retry_after: float | None = None
+    final: bool = False
+    """No further attempt can do better."""
+
+
+@dataclass(frozen=True)
+class Next:
+    state: State
+    delay: float = 0.0
+    """Seconds until the next attempt, of a delivery that is still pending."""
+
+
+def schedule(attempt: int, retry_after: float | None, jitter: float) -> float | None:
+    """Seconds from the attempt of that number (1 is the first) to the next; None: give up.
+
+    Args:
+        retry_after: what the receiver asked for, seconds.
+        jitter: 0 to 1, at random: spreads the attempts after a receiver's outage.
+    """
+    if attempt > len(_GAPS):
+        return None
+    gap = _GAPS[attempt - 1] * (1 + _JITTER * jitter)
+    return max(gap, min(retry_after or 0.0, _MAX_RETRY_AFTER))
+
+
+def conclude(attempt: int, answer: Answer, jitter: float) -> Next:
+    if answer.status is not None and 200 <= answer.status < 300:
+        return Next(State.DELIVERED)
+    delay = schedule(attempt, answer.retry_after, jitter)
+    if answer.final or answer.status == _GONE or delay is None:
+        return Next(State.FAILED)
+    return Next(State.PENDING, delay)
+
+
+def parse_retry_after(value: str, now: datetime) -> float | None:
+    """Seconds; the header holds those or a date (RFC 9110). None if it is neither."""
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max((date - now).total_seconds(), 0.0)

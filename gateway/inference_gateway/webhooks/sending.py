@@ -1,0 +1,77 @@
+"""One attempt to deliver one webhook: one connection, one request, one deadline."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import httpcore
+
+from inference_gateway.webhooks.backend import GuardedBackend, Refused
+from inference_gateway.webhooks.guard import split
+from inference_gateway.webhooks.retry import Answer, parse_retry_after
+
+_MAX_ANSWER_BYTES = 65_536
+_MAX_ERROR = 300
+
+
+class Sender:
+    """Safe to use from several threads. Proxies and certificates of the environment's variables
+    are not used; redirects are not followed.
+    """
+
+    def __init__(self, *, timeout_seconds: float, allow_loopback: bool) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._allow_loopback = allow_loopback
+        self._tls = ssl.create_default_context()
+
+    def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Never raises for what the receiver or the network does."""
+        try:
+            return self._post(url, headers, body)
+        except Refused as error:
+            return Answer(error=str(error), final=True)
+        except ValueError as error:
+            return Answer(error=f"the URL {error}", final=True)
+        except (httpcore.TimeoutException, TimeoutError):
+            return Answer(error=f"no answer within {self._timeout_seconds:g} s")
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+            return Answer(error=(str(error) or type(error).__name__)[:_MAX_ERROR])
+
+    def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        parts, host, port = split(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        backend = GuardedBackend(time.monotonic() + self._timeout_seconds, self._allow_loopback)
+        pool = httpcore.ConnectionPool(
+            ssl_context=self._tls, network_backend=backend, http1=True, http2=False
+        )
+        request = {
+            "Host": parts.netloc,
+            "User-Agent": "inference-server-webhooks",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            **headers,
+        }
+        where = httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+        with pool, pool.stream("POST", where, headers=list(request.items()), content=body) as got:
+            asked = dict(got.headers).get(b"retry-after") or _header(got.headers, b"retry-after")
+            _read_some(got)
+        retry_after = parse_retry_after(asked.decode("latin-1"), datetime.now(UTC))
+        error = None if 200 <= got.status < 300 else f"answered {got.status}"
+        return Answer(status=got.status, error=error, retry_after=retry_after)
+
+
+def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+    return next((value for key, value in headers if key.lower() == name), b"")
+
+
+def _read_some(response: httpcore.Response) -> None:
+    """The receiver may finish its sentence; nobody waits for an endless one."""
+    size = 0
+    for chunk in response.iter_stream():
+        size += len(chunk)
+        if size > _MAX_ANSWER_BYTES:
+            return

@@ -1,0 +1,136 @@
+"""A whole gateway on a database and a Redis of the test's own.
+
+`client` speaks to the app in process (answers come whole: use `live_url` for streams). Both run
+the app's start and stop. `user_token("ada")` makes an account and returns its access token.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import psycopg2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from inference_contract.inferencemodel import InferenceModel
+from inference_gateway.app import create_app
+from inference_gateway.auth.jwt import AccessTokens
+from inference_gateway.models.yaml_store import YamlModelStore
+from inference_gateway.settings import Settings
+
+SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
+
+
+class UserToken(Protocol):
+    def __call__(self, name: str, *, admin: bool = False) -> str: ...
+
+
+class MakeModel(Protocol):
+    def __call__(self, owner: str, name: str, **spec: Any) -> InferenceModel: ...
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, home: Path) -> Settings:
+    return Settings(
+        _env_file=None,
+        database_url=database_url,
+        redis_url=redis_url,
+        secret_key=SECRET,
+        inference_home=home,
+        api_host="127.0.0.1",
+        api_port=0,
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    """Not started yet: `client` and `live_url` start it."""
+    return create_app(settings)
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def live_url(app: FastAPI) -> Iterator[str]:
+    """The app behind a real uvicorn on a thread."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    listener = config.bind_socket()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+@pytest.fixture
+def user_token(settings: Settings) -> UserToken:
+    """Makes an account without a password, once per name, and returns an access token of it."""
+    tokens = AccessTokens(SECRET, minutes=15)
+
+    def make(name: str, *, admin: bool = False) -> str:
+        with closing(psycopg2.connect(settings.database_url)) as connection, connection as session:
+            cursor = session.cursor()
+            cursor.execute(
+                "INSERT INTO users (username, email, password_hash, is_admin, webhook_secret)"
+                " VALUES (%s, %s, '!', %s, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw')"
+                " ON CONFLICT (username) DO UPDATE SET is_admin = excluded.is_admin RETURNING id",
+                (name, f"{name}@example.com", admin),
+            )
+            row = cursor.fetchone()
+        assert row is not None
+        return tokens.issue(str(row[0]), name, is_admin=admin)
+
+    return make
+
+
+@pytest.fixture
+def auth(user_token: UserToken) -> Callable[..., dict[str, str]]:
+    """`headers=auth("ada")`."""
+
+    def headers(name: str, *, admin: bool = False) -> dict[str, str]:
+        return {"Authorization": f"Bearer {user_token(name, admin=admin)}"}
+
+    return headers
+
+
+@pytest.fixture
+def make_model(app: FastAPI, home: Path) -> MakeModel:
+    """Writes a document as a person would, and lets a running app see it at once.
+
+    Keyword arguments are fields of the spec, in snake case or camelCase.
+    """
+
+    def make(owner: str, name: str, **spec: Any) -> InferenceModel:
+        fields = {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}, **spec}
+        model = InferenceModel.model_validate(
+            {"metadata": {"name": name, "namespace": owner}, "spec": fields}
+        )
+        YamlModelStore(home).create(model)
+        if (services := getattr(app.state, "services", None)) is not None:
+            services.catalog.refresh()
+        return model
+
+    return make

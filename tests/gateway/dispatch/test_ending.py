@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+import redis
+
+from inference_gateway.ending import cancel, end_model_predictions
+from inference_gateway.errors import NotFound
+
+AWAY = redis.Redis(host="127.0.0.1", port=1, retry=None)
+
+
+def last_event(lab: Any) -> dict[str, Any]:
+    ((_, fields),) = lab.redis.xrevrange("ada_echo:events", count=1)
+    (event,) = json.loads(fields[b"d"])
+    return event
+
+
+def test_a_prediction_that_waits_ends_at_once(lab: Any) -> None:
+    prediction, other = lab.insert(webhook="https://example.com/"), lab.insert()
+    lab.enqueue(prediction, other)
+    row = cancel(lab.engine, lab.redis, prediction, "ada")
+    assert (row["status"], row["error_code"]) == ("canceled", "canceled")
+    assert row["completed_at"] >= row["cancel_requested_at"] >= row["created_at"]
+    assert lab.queued() == [other]
+    assert lab.claim()["id"] == other
+    assert lab.told_of(prediction) == ["completed"]
+    assert last_event(lab) == {
+        "type": "canceled",
+        "id": prediction,
+        "attempt": 1,
+        "token": "token-1",
+        "error_code": "canceled",
+    }
+
+
+def test_its_own_event_is_stale_for_the_recorder(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    row = cancel(lab.engine, lab.redis, prediction, "ada")
+    lab.record()
+    assert lab.row(prediction) == row
+
+
+def test_one_that_was_never_enqueued_ends_at_once(lab: Any) -> None:
+    prediction = lab.insert()
+    assert cancel(lab.engine, lab.redis, prediction, "ada")["status"] == "canceled"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_one_that_runs_is_asked_to_stop(lab: Any, recorded: bool) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    lab.say("started", lab.claim())
+    if recorded:
+        lab.record()
+    row = cancel(lab.engine, lab.redis, prediction, "ada")
+    assert row["status"] == ("processing" if recorded else "starting")
+    assert row["cancel_requested_at"] is not None
+    assert lab.redis.hgetall("ada_echo:cancel") == {prediction.encode(): b"1"}
+    assert 0 < lab.redis.ttl("ada_echo:cancel") <= 3600
+
+
+def test_one_that_runs_is_asked_even_if_redis_forgot_its_job(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    lab.say("started", lab.claim())
+    lab.record()
+    lab.redis.flushall()
+    assert cancel(lab.engine, lab.redis, prediction, "ada")["status"] == "processing"
+    assert lab.redis.hexists("ada_echo:cancel", prediction)
+
+
+def test_a_result_that_is_not_recorded_yet_wins(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    lab.finish(lab.claim())
+    assert cancel(lab.engine, lab.redis, prediction, "ada")["status"] == "starting"
+    lab.record()
+    lab.relay().step()
+    assert lab.row(prediction)["status"] == "succeeded"
+
+
+def test_ended_is_ended(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.say("succeeded", prediction)
+    lab.record()
+    before = lab.row(prediction)
+    assert cancel(lab.engine, lab.redis, prediction, "ada") == before
+
+
+def test_twice_is_once(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    first = cancel(lab.engine, lab.redis, prediction, "ada")
+    assert cancel(lab.engine, lab.redis, prediction, "ada") == first
+
+
+@pytest.mark.parametrize("prediction", [str(uuid.uuid4()), "nonsense", ""])
+def test_none_is_not_found(lab: Any, prediction: str) -> None:
+    with pytest.raises(NotFound):
+        cancel(lab.engine, lab.redis, prediction, "ada")
+
+
+def test_anothers_is_not_found(lab: Any) -> None:
+    prediction = lab.insert()
+    with pytest.raises(NotFound):
+        cancel(lab.engine, lab.redis, prediction, "bob")
+    assert lab.row(prediction)["cancel_requested_at"] is None
+
+
+def test_without_redis_the_request_is_kept(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    row = cancel(lab.engine, AWAY, prediction, "ada")
+    assert row["status"] == "starting"
+    assert row["cancel_requested_at"] is not None
+    lab.relay().step()
+    assert lab.row(prediction)["status"] == "canceled"
+
+
+def test_a_deleted_models_predictions_end(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference_gateway.ending._PAGE", 2)
+    waiting = [lab.insert(webhook="https://example.com/") for _ in range(5)]
+    running, other = lab.insert(), lab.insert(model="ada/other")
+    lab.enqueue(running, *waiting)
+    lab.say("started", lab.claim())
+    lab.record()
+    end_model_predictions(lab.engine, lab.redis, "ada/echo")
+    rows = [lab.row(prediction) for prediction in waiting]
+    assert {(r["status"], r["error_code"]) for r in rows} == {("canceled", "model_deleted")}
+    assert all(lab.told_of(prediction) == ["completed"] for prediction in waiting)
+    assert lab.row(running)["status"] == "processing"
+    assert lab.redis.hexists("ada_echo:cancel", running)
+    assert lab.queued() == []
+    assert lab.row(other)["status"] == "starting"

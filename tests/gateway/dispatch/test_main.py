@@ -1,0 +1,149 @@
+"""The process as it is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
+ARGV = [sys.executable, "-m", "inference_gateway.dispatch"]
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "SECRET_KEY": SECRET,
+        "METRICS_HOST": "127.0.0.1",
+        "METRICS_PORT": "0",
+        "SWEEP_SECONDS": "0.2",
+        "STATE_FILE": str(tmp_path / "state.json"),
+    }
+
+
+@pytest.fixture
+def start(
+    environment: dict[str, str], tmp_path: Path, wait_until: Callable[..., Any]
+) -> Iterator[Callable[[], tuple[subprocess.Popen[bytes], str]]]:
+    processes = []
+
+    def run() -> tuple[subprocess.Popen[bytes], str]:
+        state = tmp_path / "state.json"
+        state.unlink(missing_ok=True)
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen(ARGV, env=environment, cwd=tmp_path, stderr=log)
+        processes.append(process)
+        wait_until(state.exists)
+        content = json.loads(state.read_text())
+        assert content["pid"] == process.pid
+        return process, f"http://127.0.0.1:{content['port']}"
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_it_records_and_stops(start: Any, lab: Any, wait_until: Any, tmp_path: Path) -> None:
+    process, url = start()
+    prediction = lab.insert(webhook="https://example.invalid/", age=0)
+    lab.enqueue(prediction)
+    job = lab.claim()
+    lab.finish(job)
+    wait_until(lambda: lab.row(prediction)["status"] == "succeeded")
+    assert get(f"{url}/health/live") == (200, "ok\n")
+    wait_until(lambda: get(f"{url}/health/ready") == (200, "ok\n"))
+    assert "inference_recorded_total 1.0" in get(f"{url}/metrics")[1]
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+    assert time.monotonic() - begin < 2
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {line["process"] for line in lines} == {"dispatch"}
+
+
+def test_killed_and_started_again_it_goes_on(start: Any, lab: Any, wait_until: Any) -> None:
+    first, _ = start()
+    predictions = [lab.insert(age=0) for _ in range(50)]
+    lab.enqueue(*predictions)
+    while (job := lab.claim()) is not None:
+        lab.finish(job)
+        if job["id"] == predictions[25]:
+            first.kill()
+    start()
+    open_rows = "SELECT FROM predictions WHERE status <> 'succeeded'"
+    wait_until(lambda: not lab.sql(open_rows))
+
+
+def test_it_is_small(start: Any, lab: Any, wait_until: Any) -> None:
+    process, url = start()
+    wait_until(lambda: get(f"{url}/health/ready")[0] == 200)
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (resident,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+    assert int(resident) / 1024 < 75
+
+
+def test_a_server_that_is_away_is_not_the_end(
+    start: Any, environment: dict[str, str], wait_until: Any
+) -> None:
+    environment["REDIS_URL"] = "redis://127.0.0.1:1"
+    process, url = start()
+    wait_until(lambda: get(f"{url}/health/ready")[0] == 503)
+    assert get(f"{url}/health/live")[0] == 200
+    assert "recorder" in get(f"{url}/health/ready")[1]
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DATABASE_URL", None, "DATABASE_URL is not set"),
+        ("LEASE_SECONDS", "soon", "LEASE_SECONDS"),
+        ("SECRET_KEY", "changeme", "SECRET_KEY"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_one_line(
+    environment: dict[str, str], tmp_path: Path, name: str, value: str | None, words: str
+) -> None:
+    environment.pop(name, None)
+    if value is not None:
+        environment[name] = value
+    done = subprocess.run(ARGV, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(words)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment["METRICS_PORT"] = str(taken.getsockname()[1])
+        done = subprocess.run(ARGV, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "set METRICS_HOST and METRICS_PORT" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from inference_gateway.dispatch.verdicts import (
+    HandOut,
+    JobState,
+    OpenRow,
+    Verdict,
+    on_overdue,
+    on_starting,
+)
+
+ROW = OpenRow(
+    id=uuid.UUID(int=1),
+    model="a/b",
+    status="starting",
+    attempt=1,
+    token="t",
+    crashes=0,
+    cancel_requested=False,
+)
+
+
+def told(verdict: Verdict | None) -> str | None:
+    if isinstance(verdict, HandOut):
+        return verdict.reason.value
+    return verdict and verdict.error_code.value
+
+
+@pytest.mark.parametrize(
+    ("job", "crashes", "cancel", "verdict"),
+    [
+        (JobState.QUEUED, 0, False, None),
+        (JobState.STARTED, 2, False, None),
+        (JobState.STARTED, 0, True, None),
+        (JobState.MISSING, 0, False, "lost"),
+        (JobState.MISSING, 2, False, "lost"),
+        (JobState.MISSING, 0, True, "canceled"),
+        (JobState.REMOVED, 0, True, "canceled"),
+        (JobState.DEAD, 0, False, "crashed"),
+        (JobState.DEAD, 1, False, "crashed"),
+        (JobState.DEAD, 2, False, "runner_crashed"),
+        (JobState.DEAD, 0, True, "canceled"),
+    ],
+)
+def test_on_starting(job: JobState, crashes: int, cancel: bool, verdict: str | None) -> None:
+    row = replace(ROW, crashes=crashes, cancel_requested=cancel)
+    assert told(on_starting(row, job, max_attempts=3)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("late", "lease_ended", "crashes", "cancel", "verdict"),
+    [
+        (False, False, 0, True, None),
+        (False, True, 0, False, "crashed"),
+        (False, True, 2, False, "runner_crashed"),
+        (False, True, 2, True, "canceled"),
+        (True, False, 0, False, "deadline_exceeded"),
+        (True, True, 0, False, "deadline_exceeded"),
+        (True, True, 2, True, "deadline_exceeded"),
+    ],
+)
+def test_on_overdue(
+    late: bool, lease_ended: bool, crashes: int, cancel: bool, verdict: str | None
+) -> None:
+    row = replace(ROW, late=late, lease_ended=lease_ended, crashes=crashes, cancel_requested=cancel)
+    assert told(on_overdue(row, max_attempts=3)) == verdict

@@ -1,0 +1,76 @@
+"""A runner made by hand: it takes jobs and says events through the keys of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import orjson
+import psycopg2
+import pytest
+import redis
+from psycopg2.extras import RealDictCursor
+
+from inference_contract import queues
+from inference_contract.predictions import Job
+from inference_gateway.settings import Settings
+
+MODEL = "ada/echo"
+KEY = "ada_echo"
+
+
+class Runner:
+    """Runs ada/echo, one step at a time."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.redis = client
+
+    def waiting(self) -> list[Job]:
+        ids = self.redis.lrange(queues.queue_key(KEY), 0, -1)
+        data = [self.redis.hget(queues.job_key(id.decode()), "data") for id in ids]
+        return [orjson.loads(content)[2][0] for content in data]
+
+    def say(self, type: str, job: dict[str, Any], **fields: Any) -> None:
+        """An event in the model's stream."""
+        event = {"type": type, **{key: job[key] for key in ("id", "attempt", "token")}, **fields}
+        self.redis.xadd(queues.events_key(KEY), {"d": orjson.dumps([event])})
+
+    def stream(self, job: dict[str, Any], number: int, type: str, **fields: Any) -> None:
+        """An entry of the prediction's own stream."""
+        key = queues.stream_key(KEY, job["id"])
+        content = orjson.dumps({"type": type, **fields})
+        self.redis.xadd(key, {"d": content}, id=f"{job['attempt']}-{number}")
+
+
+@pytest.fixture
+def runner(redis_client: redis.Redis) -> Runner:
+    return Runner(redis_client)
+
+
+@pytest.fixture
+def echo(make_model: Any) -> str:
+    """A custom model `ada/echo` that takes a text; its id."""
+    make_model(
+        "ada",
+        "echo",
+        type="custom",
+        source={"path": "/models/echo"},
+        engine={"class_name": "echo:Echo"},
+        input_schema={"text": {"type": "string"}, "times": {"type": "integer", "default": 1}},
+    )
+    return MODEL
+
+
+@pytest.fixture
+def sql(settings: Settings) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """Runs a statement; the rows, if it gives some."""
+    with closing(psycopg2.connect(settings.database_url)) as connection:
+        connection.autocommit = True
+
+        def run(statement: str, *args: Any) -> list[dict[str, Any]]:
+            with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                cursor.execute(statement, args)
+                return [dict(row) for row in cursor] if cursor.description else []
+
+        yield run

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from inference_contract import queues
+from inference_gateway.app import create_app
+from inference_gateway.settings import Settings
+
+Auth = Callable[..., dict[str, str]]
+Sql = Callable[..., list[dict[str, Any]]]
+BODY = {"model_id": "ada/echo", "input": {"text": "hi"}}
+
+
+async def _create(client: httpx.AsyncClient, auth: Auth, body: Any = BODY, **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await client.post("/v1/predictions", json=body, headers={**auth("ada"), **named})
+
+
+async def test_a_prediction_is_stored_and_queued(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+) -> None:
+    reply = await _create(client, auth)
+    made = reply.json()
+    assert reply.status_code == 201
+    assert made["status"] == "starting"
+    assert made["model"] == made["model_id"] == echo
+    assert made["input"] == {"text": "hi", "times": 1}
+    assert reply.headers["location"] == made["urls"]["get"]
+    assert "preference-applied" not in reply.headers
+    (row,) = sql("SELECT *, deadline - created_at AS lives FROM predictions")
+    assert row["id"] == made["id"]
+    assert row["lives"].total_seconds() == 86_400
+    while not (jobs := runner.waiting()):
+        await asyncio.sleep(0.01)
+    expected = {"id": made["id"], "attempt": 1, "token": row["token"], "notify": []}
+    assert jobs == [{**expected, "input": made["input"]}]
+
+
+async def test_the_answer_to_create_is_what_get_says(
+    client: httpx.AsyncClient, auth: Auth, echo: str
+) -> None:
+    made = (await _create(client, auth, Cancel_After="5m")).json()
+    read = await client.get(made["urls"]["get"], headers=auth("ada"))
+    assert read.json() == made
+
+
+async def test_the_model_in_the_path(client: httpx.AsyncClient, auth: Auth, echo: str) -> None:
+    url = "/v1/models/ada/echo/predictions"
+    reply = await client.post(url, json={"input": {"text": "hi"}}, headers=auth("ada"))
+    assert (reply.status_code, reply.json()["model"]) == (201, echo)
+
+
+async def test_waiting_answers_with_the_end_as_it_is_recorded(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, app: FastAPI, sql: Sql
+) -> None:
+    from inference_gateway.dispatch import fold, record
+
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
+    while not (jobs := runner.waiting()):
+        await asyncio.sleep(0.01)
+    runner.say("succeeded", jobs[0], output="HI", predict_time=0.001, metrics={"tokens": 2})
+    reply = await call
+    answered = reply.json()
+    assert reply.status_code == 201
+    assert reply.headers["preference-applied"] == "wait=10"
+    assert (answered["status"], answered["output"]) == ("succeeded", "HI")
+    assert answered["metrics"]["tokens"] == 2
+    # What dispatch would do:
+    ((entry_id, fields),) = runner.redis.xrange(queues.events_key("ada_echo"))
+    entry = fold.Entry(int(entry_id.split(b"-")[0]), fold.parse(fields[b"d"]))
+    engine = record.prepare(app.state.services.engine)
+    assert record.apply(engine, fold.fold([entry]), 30).applied == 1
+    read = await client.get(answered["urls"]["get"], headers=auth("ada"))
+    assert read.json() == answered
+
+
+async def test_waiting_in_vain_answers_202_and_starting(
+    client: httpx.AsyncClient, auth: Auth, echo: str, sql: Sql
+) -> None:
+    reply = await _create(client, auth, Prefer="wait=1")
+    assert (reply.status_code, reply.json()["status"]) == (202, "starting")
+    assert reply.headers["preference-applied"] == "wait=1"
+    assert len(sql("SELECT 1 FROM predictions")) == 1
+
+
+async def test_an_event_of_another_attempt_ends_no_wait(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any
+) -> None:
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
+    while not (jobs := runner.waiting()):
+        await asyncio.sleep(0.01)
+    runner.say("succeeded", {**jobs[0], "token": "stale"}, output="stale")
+    runner.say("succeeded", jobs[0], output="true")
+    assert (await call).json()["output"] == "true"
+
+
+async def test_a_later_attempt_ends_the_wait(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+) -> None:
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
+    while not (jobs := runner.waiting()):
+        await asyncio.sleep(0.01)
+    sql("UPDATE predictions SET attempt = 2, token = 'second'")
+    runner.say("succeeded", {**jobs[0], "attempt": 2, "token": "second"}, output="again")
+    assert (await call).json()["output"] == "again"
+
+
+async def test_the_same_idempotency_key_gives_the_same_prediction(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+) -> None:
+    replies = await asyncio.gather(
+        *(_create(client, auth, Idempotency_Key="k") for _ in range(5)), _create(client, auth)
+    )
+    assert {reply.status_code for reply in replies} == {201}
+    assert len({reply.json()["id"] for reply in replies[:5]}) == 1
+    assert len(sql("SELECT 1 FROM predictions")) == 2
+    while len(runner.waiting()) < 2:
+        await asyncio.sleep(0.01)
+    assert len(runner.waiting()) == 2
+
+
+async def test_an_idempotency_key_with_another_request_is_refused(
+    client: httpx.AsyncClient, auth: Auth, echo: str, sql: Sql
+) -> None:
+    await _create(client, auth, Idempotency_Key="k")
+    other = {**BODY, "input": {"text": "other"}}
+    for prefer in ("respond-async", "wait=5"):
+        reply = await _create(client, auth, other, Idempotency_Key="k", Prefer=prefer)
+        assert reply.status_code == 422
+        assert reply.json()["errors"][0]["field"] == "Idempotency-Key"
+    assert len(sql("SELECT 1 FROM predictions")) == 1
+
+
+async def test_idempotency_keys_are_each_users_own(
+    client: httpx.AsyncClient, auth: Auth, echo: str, make_model: Any
+) -> None:
+    make_model("ada", "open", visibility="public")
+    body = {"model_id": "ada/open", "input": {"prompt": "hi"}}
+    ids = set()
+    for name in ("ada", "bob"):
+        headers = {**auth(name), "Idempotency-Key": "k"}
+        reply = await client.post("/v1/predictions", json=body, headers=headers)
+        ids.add(reply.json()["id"])
+    assert len(ids) == 2
+
+
+async def test_waiting_again_under_a_key_waits_for_the_first(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any
+) -> None:
+    made = (await _create(client, auth, Idempotency_Key="k")).json()
+    call = asyncio.create_task(_create(client, auth, Idempotency_Key="k", Prefer="wait=10"))
+    hub = client._transport.app.state.services.predictions._hub  # type: ignore[attr-defined]
+    while made["id"] not in hub._waiters:
+        await asyncio.sleep(0.01)
+    (job,) = runner.waiting()
+    runner.say("failed", job, error="no", error_code="model_error")
+    answered = (await call).json()
+    assert (answered["id"], answered["status"]) == (made["id"], "failed")
+    assert (answered["error"], answered["error_code"]) == ("no", "model_error")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({**BODY, "extra": 1}, 422, "extra"),
+        ({**BODY, "input": {"text": 3}}, 422, "input.text"),
+        ({**BODY, "input": {"text": "\0"}}, 422, "input"),
+        ({**BODY, "webhook": "ftp://example.com"}, 422, "webhook"),
+        ({**BODY, "webhook": "http://10.0.0.1/"}, 422, "webhook"),
+        ({**BODY, "model_id": "ada/none"}, 404, None),
+        ({"version": "ada/echo:9", "input": {"text": "hi"}}, 404, None),
+        ({**BODY, "input": {"text": "x" * 1_000_001}}, 413, None),
+        ({**BODY, "input": {"text": "x" * 10_000_001}}, 413, None),
+    ],
+)
+async def test_what_is_refused(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    sql: Sql,
+    body: Any,
+    status: int,
+    field: str | None,
+) -> None:
+    reply = await _create(client, auth, body)
+    assert reply.status_code == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    if field is not None:
+        assert [error["field"] for error in reply.json()["errors"]] == [field]
+    assert not sql("SELECT 1 FROM predictions")
+
+
+async def test_without_a_token(client: httpx.AsyncClient, echo: str) -> None:
+    reply = await client.post("/v1/predictions", json=BODY)
+    assert reply.status_code == 401
+
+
+async def test_a_webhook_is_told_the_end_unless_it_wants_more(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+) -> None:
+    hook = {**BODY, "webhook": "https://example.com/hook"}
+    assert (await _create(client, auth, hook)).json()["webhook"] == "https://example.com/hook"
+    await _create(client, auth, {**hook, "webhook_events_filter": ["start", "output"]})
+    rows = sql("SELECT webhook_events FROM predictions ORDER BY id")
+    assert [row["webhook_events"] for row in rows] == [["completed"], ["start", "output"]]
+    while len(jobs := runner.waiting()) < 2:
+        await asyncio.sleep(0.01)
+    assert [job["notify"] for job in jobs] == [[], ["output"]]
+
+
+async def test_too_many_open_predictions(
+    settings: Settings, auth: Auth, echo: str, sql: Sql
+) -> None:
+    app = create_app(settings.model_copy(update={"max_open_predictions": 2}))
+    async with _client(app) as client:
+        for _ in range(2):
+            assert (await _create(client, auth)).status_code == 201
+        await asyncio.to_thread(_until_counted, app, echo)
+        reply = await _create(client, auth)
+    assert reply.status_code == 429
+    assert reply.headers["retry-after"] == "1"
+    assert "2 predictions of ada/echo" in reply.json()["detail"]
+    assert len(sql("SELECT 1 FROM predictions")) == 2
+
+
+def _until_counted(app: FastAPI, model: str) -> None:
+    enqueuer = app.state.services.predictions._enqueuer
+    while (known := enqueuer._open.get(model)) is None or known.count < 2:
+        pass
+
+
+async def test_without_redis_predictions_are_accepted(
+    settings: Settings, auth: Auth, echo: str, sql: Sql
+) -> None:
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    async with _client(create_app(away)) as client:
+        reply = await _create(client, auth)
+        assert reply.status_code == 201
+        reply = await _create(client, auth, Prefer="wait=1")
+        assert reply.status_code == 202
+    assert len(sql("SELECT 1 FROM predictions")) == 2
+
+
+async def test_without_redis_a_wait_ends_by_the_row(
+    settings: Settings, auth: Auth, echo: str, sql: Sql
+) -> None:
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    app = create_app(away)
+    async with _client(app) as client:
+        app.state.services.predictions._hub._recheck_seconds = 0.05
+        call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
+        end = (
+            "UPDATE predictions SET status = 'succeeded', output = '\"HI\"', "
+            "completed_at = now() RETURNING id"
+        )
+        while not await asyncio.to_thread(sql, end):
+            await asyncio.sleep(0.01)
+        assert (await call).json()["output"] == "HI"
+
+
+async def test_without_postgresql_nothing_is_accepted(
+    settings: Settings, auth: Auth, echo: str, runner: Any
+) -> None:
+    headers = auth("ada")
+    away = {"database_url": "postgresql://nobody@/none?host=/nowhere"}
+    async with _client(create_app(settings.model_copy(update=away))) as client:
+        for extra in ({}, {"Prefer": "wait=5"}, {"Idempotency-Key": "k"}):
+            reply = await client.post("/v1/predictions", json=BODY, headers={**headers, **extra})
+            assert reply.status_code == 503
+            assert "nothing was stored" in reply.json()["detail"]
+            assert "retry-after" in reply.headers
+    assert runner.waiting() == []
+
+
+def _client(app: FastAPI) -> Any:
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[httpx.AsyncClient]:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+        ):
+            yield client
+
+    return running()

@@ -1,0 +1,191 @@
+"""The gateway's process and its health, with servers that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import psycopg2
+import pytest
+from fastapi import FastAPI
+
+from inference_gateway.app import create_app
+from inference_gateway.health import State, schema_state
+from inference_gateway.settings import Settings
+
+Start = Callable[..., subprocess.Popen[str]]
+MIB = 1024
+
+
+async def test_health_names_each_dependency(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["status"] == "ok"
+    assert {name: part["status"] for name, part in body["dependencies"].items()} == {
+        "postgresql": "ok",
+        "migrations": "ok",
+        "redis": "ok",
+    }
+
+
+async def health_of(settings: Settings) -> tuple[int, dict[str, str], int]:
+    """Of a gateway that is started with these settings: ready, states, live."""
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client,
+    ):
+        ready, live = await client.get("/health/ready"), await client.get("/health/live")
+        parts = ready.json()["dependencies"]
+        return ready.status_code, {n: p["status"] for n, p in parts.items()}, live.status_code
+
+
+async def test_it_starts_without_postgresql(settings: Settings) -> None:
+    settings.database_url = "postgresql://nobody@127.0.0.1:1/nothing"
+    ready, states, live = await health_of(settings)
+    assert (ready, live) == (503, 200)
+    assert states == {"postgresql": "unavailable", "migrations": "unavailable", "redis": "ok"}
+
+
+async def test_it_starts_without_redis_and_is_ready(settings: Settings) -> None:
+    settings.redis_url = "redis://127.0.0.1:1/0"
+    ready, states, _ = await health_of(settings)
+    assert ready == 200
+    assert states == {"postgresql": "ok", "migrations": "ok", "redis": "degraded"}
+
+
+async def test_a_database_without_the_schema_is_not_ready(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("DROP TABLE alembic_version")
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 503
+    assert "alembic upgrade head" in answer.json()["dependencies"]["migrations"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("revision", "state"),
+    [
+        ("0001", State.OK),
+        ("9999", State.DEGRADED),
+        ("0000", State.UNAVAILABLE),
+        (None, State.UNAVAILABLE),
+        ("f00dcafe", State.UNAVAILABLE),
+    ],
+)
+def test_the_schema_against_the_code(revision: str | None, state: State) -> None:
+    assert schema_state(revision).status is state
+
+
+async def test_a_restarted_database_costs_one_round(
+    client: httpx.AsyncClient, app: FastAPI, database_url: str, auth: Callable[..., dict[str, str]]
+) -> None:
+    headers = auth("ada")
+    assert (await client.get("/v1/auth/tokens", headers=headers)).status_code == 200
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.cursor().execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert (await client.get("/v1/auth/tokens", headers=headers)).status_code == 200
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
+    """Starts the real process; a keyword argument is an environment variable, None unsets it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(**changes: str | None) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "DATABASE_URL": settings.database_url,
+            "REDIS_URL": str(settings.redis_url),
+            "SECRET_KEY": settings.secret_key.get_secret_value(),
+            "INFERENCE_HOME": str(settings.inference_home),
+            "API_HOST": "127.0.0.1",
+            "API_PORT": "0",
+            "STATE_FILE": str(tmp_path / "gateway.json"),
+            **changes,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inference_gateway"],
+            env={key: value for key, value in environment.items() if value is not None},
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def listening(process: subprocess.Popen[str], state_file: Path) -> int:
+    """The port, as soon as there is one."""
+    end = time.monotonic() + 30
+    while not state_file.exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    state: dict[str, int] = json.loads(state_file.read_text())
+    assert state["pid"] == process.pid
+    return state["port"]
+
+
+def resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def test_the_process(start: Start, tmp_path: Path) -> None:
+    """From start to stop, once: it answers, stays small, logs JSON, and stops when told."""
+    process = start()
+    url = f"http://127.0.0.1:{listening(process, tmp_path / 'gateway.json')}"
+    person = {"username": "ada", "email": "ada@example.com", "password": "password123"}
+    with httpx.Client(base_url=url) as client:
+        assert client.get("/health/ready").status_code == 200
+        assert client.post("/v1/auth/register", json=person).status_code == 201
+        for _ in range(3):
+            assert client.post("/v1/auth/token", data=person).status_code == 200
+        assert client.get("/nothing").status_code == 404
+        assert resident_kib(process.pid) < 120 * MIB
+        process.send_signal(signal.SIGTERM)
+        _, output = process.communicate(timeout=10)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert {line["process"] for line in lines} == {"gateway"}
+    assert [line["path"] for line in lines if line["event"] == "request"] == ["/nothing"]
+
+
+def test_a_port_that_is_taken(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(API_PORT=str(port))
+        _, output = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert output.startswith(f"127.0.0.1:{port} is taken")
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "INFERENCE_HOME"])
+def test_a_setting_that_is_missing(start: Start, name: str) -> None:
+    process = start(**{name: None})
+    _, output = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert output.startswith(f"{name} is not set")
+    assert output.count("\n") == 1

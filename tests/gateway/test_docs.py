@@ -1,0 +1,42 @@
+"""The documentation pages, which must work without internet."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+ASSET = re.compile(r"""(?:src|href)\s*=\s*["']([^"']+)["']""")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_every_asset_is_our_own(client: httpx.AsyncClient, path: str) -> None:
+    page = await client.get(path)
+    assert page.status_code == 200
+    assets = ASSET.findall(page.text)
+    assert assets
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for asset in assets:
+        assert (await client.get(asset)).status_code == 200
+
+
+async def test_authorize_offers_a_bearer_token(client: httpx.AsyncClient) -> None:
+    schema = (await client.get("/openapi.json")).json()
+    schemes = schema["components"]["securitySchemes"]
+    assert any(s["type"] == "http" and s["scheme"] == "bearer" for s in schemes.values())
+    assert schema["paths"]["/v1/account"]["get"]["security"]
+
+
+async def test_the_hand_made_route_is_documented(client: httpx.AsyncClient) -> None:
+    schema = (await client.get("/openapi.json")).json()
+    create = schema["paths"]["/v1/predictions"]["post"]
+    assert create["security"]
+    assert create["requestBody"]
+
+
+async def test_metrics(client: httpx.AsyncClient) -> None:
+    await client.get("/nothing")
+    text = (await client.get("/metrics")).text
+    assert 'inference_gateway_requests_total{method="GET",status="404"}' in text

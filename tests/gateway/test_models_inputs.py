@@ -1,0 +1,129 @@
+"""Checking a prediction's input: a table against the parameters, and against jsonschema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from inference_contract.inferencemodel import ModelType
+from inference_contract.parameters import Parameter, default_parameters, json_schema
+from inference_gateway.errors import Invalid
+from inference_gateway.models.inputs import InputChecker, UnsupportedSchema, check_parameter
+
+PARAMETERS = {
+    "prompt": Parameter(type="string", maxLength=5),
+    "count": Parameter(type="integer", default=3, minimum=1, maximum=9),
+    "scale": Parameter(type="number", required=False, minimum=0),
+    "flag": Parameter(type="boolean", required=False),
+    "mode": Parameter(type="string", default="a", enum=["a", "b"]),
+    "tags": Parameter(type="array", required=False, items={"type": "string", "maxLength": 2}),
+    "boxes": Parameter(
+        type="array",
+        required=False,
+        items={"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
+    ),
+    "anything": Parameter(type="object", required=False),
+}
+CHECK = InputChecker(PARAMETERS)
+
+
+def test_defaults_are_filled_in() -> None:
+    assert CHECK({"prompt": "hi"}) == {"prompt": "hi", "count": 3, "mode": "a"}
+    assert CHECK({"prompt": "hi", "count": 1})["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "message"),
+    [
+        ([], "input", "must be an object"),
+        (None, "input", "must be an object"),
+        ({}, "input.prompt", "is required"),
+        ({"prompt": 1}, "input.prompt", "must be a string"),
+        ({"prompt": None}, "input.prompt", "must be a string"),
+        ({"prompt": "123456"}, "input.prompt", "must have at most 5 characters"),
+        ({"prompt": "", "count": 0}, "input.count", "must be at least 1"),
+        ({"prompt": "", "count": 10}, "input.count", "must be at most 9"),
+        ({"prompt": "", "count": True}, "input.count", "must be an integer"),
+        ({"prompt": "", "count": 1.5}, "input.count", "must be an integer"),
+        ({"prompt": "", "scale": "1"}, "input.scale", "must be a number"),
+        ({"prompt": "", "scale": -0.1}, "input.scale", "must be at least 0"),
+        ({"prompt": "", "flag": 1}, "input.flag", "must be a boolean"),
+        ({"prompt": "", "mode": "c"}, "input.mode", "must be one of: a, b"),
+        ({"prompt": "", "tags": ["ok", 1]}, "input.tags", "item 1 must be a string"),
+        ({"prompt": "", "tags": "ok"}, "input.tags", "must be an array"),
+        ({"prompt": "", "boxes": [{}]}, "input.boxes", "item 0 is not valid"),
+        ({"prompt": "", "anything": []}, "input.anything", "must be an object"),
+        ({"prompt": "", "promt": ""}, "input.promt", "is not an input of this model (known: pro"),
+    ],
+)
+def test_what_is_refused(given: object, field: str, message: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        CHECK(given)
+    (error,) = refused.value.errors
+    assert error["field"] == field
+    assert error["message"].startswith(message)
+
+
+def test_every_wrong_field_is_named() -> None:
+    with pytest.raises(Invalid) as refused:
+        CHECK({"count": 0, "flag": 0})
+    assert {e["field"] for e in refused.value.errors} == {
+        "input.count",
+        "input.flag",
+        "input.prompt",
+    }
+
+
+def test_an_integral_float_is_an_integer() -> None:
+    assert CHECK({"prompt": "", "count": 2.0})["count"] == 2
+
+
+_scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 12), st.floats(-2, 12), st.text("ab", max_size=7)
+)
+_values = st.one_of(
+    _scalars,
+    st.lists(_scalars, max_size=2),
+    st.dictionaries(st.sampled_from(["x", "y"]), _scalars, max_size=1),
+    st.lists(st.dictionaries(st.sampled_from(["x", "y"]), _scalars, max_size=2), max_size=2),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from([*PARAMETERS, "other"]), _values, max_size=4))
+def test_it_agrees_with_jsonschema(value: dict[str, Any]) -> None:
+    theirs = Draft202012Validator(json_schema(PARAMETERS)).is_valid(value)
+    try:
+        CHECK(value)
+        ours = True
+    except Invalid:
+        ours = False
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"$ref": "https://example.com/schema.json"},
+        {"anyOf": [{"type": "string", "pattern": "(a+)+$"}]},
+        {"type": "nothing"},
+    ],
+)
+def test_a_schema_that_is_not_safe(items: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedSchema, match="items"):
+        check_parameter(Parameter(type="array", items=items))
+
+
+def test_a_default_must_be_valid_itself() -> None:
+    with pytest.raises(UnsupportedSchema, match="the default must be at most 1"):
+        check_parameter(Parameter(type="integer", default=2, maximum=1))
+
+
+@pytest.mark.parametrize("model_type", ModelType)
+def test_the_types_own_parameters_are_checked(model_type: ModelType) -> None:
+    for parameter in default_parameters(model_type).values():
+        check_parameter(parameter)

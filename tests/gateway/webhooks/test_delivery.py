@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from inference_gateway.webhooks import sending
+from inference_gateway.webhooks.delivery import choose
+from inference_gateway.webhooks.sending import Sender
+
+SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+
+
+def test_a_delivery_is_signed_and_marked(lab: Any, receiver: Any, wait_until: Any) -> None:
+    it = receiver((200, {}))
+    delivery = lab.insert(it.url)
+    lab.delivery().step()
+    wait_until(lambda: lab.row(delivery)["state"] == "delivered")
+    ((path, headers, body),) = it.got
+    assert path == "/hook?a=1"
+    assert headers["webhook-id"] == f"msg_{delivery}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{digest}"
+    assert headers["Host"] == f"127.0.0.1:{it.port}"
+    content = json.loads(body)
+    assert (content["status"], content["output"]) == ("succeeded", "héllo")
+    assert "secret" not in body.decode()
+    row = lab.row(delivery)
+    assert (row["attempts"], row["last_status"], row["last_error"]) == (1, 200, None)
+    assert row["delivered_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "status", "due_in"),
+    [
+        ((500, {}), "pending", 500, 5),
+        ((302, {"Location": "http://127.0.0.1:1/"}), "pending", 302, 5),
+        ((410, {}), "failed", 410, None),
+        ((429, {"Retry_After": "100"}), "pending", 429, 100),
+        ("flood", "delivered", 200, None),
+        ("drip", "pending", None, 5),
+        ("silence", "pending", None, 5),
+    ],
+)
+def test_what_a_receiver_may_do(
+    lab: Any,
+    receiver: Any,
+    wait_until: Any,
+    script: Any,
+    state: str,
+    status: int | None,
+    due_in: float | None,
+) -> None:
+    it = receiver(script)
+    delivery = lab.insert(it.url)
+    lab.delivery(timeout=0.5).step()
+    wait_until(lambda: (r := lab.row(delivery))["last_status"] or r["last_error"])
+    row = lab.row(delivery)
+    assert (row["state"], row["last_status"]) == (state, status)
+    assert len(it.got) == 1
+    if due_in is not None:
+        assert due_in - 2 < row["due_in"] < due_in * 1.2 + 1
+        assert row["last_error"]
+
+
+def test_nobody_listens(lab: Any, wait_until: Any) -> None:
+    delivery = lab.insert("http://127.0.0.1:1/")
+    lab.delivery().step()
+    row = wait_until(lambda: (r := lab.row(delivery))["last_error"] and r)
+    assert (row["state"], row["attempts"]) == ("pending", 1)
+
+
+def test_the_next_attempt_has_the_same_id(lab: Any, receiver: Any, wait_until: Any) -> None:
+    it = receiver((500, {}), (200, {}))
+    delivery = lab.insert(it.url)
+    for attempt, state in ((1, "pending"), (2, "delivered")):
+        lab.make_due()
+        lab.delivery().step()
+        row = wait_until(
+            lambda attempt=attempt: (
+                (r := lab.row(delivery))["last_status"]
+                and len(it.got) == attempt
+                and r["due_in"] < 20
+                and r
+            )
+        )
+        assert (row["state"], row["attempts"]) == (state, attempt)
+    assert len({headers["webhook-id"] for _, headers, _ in it.got}) == 1
+
+
+def test_killed_between_sending_and_marking_it_sends_again(
+    lab: Any, receiver: Any, wait_until: Any
+) -> None:
+    it = receiver((200, {}))
+    delivery = lab.insert(it.url)
+    killed = lab.delivery()
+    killed._mark = lambda *_: None
+    killed.step()
+    wait_until(lambda: it.got)
+    assert lab.row(delivery)["state"] == "pending"
+    assert lab.row(delivery)["due_in"] > 30
+    lab.make_due()  # the claim has run out
+    lab.delivery().step()
+    wait_until(lambda: lab.row(delivery)["state"] == "delivered")
+    assert [headers["webhook-id"] for _, headers, _ in it.got] == [f"msg_{delivery}"] * 2
+
+
+def test_two_claim_each_delivery_once(lab: Any, receiver: Any, wait_until: Any) -> None:
+    it = receiver((200, {}))
+    deliveries = [lab.insert(it.url) for _ in range(8)]
+    pair = [lab.delivery(), lab.delivery()]
+    threads = [threading.Thread(target=delivery.step) for delivery in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(3):
+        pair[0].step()
+    wait_until(lambda: all(lab.row(d)["state"] == "delivered" for d in deliveries))
+    assert len(it.got) == 8
+
+
+def test_a_dead_receiver_does_not_delay_the_others(
+    lab: Any, receiver: Any, wait_until: Any
+) -> None:
+    dead, alive = receiver("silence"), receiver((200, {}))
+    for _ in range(40):
+        lab.insert(dead.url)
+    deliveries = [lab.insert(alive.url) for _ in range(20)]
+    delivery = lab.delivery(timeout=3)
+
+    def all_delivered() -> bool:
+        delivery.step()
+        return all(lab.row(d)["state"] == "delivered" for d in deliveries)
+
+    wait_until(all_delivered, timeout=2.5)
+    assert len(dead.got) <= 8
+
+
+def test_the_account_is_gone(lab: Any, wait_until: Any) -> None:
+    delivery = lab.insert("http://127.0.0.1:1/")
+    lab.sql("DELETE FROM users")
+    lab.delivery().step()
+    wait_until(lambda: lab.row(delivery)["state"] == "failed")
+
+
+def test_a_private_address_is_final() -> None:
+    sender = Sender(timeout_seconds=1, allow_loopback=False)
+    answer = sender.send("http://127.0.0.1:80/", {}, b"")
+    assert answer.final
+    assert answer.error is not None
+    assert "not a public address" in answer.error
+
+
+def test_the_environments_proxies_are_not_used(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, it = receiver((200, {})), receiver((204, {}))
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+    assert Sender(timeout_seconds=5, allow_loopback=True).send(it.url, {}, b"").status == 204
+    assert proxy.got == []
+
+
+def test_an_answer_is_read_so_far_only(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_MAX_ANSWER_BYTES", 10)
+    answer = Sender(timeout_seconds=5, allow_loopback=True).send(receiver("flood").url, {}, b"")
+    assert answer.status == 200
+
+
+IDS = [uuid.UUID(int=number) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("due", "active", "free", "chosen"),
+    [
+        ([], {}, 5, []),
+        ([(IDS[0], "a"), (IDS[1], "a")], {}, 1, [IDS[0]]),
+        ([(delivery, "a") for delivery in IDS], {}, 32, IDS[:8]),
+        ([(delivery, "a") for delivery in IDS], {"a": 7}, 32, IDS[:1]),
+        ([(IDS[0], "a"), (IDS[1], "b")], {"a": 8}, 32, [IDS[1]]),
+    ],
+)
+def test_choose(due: Any, active: dict[str, int], free: int, chosen: list[uuid.UUID]) -> None:
+    assert choose(due, active, free) == chosen
