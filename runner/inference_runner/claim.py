@@ -1,0 +1,151 @@
+"""Taking jobs off the queue and letting go of them, in the key layout of RQ 3.0.
+
+Layout: rq/executions.py (Execution.create, delete), rq/registry.py (StartedJobRegistry),
+rq/job.py (prepare_for_execution), rq/worker/base.py (set_state, heartbeat). tests/runner/test_rq.py
+holds it against RQ's own classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import orjson
+
+from inference_contract import queues
+from inference_runner.runs import Run
+
+log = logging.getLogger(__name__)
+
+Command = tuple[Any, ...]
+
+# Pops up to ARGV[1] jobs. Whatever is not `queued` (canceled, gone, claimed) is dropped. A job
+# whose attempt is above 1 runs alone: not while ARGV[2] others run, and nothing comes with it.
+CLAIM = """
+local want, active, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local iso, lease, execution = ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+local stamp, ttl = string.format('%.6f', now), math.ceil(lease)
+local out, n = {}, 0
+while n < want do
+  local id = redis.call('LPOP', KEYS[1])
+  if not id then break end
+  local hash = 'rq:job:' .. id
+  local job = redis.call('HMGET', hash, 'status', 'data')
+  if job[1] == 'queued' then
+    local again = (tonumber(string.match(id, '_(%d+)$')) or 1) > 1
+    if again and n + active > 0 then
+      redis.call('LPUSH', KEYS[1], id)
+      break
+    end
+    n = n + 1
+    local run = string.format('%s%04x', execution, n)
+    local both = id .. ':' .. run
+    redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso,
+      'worker_name', worker)
+    redis.call('HSET', 'rq:execution:' .. both, 'id', run, 'job_id', id, 'created_at', stamp,
+      'last_heartbeat', stamp, 'worker_name', worker)
+    redis.call('EXPIRE', 'rq:execution:' .. both, ttl + 60)
+    redis.call('ZADD', 'rq:executions:' .. id, now + lease + 60, run)
+    redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
+    redis.call('ZADD', KEYS[2], now + lease, both)
+    redis.call('SADD', KEYS[4], both)
+    out[#out + 1] = id
+    out[#out + 1] = run
+    out[#out + 1] = job[2]
+    if again then break end
+  end
+end
+if n > 0 then
+  redis.call('EXPIRE', KEYS[4], ttl + 60)
+  redis.call('HSET', KEYS[3], 'state', 'busy', 'last_heartbeat', iso)
+end
+return out
+"""
+
+# Renews the leases ARGV[3…] that are still held; what has ended meanwhile is not brought back.
+RENEW = """
+local lease, iso = tonumber(ARGV[1]), ARGV[2]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+local ttl = math.ceil(lease)
+for i = 3, #ARGV do
+  local both = ARGV[i]
+  if redis.call('ZSCORE', KEYS[1], both) then
+    local id, run = string.match(both, '^(.*):(.*)$')
+    redis.call('ZADD', KEYS[1], now + lease, both)
+    redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', iso)
+    redis.call('HSET', 'rq:execution:' .. both, 'last_heartbeat', string.format('%.6f', now))
+    redis.call('EXPIRE', 'rq:execution:' .. both, ttl + 60)
+    redis.call('ZADD', 'rq:executions:' .. id, now + lease + 60, run)
+    redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
+  end
+end
+"""
+
+
+def iso_now() -> str:
+    """The time as RQ writes it. For people only: leases go by Redis' clock."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Keys:
+    """The keys of one worker of one model."""
+
+    def __init__(self, key: str, worker: str) -> None:
+        self.model = key
+        self.worker_name = worker
+        self.queue = queues.queue_key(key)
+        self.in_flight = queues.in_flight_key(key)
+        self.worker = f"rq:worker:{worker}"
+        self.executions = f"rq:worker:{worker}:executions"
+        self.cancel = queues.cancel_key(key)
+        self.events = queues.events_key(key)
+        self._process = uuid.uuid4().hex[:16]
+        self._claims = count()
+
+    def claim_arguments(self, want: int, active: int, lease: float) -> Command:
+        """What follows `EVALSHA <sha>`. Execution ids are this prefix and a number, for one uuid
+        for every job would cost more than all the rest here."""
+        execution = f"{self._process}{next(self._claims):012x}"
+        keys = (4, self.queue, self.in_flight, self.worker, self.executions)
+        return (*keys, want, active, self.worker_name, iso_now(), lease, execution)
+
+    def release(self, runs: Sequence[Run]) -> list[Command]:
+        """Commands that remove every trace of these runs from RQ's keys."""
+        doomed: list[str] = []
+        for run in runs:
+            job_id = run.job_id
+            doomed += (
+                f"{queues.JOB_KEY_PREFIX}{job_id}",
+                f"rq:execution:{run.lease}",
+                f"rq:executions:{job_id}",
+            )
+        leases = [run.lease for run in runs]
+        return [
+            ("DEL", *doomed),
+            ("ZREM", self.in_flight, *leases),
+            ("SREM", self.executions, *leases),
+            ("HDEL", self.cancel, *(run.id for run in runs)),
+        ]
+
+
+def parse(job_id: str, execution: str, data: bytes | None) -> Run | None:
+    """The claimed job, or None if it is not one that the gateway made."""
+    try:
+        function, _, (job,), _ = orjson.loads(data or b"")
+        _, prediction, attempt = queues.parse_job_id(job_id)
+        ours = function == queues.JOB_FUNCTION and job["id"] == prediction
+        if not ours or job["attempt"] != attempt or not isinstance(job["input"], dict):
+            raise ValueError("job and job id do not agree")
+        job["token"] + ""  # a string, or TypeError
+        job.setdefault("notify", [])
+    except (ValueError, TypeError, KeyError) as error:
+        log.error("a job is not valid and is dropped", extra={"job": job_id, "error": str(error)})
+        return None
+    return Run(job, job_id, execution)

@@ -1,0 +1,1 @@
+"""Engines: how a model of each type is loaded and run."""

@@ -1,0 +1,139 @@
+"""The pulse: a thread that keeps leases, says `started` and `heartbeat`, and looks for cancels.
+
+Says `started` only of runs that are not over within 10 ms: the short ones go straight to their end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import orjson
+import redis
+
+from inference_contract.predictions import EventType
+from inference_runner.claim import RENEW, Command, Keys, iso_now
+from inference_runner.emitter import Emitter, entries, event
+from inference_runner.link import Link, pipe
+from inference_runner.runs import Run
+
+log = logging.getLogger(__name__)
+
+SHORT_RUN = 0.01
+CANCEL_EVERY = 1.0
+LONGEST_BEAT = 20.0
+"""Seconds between heartbeats at most, however long a lease is: RQ's worker key expires too."""
+
+
+class Pulse:
+    """Runs until `stop`.
+
+    Args:
+        client: a client of its own.
+        register: commands that (re)write the worker's registration in RQ.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        link: Link,
+        emitter: Emitter,
+        lease: float,
+        register: Callable[[], list[Command]],
+    ) -> None:
+        self._client, self._keys, self._link, self._emitter = client, keys, link, emitter
+        self._lease, self._register = lease, register
+        self._beat_every = min(lease / 3, LONGEST_BEAT)
+        self._next_beat = time.monotonic() + self._beat_every
+        self._next_look = 0.0
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        self._thread.join()
+
+    def notice(self) -> None:
+        """A run has begun. Cheap, as it is called for every batch."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _loop(self) -> None:
+        while not self._stopped:
+            self._wake.wait(self._until_next())
+            self._wake.clear()
+            if self._stopped:
+                return
+            try:
+                self._tick()
+            except redis.RedisError as error:
+                log.warning("no heartbeat: Redis is away", extra={"error": str(error)})
+                time.sleep(min(1.0, self._beat_every / 2))
+            except Exception:
+                log.exception("the pulse stumbled")
+                time.sleep(0.1)
+
+    def _until_next(self) -> float:
+        due = self._next_beat
+        if self._link.mine:
+            due = min(due, self._next_look)
+        return max(0.0, due - time.monotonic())
+
+    def _tick(self) -> None:
+        while self._announce():
+            time.sleep(SHORT_RUN)
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self.beat()
+            self._next_beat = now + self._beat_every
+        if self._link.mine and now >= self._next_look:
+            self._link.cancel(self._client.hgetall(self._keys.cancel))
+            self._next_look = now + CANCEL_EVERY
+
+    def _announce(self) -> bool:
+        """Say `started` of what runs longer than a moment. Returns whether some are younger."""
+        young = False
+        due: list[Run] = []
+        for run in list(self._link.mine.values()):
+            if run.begun is not None and not run.announced and not run.ended:
+                if run.elapsed() >= SHORT_RUN:
+                    due.append(run)
+                else:
+                    young = True
+        if due:
+            with self._emitter.lock:
+                due = [run for run in due if not run.ended]
+                self._say(EventType.STARTED, due)
+                for run in due:
+                    run.announced = True
+        return young
+
+    def beat(self) -> None:
+        """Renew every lease, and the worker's own registration."""
+        runs = list(self._link.mine.values())
+        commands = self._register()
+        if runs:
+            leases = [run.lease for run in runs]
+            arguments = (1, self._keys.in_flight, self._lease, iso_now(), *leases)
+            commands.append(("EVAL", RENEW, *arguments))
+        for reply in pipe(self._client, commands):
+            if isinstance(reply, Exception):
+                raise reply
+        with self._emitter.lock:
+            self._say(EventType.HEARTBEAT, [r for r in runs if r.announced and not r.ended])
+
+    def _say(self, type: EventType, runs: list[Run]) -> None:
+        if runs:
+            said = [orjson.dumps(event(type, run)) for run in runs]
+            bodies = [("XADD", self._keys.events, "*", "d", body) for body in entries(said)]
+            for reply in pipe(self._client, bodies):
+                if isinstance(reply, Exception):
+                    raise reply

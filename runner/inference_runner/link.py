@@ -1,0 +1,200 @@
+"""The worker's conversation with Redis: one write says what is done and asks for what is next."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from inference_contract import queues
+from inference_runner.claim import CLAIM, Command, Keys, parse
+from inference_runner.emitter import Emitter
+from inference_runner.runs import Run
+
+log = logging.getLogger(__name__)
+
+BLOCK_SECONDS = 1
+"""Longest wait for work in one call: also how late a signal to stop may be noticed."""
+SOCKET_TIMEOUT = 10
+"""Silence after which a connection counts as dead."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+def connect(url: str) -> redis.Redis:
+    """A client without retries of its own: a claim that is sent twice claims twice."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=5.0,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+
+
+def pipe(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+    """The replies, errors among them. Raises only if the connection fails."""
+    pipeline: Any = client.pipeline(transaction=False)  # redis-py's types cover asyncio too
+    with pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(pipeline.execute(raise_on_error=False))
+
+
+class Link:
+    """Says what the emitter holds and claims jobs; survives Redis being away.
+
+    Args:
+        stopping: whether the worker has been told to stop.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        emitter: Emitter,
+        lease: float,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._client: Any = client  # redis-py's types cover asyncio too
+        self._keys, self._emitter = keys, emitter
+        self._lease, self._stopping = lease, stopping
+        self._sha = client.register_script(CLAIM).sha
+        self._claimed: list[Run] = []
+        self._busy = False
+        self._shaken = False
+        self.mine: dict[str, Run] = {}
+        """By job id: claimed, and not yet accepted as ended. Only the main thread changes it."""
+        self.progress = time.monotonic()
+
+    def exchange(self, want: int = 0, *, active: int = 0, wait: bool = False) -> list[Run]:
+        """Say everything unsaid, then claim up to `want` jobs; with `wait`, when there are some.
+
+        Tries until Redis has accepted what is to be said. Returns the claimed runs, perhaps none.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            self.progress = time.monotonic()
+            try:
+                self._once(want, active, wait)
+            except redis.RedisError as error:
+                if pause == FIRST_PAUSE:
+                    log.warning("Redis does not answer as it should", extra={"error": str(error)})
+                self._shaken = True
+                if self._stopping():
+                    if not self._emitter.pending:
+                        break
+                    want, wait = 0, False
+                self._pause(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if pause > FIRST_PAUSE:
+                    log.info("Redis is back")
+                break
+        claimed, self._claimed = self._claimed, []
+        return claimed
+
+    def say_through(self, client: redis.Redis) -> None:
+        """Say everything through another client, for a thread that acts for a hung main thread.
+
+        Raises:
+            redis.RedisError: if Redis did not accept it.
+        """
+        commands = self._emitter.commands()
+        if commands and isinstance(end := pipe(client, commands)[-1], Exception):
+            raise end
+
+    def _once(self, want: int, active: int, wait: bool) -> None:
+        if self._shaken:
+            self._recover()
+        commands = self._emitter.commands()
+        said = len(commands)
+        if wait:
+            if self._busy:
+                commands.append(("HSET", self._keys.worker, "state", "idle"))
+                self._busy = False
+            queue = self._keys.queue
+            # Moves the first job onto its own place: blocks until there is one, removes nothing.
+            commands.append(("BLMOVE", queue, queue, "LEFT", "LEFT", BLOCK_SECONDS))
+        claim_at = len(commands)
+        if want:
+            arguments = self._keys.claim_arguments(want, active, self._lease)
+            commands.append(("EVALSHA", self._sha, *arguments))
+        if want or self.mine:
+            commands.append(("HGETALL", self._keys.cancel))
+        if commands:
+            replies = pipe(self._client, commands)
+            # Both are taken in before either's error is raised: a claim must not be lost.
+            refused = self._accept(replies[said - 1]) if said else None
+            if want:
+                self._take(self._claim_reply(replies[claim_at], want, active))
+            if want or self.mine:
+                self.cancel(replies[-1])
+            if refused:
+                raise refused
+
+    def _accept(self, reply: Any) -> redis.RedisError | None:
+        """`reply` is EXEC's. Refused as a whole (out of memory, disk full), it is said again."""
+        if isinstance(reply, redis.RedisError):
+            return reply
+        for part in reply:
+            # A stale attempt's stream entry is refused; that is the purpose of its id.
+            if isinstance(part, Exception) and "equal or smaller" not in str(part):
+                log.error("Redis refused an event", extra={"error": str(part)})
+        for run in self._emitter.accepted():
+            self.mine.pop(run.job_id, None)
+        return None
+
+    def _claim_reply(self, reply: Any, want: int, active: int) -> list[Any]:
+        if isinstance(reply, redis.exceptions.NoScriptError):  # Redis has been restarted
+            self._client.script_load(CLAIM)
+            arguments = self._keys.claim_arguments(want, active, self._lease)
+            reply = self._client.execute_command("EVALSHA", self._sha, *arguments)
+        if isinstance(reply, Exception):
+            raise reply
+        return list(reply)
+
+    def _take(self, flat: list[Any]) -> None:
+        """`flat` is job id, execution id, data, job id, …"""
+        for job_id, execution, data in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+            run = parse(job_id.decode(), execution.decode(), data)
+            if run is None:
+                pipe(self._client, [("DEL", queues.job_key(job_id.decode()))])
+                both = b"%b:%b" % (job_id, execution)
+                pipe(self._client, [("ZREM", self._keys.in_flight, both)])
+                continue
+            self.mine[run.job_id] = run
+            self._claimed.append(run)
+            self._busy = True
+
+    def _recover(self) -> None:
+        """Take in what was claimed by a call whose answer was lost with its connection."""
+        held = self._client.smembers(self._keys.executions)
+        for member in sorted(held):
+            job_id, _, execution = member.rpartition(b":")
+            if job_id.decode() not in self.mine:
+                fields = ("status", "worker_name", "data")
+                status, worker, data = self._client.hmget(queues.job_key(job_id.decode()), fields)
+                if (status, worker) == (b"started", self._keys.worker_name.encode()):
+                    self._take([job_id, execution, data])
+        self._shaken = False
+
+    def cancel(self, flags: Any) -> None:
+        """Mark the runs that shall stop. `flags`: prediction → attempt, as Redis has it."""
+        if isinstance(flags, dict):
+            for prediction, attempt in flags.items():
+                job_id = f"{self._keys.model}_{prediction.decode()}_{attempt.decode()}"
+                if run := self.mine.get(job_id):
+                    run.canceled = True
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stopping() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        if self._stopping():
+            time.sleep(0.1)

@@ -1,0 +1,65 @@
+"""What the runner says about itself: the state file and the probes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inference_contract import statefile
+from inference_contract.pods import RunnerPhase, RunnerState
+from inference_contract.probes import ProbeServer, Reply
+from inference_runner.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+STUCK_SECONDS = 60.0
+"""Without progress of the loop, and without the model's code running, the runner is not alive."""
+
+
+class Reporter:
+    """The phase, in memory, in the state file and at /health.
+
+    Args:
+        path: of the state file, if the operator wants one.
+    """
+
+    def __init__(self, path: Path | None, host: str, port: int, metrics: Metrics) -> None:
+        self._path = path
+        self._lock = threading.RLock()  # a signal handler may speak in the middle of a sentence
+        self._state: RunnerState = {"phase": "", "pid": os.getpid(), "port": 0}
+        self.working: Callable[[], float] = time.monotonic
+        """When the loop last got on, by the monotonic clock."""
+        routes = {"/health/live": self._live, "/health/ready": self._ready}
+        self._server = ProbeServer(host, port, {**routes, "/metrics": metrics.reply})
+        self._state["port"] = self._server.port
+
+    def say(self, phase: RunnerPhase, message: str = "", load_seconds: float | None = None) -> None:
+        with self._lock:
+            self._state["phase"] = phase.value
+            self._state["message"] = message
+            if load_seconds is not None:
+                self._state["load_seconds"] = round(load_seconds, 3)
+            if self._path is None:
+                return
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                statefile.write(self._path, self._state)
+            except OSError as error:  # a full disk must not end a working runner
+                log.error("cannot write the state file", extra={"error": str(error)})
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _live(self) -> Reply:
+        silent = time.monotonic() - self.working()
+        if silent < STUCK_SECONDS:
+            return Reply(200, b"ok\n")
+        return Reply(503, f"no progress for {silent:.0f} s\n".encode())
+
+    def _ready(self) -> Reply:
+        phase = self._state["phase"]
+        return Reply(200 if phase == RunnerPhase.READY else 503, f"{phase}\n".encode())

@@ -1,0 +1,65 @@
+"""The output of a run as it grows: what is new, and all of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from inference_contract.predictions import EventType, StreamEvent, WebhookEvent
+from inference_runner.emitter import MAX_OUTPUT_BYTES
+from inference_runner.runs import Run
+
+NOTIFY_EVERY = 0.5
+"""Seconds between two `output` events of one run."""
+
+
+class Output:
+    """Collects the deltas of one run.
+
+    Args:
+        is_text: deltas are text that is joined; else items of a list.
+    """
+
+    def __init__(self, run: Run, *, is_text: bool) -> None:
+        self.run = run
+        self._is_text = is_text
+        self._parts: list[Any] = []
+        self._told = 0
+        self._size = 0
+        self._next_notice = 0.0
+        self._notify = WebhookEvent.OUTPUT.value in run.job["notify"]
+
+    def add(self, part: Any) -> None:
+        """Raises TypeError if it is not JSON."""
+        self._size += len(part) if self._is_text else len(orjson.dumps(part))
+        self._parts.append(part)
+
+    @property
+    def too_large(self) -> bool:
+        return self._size > MAX_OUTPUT_BYTES
+
+    @property
+    def all(self) -> Any:
+        return "".join(self._parts) if self._is_text else list(self._parts)
+
+    @property
+    def so_far(self) -> Any:
+        """All of it, or None if there is nothing: for runs that end before their end."""
+        return self.all if self._parts else None
+
+    def entries(self) -> list[StreamEvent]:
+        """What is new since the last call: one entry of text, or one for each item."""
+        fresh, self._told = self._parts[self._told :], len(self._parts)
+        if self._is_text and fresh:
+            fresh = ["".join(fresh)]
+        return [{"type": EventType.OUTPUT.value, "output": part} for part in fresh]
+
+    def notice_due(self) -> bool:
+        """Whether the webhook wants an `output` event now."""
+        now = time.monotonic()
+        if not (self._notify and now >= self._next_notice and self._parts):
+            return False
+        self._next_notice = now + NOTIFY_EVERY
+        return True

@@ -1,0 +1,152 @@
+"""Our RQ worker: RQ's names, keys and registries, and a loop of our own.
+
+It runs nothing by name and no callbacks: a job's only argument goes to the loaded model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import redis
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from inference_runner.batch_loop import BatchLoop
+from inference_runner.claim import Command, Keys, iso_now
+from inference_runner.desk import Desk
+from inference_runner.emitter import Emitter
+from inference_runner.engines.base import BaseInferenceModel, StepEngine
+from inference_runner.leases import Pulse
+from inference_runner.link import SOCKET_TIMEOUT, Link, connect
+from inference_runner.metrics import Metrics
+from inference_runner.settings import Settings
+from inference_runner.step_loop import StepLoop
+
+log = logging.getLogger(__name__)
+
+WORKER_TTL = 60
+
+
+def perform(*_: object) -> NoReturn:
+    """The name that stands in every job. Jobs are run by `BatchWorker`, in batches."""
+    raise RuntimeError("inference_runner jobs are run by inference_runner.worker.BatchWorker only")
+
+
+class BatchWorker(SimpleWorker):
+    """Consumes one model's queue until it is told to stop.
+
+    Args:
+        hung: told why, before the process ends because the model's code hangs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: BaseInferenceModel,
+        metrics: Metrics | None = None,
+        hung: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        client = connect(settings.redis_url)
+        # RQ's own preparation asks Redis, which may be away just now.
+        super().__init__(
+            [settings.key],
+            name=settings.name,
+            connection=client,
+            worker_ttl=WORKER_TTL,
+            serializer=JSONSerializer,
+            prepare_for_work=False,
+        )
+        self.hostname, self.pid = socket.gethostname(), os.getpid()
+        self.birth_date = self.last_heartbeat = now()
+        self._keys = keys = Keys(settings.key, settings.name)
+        emitter, lease = Emitter(keys), settings.lease_seconds
+        self.metrics = metrics or Metrics()
+        self.link = Link(client, keys, emitter, lease, self.stopping)
+        self.metrics.in_flight.set_function(lambda: len(self.link.mine))
+        self._pulse = Pulse(
+            connect(settings.redis_url), keys, self.link, emitter, lease, self._registration
+        )
+        self.desk = Desk(
+            self.link,
+            emitter,
+            self._pulse,
+            self.metrics,
+            predict_seconds=settings.spec.timeouts.predict_seconds,
+            connect=lambda: connect(settings.redis_url),
+            stopping=self.stopping,
+            hung=hung,
+        )
+        self._loop = _loop(model, self.desk, settings)
+
+    @property
+    def connection_timeout(self) -> int:
+        """RQ raises the client's socket timeout to this."""
+        return SOCKET_TIMEOUT
+
+    def stopping(self) -> bool:
+        return bool(self._stop_requested)
+
+    def last_progress(self) -> float:
+        """When the loop last got on (monotonic); now, while the model's code has time left."""
+        return time.monotonic() if self.desk.watchdog.armed else self.link.progress
+
+    def request_stop(self, *_: Any) -> None:
+        """Stop claiming; `work` returns when all that is claimed is done. Safe in a handler."""
+        self._stop_requested = True
+
+    def work(self, *_: Any, **__: Any) -> bool:
+        """Returns when stopped: all that was claimed is done and said."""
+        self.register_birth()
+        self._pulse.start()
+        try:
+            self._loop.run()
+        finally:
+            self._pulse.stop()
+            self.register_death()
+        return True
+
+    def register_birth(self) -> None:
+        """Unlike RQ's, takes over from a namesake that was killed; the pulse repeats it."""
+        try:
+            self._pulse.beat()
+        except redis.RedisError as error:
+            log.warning("cannot register yet: Redis is away", extra={"error": str(error)})
+
+    def register_death(self) -> None:
+        try:
+            super().register_death()  # type: ignore[no-untyped-call]  # RQ's
+        except redis.RedisError as error:
+            log.warning("cannot unregister: Redis is away", extra={"error": str(error)})
+
+    def _registration(self) -> list[Command]:
+        """RQ's `serialize`, `worker_registration.register` and `heartbeat` in one, so that a Redis
+        that has lost everything knows the worker again."""
+        known = {k: v or "" for k, v in self.serialize().items()}
+        known |= {
+            "last_heartbeat": iso_now(),
+            "successful_job_count": self.desk.counts[True],
+            "failed_job_count": self.desk.counts[False],
+        }
+        fields = [part for pair in known.items() for part in pair]
+        return [
+            ("HSET", self.key, *fields),
+            ("HDEL", self.key, "death"),
+            ("HSETNX", self.key, "state", "idle"),
+            ("EXPIRE", self.key, WORKER_TTL + 60),
+            ("EXPIRE", self._keys.executions, WORKER_TTL + 60),
+            ("SADD", self.redis_workers_keys, self.key),
+            ("SADD", f"{self.redis_workers_keys}:{self._keys.model}", self.key),
+            ("SADD", self.queue_class.redis_queues_keys, self._keys.queue),
+        ]
+
+
+def _loop(model: BaseInferenceModel, desk: Desk, settings: Settings) -> BatchLoop | StepLoop:
+    if isinstance(model, StepEngine):
+        return StepLoop(model, desk, settings.spec.timeouts.predict_seconds)
+    return BatchLoop(model, desk, settings.spec.batching.max_batch_size)

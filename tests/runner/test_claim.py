@@ -1,0 +1,153 @@
+"""The claim script, on the real Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from inference_contract import queues
+from inference_runner.claim import Keys
+from inference_runner.emitter import Emitter
+from inference_runner.link import Link, connect
+from inference_runner.runs import succeeded
+
+KEY = "ann_sample"
+
+
+@pytest.fixture
+def link(redis_url: str) -> Link:
+    keys = Keys(KEY, "w1")
+    return Link(connect(redis_url), keys, Emitter(keys), 30, lambda: False)
+
+
+def ids(runs: list[Any]) -> list[str]:
+    return [run.id for run in runs]
+
+
+def test_claims_in_order_up_to_the_limit(link: Link, queue: Any) -> None:
+    queue.put(*(queue.job(name) for name in "abc"))
+    assert ids(link.exchange(2)) == ["a", "b"]
+    assert ids(link.exchange(2)) == ["c"]
+    assert link.exchange(2) == []
+
+
+@pytest.mark.parametrize(
+    ("attempts", "active", "batches"),
+    [
+        ([1, 1, 2, 1], 0, [[1, 1], [2], [1]]),
+        ([2, 1], 0, [[2], [1]]),
+        ([2, 3], 0, [[2], [3]]),
+        ([2, 1], 1, [[], []]),
+        ([1, 2], 1, [[1], []]),
+    ],
+    ids=["in the middle", "first", "two of them", "beside another", "after one beside another"],
+)
+def test_a_second_attempt_is_claimed_alone(
+    link: Link, queue: Any, attempts: list[int], active: int, batches: list[list[int]]
+) -> None:
+    queue.put(*(queue.job(f"p{n}", attempt) for n, attempt in enumerate(attempts)))
+    claimed = [[run.attempt for run in link.exchange(8, active=active)] for _ in batches]
+    assert claimed == batches
+
+
+@pytest.mark.parametrize("status", ["canceled", "started", None])
+def test_what_is_not_queued_is_dropped(
+    link: Link, queue: Any, redis_client: redis.Redis, status: str | None
+) -> None:
+    queue.put(queue.job("a"), queue.job("b"))
+    if status is None:
+        redis_client.delete(queues.job_key(f"{KEY}_a_1"))
+    else:
+        redis_client.hset(queues.job_key(f"{KEY}_a_1"), "status", status)
+    assert ids(link.exchange(8)) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x04pickle",
+        b'["os.system",null,[{"id":"a","attempt":1,"token":"t","input":{}}],{}]',
+        b'["inference_runner.worker.perform",null,[{"id":"z","attempt":1,"token":"t","input":{}}],{}]',
+    ],
+    ids=["empty", "pickle", "another function", "another prediction"],
+)
+def test_a_job_that_is_not_ours_is_never_run(
+    link: Link, queue: Any, redis_client: redis.Redis, data: bytes
+) -> None:
+    queue.put_one("a")
+    redis_client.hset(queues.job_key(f"{KEY}_a_1"), "data", data)
+    assert link.exchange(8) == []
+    assert redis_client.zcard(queues.in_flight_key(KEY)) == 0
+    assert not redis_client.exists(queues.job_key(f"{KEY}_a_1"))
+
+
+def test_a_cancel_is_known_with_the_claim(link: Link, queue: Any) -> None:
+    queue.put(queue.job("a"), queue.job("b", 2))
+    queue.cancel("a", 1)
+    queue.cancel("b", 1)
+    assert [run.canceled for run in link.exchange(8)] == [True]
+    assert [run.canceled for run in link.exchange(8)] == [False]
+
+
+def test_the_lease_is_by_the_clock_of_redis(
+    link: Link, queue: Any, redis_client: redis.Redis
+) -> None:
+    queue.put_one("a")
+    link.exchange(1)
+    seconds, _ = redis_client.time()
+    ((_, until),) = redis_client.zrange(queues.in_flight_key(KEY), 0, -1, withscores=True)
+    assert 28 < until - seconds < 32
+
+
+def test_claims_after_redis_has_forgotten_the_script(
+    link: Link, queue: Any, redis_client: redis.Redis
+) -> None:
+    redis_client.script_flush()
+    queue.put_one("a")
+    assert ids(link.exchange(1)) == ["a"]
+
+
+def test_a_claim_whose_answer_was_lost_is_taken_in_again(
+    link: Link,
+    queue: Any,
+    redis_client: redis.Redis,
+    redis_url: str,
+    wait_until: Callable[..., Any],
+) -> None:
+    queue.put_one("a")
+    keys = Keys(KEY, "w1")
+    Link(connect(redis_url), keys, Emitter(keys), 30, lambda: False).exchange(1)
+    with ThreadPoolExecutor() as threads:
+        claim = threads.submit(lambda: link.exchange(1, wait=True) or link.exchange(1))
+        (waiting,) = wait_until(
+            lambda: [c for c in redis_client.client_list() if c["cmd"] == "blmove"]
+        )
+        redis_client.client_kill_filter(_id=waiting["id"])
+        assert ids(claim.result(10)) == ["a"]
+
+
+def test_results_are_kept_until_redis_accepts_them(
+    queue: Any, redis_client: redis.Redis, redis_url: str
+) -> None:
+    """Out of memory Redis refuses events but would delete jobs: both or none must happen."""
+    keys = Keys(KEY, "w1")
+    emitter = Emitter(keys)
+    link = Link(connect(redis_url), keys, emitter, 30, lambda: False)
+    queue.put_one("a")
+    (run,) = link.exchange(1)
+    emitter.end(run, succeeded("done"))
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.RedisError):
+            link.say_through(connect(redis_url))
+        assert redis_client.exists(queues.job_key(f"{KEY}_a_1"))
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    link.exchange()
+    assert queue.end("a")["output"] == "done"
+    assert queue.leftovers() == []

@@ -1,0 +1,132 @@
+"""Classes whose predict yields: a worker on a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from inference_runner.engines.base import Delta, Request, StepEngine
+
+Work = Callable[..., Any]
+WaitUntil = Callable[..., Any]
+
+
+def test_items_come_one_by_one_and_all_at_the_end(
+    work: Work, queue: Any, wait_until: WaitUntil
+) -> None:
+    work("Counter")
+    queue.put_one("a", to=3)
+    end = wait_until(lambda: queue.end("a"))
+    assert (end["output"], end["streamed"]) == ([0, 1, 2], True)
+    assert queue.stream("a") == [
+        {"type": "output", "output": 0},
+        {"type": "output", "output": 1},
+        {"type": "output", "output": 2},
+        {"type": "succeeded"},
+    ]
+
+
+def test_stream_entries_are_numbered_under_the_attempt(
+    work: Work, queue: Any, redis_client: Any, wait_until: WaitUntil
+) -> None:
+    work("Counter")
+    queue.put_one("a", 2, to=1)
+    wait_until(lambda: queue.end("a"))
+    key = "ann_sample:stream:a"
+    assert [entry for entry, _ in redis_client.xrange(key)] == [b"2-1", b"2-2"]
+    assert 590 < redis_client.ttl(key) <= 600
+
+
+def test_a_stale_attempt_cannot_write_the_stream(
+    work: Work, queue: Any, redis_client: Any, wait_until: WaitUntil
+) -> None:
+    redis_client.xadd("ann_sample:stream:a", {"d": "{}"}, id="2-1")
+    work("Counter")
+    queue.put_one("a", 1, to=2)
+    wait_until(lambda: queue.end("a"))
+    assert queue.stream("a") == [{}]
+
+
+def test_raising_half_way_keeps_what_came(work: Work, queue: Any, wait_until: WaitUntil) -> None:
+    work("Counter")
+    queue.put(queue.job("a", to=2, **{"raise": True}))
+    end = wait_until(lambda: queue.end("a"))
+    assert (end["output"], end["error"]) == ([0, 1], "ValueError: no more numbers")
+    assert queue.stream("a")[-1] == {"type": "failed", "error": "ValueError: no more numbers"}
+
+
+def test_cancel_stops_between_items(work: Work, queue: Any, wait_until: WaitUntil) -> None:
+    work("Counter")
+    queue.put_one("a", to=10_000, pause=0.01)
+    wait_until(lambda: queue.stream("a"))
+    queue.cancel("a")
+    end = wait_until(lambda: queue.end("a"))
+    assert end["type"] == "canceled"
+    assert end["output"] == list(range(len(end["output"])))
+
+
+def test_it_is_stopped_when_its_time_is_over(work: Work, queue: Any, wait_until: WaitUntil) -> None:
+    work("Counter", timeouts={"predictSeconds": 1})
+    queue.put_one("a", to=10_000, pause=0.01)
+    end = wait_until(lambda: queue.end("a"))
+    assert (end["type"], end["error_code"]) == ("failed", "prediction_timeout")
+    queue.put_one("b", to=1)
+    assert wait_until(lambda: queue.end("b"))["type"] == "succeeded"
+
+
+def test_a_webhook_that_wants_output_gets_it_all(
+    work: Work, queue: Any, wait_until: WaitUntil
+) -> None:
+    work("Counter")
+    queue.put(queue.job("a", notify=("output",), to=60, pause=0.02))
+    wait_until(lambda: queue.end("a"))
+    outputs = [e["output"] for e in queue.events("a") if e["type"] == "output"]
+    assert 2 <= len(outputs) <= 4
+    assert all(output == list(range(len(output))) for output in outputs)
+
+
+class Together(StepEngine):
+    """Says at each step how many are active; a request takes as many steps as it asks for."""
+
+    slots = 3
+    is_text = True
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+
+    def add(self, request: Request) -> None:
+        self._left[request.id] = request.inputs["steps"]
+
+    def remove(self, id: str) -> None:
+        del self._left[id]
+
+    def step(self) -> list[Delta]:
+        active = len(self._left)
+        deltas = []
+        for name in list(self._left):
+            self._left[name] -= 1
+            done = self._left[name] <= 0
+            if done:
+                del self._left[name]
+            deltas.append(Delta(name, str(active), done))
+        return deltas
+
+
+@pytest.mark.parametrize(
+    ("attempts", "outputs"),
+    [([1, 1, 1, 1], ["33", "3322", "33", "2211"]), ([1, 2], ["11", "1111"])],
+    ids=["a free slot is taken between steps", "a second attempt is alone"],
+)
+def test_requests_join_and_leave(
+    work: Work, queue: Any, wait_until: WaitUntil, attempts: list[int], outputs: list[str]
+) -> None:
+    jobs = [
+        queue.job(f"p{n}", attempt, steps=len(output))
+        for n, (attempt, output) in enumerate(zip(attempts, outputs, strict=True))
+    ]
+    queue.put(*jobs)
+    work("Actor", Together())
+    wait_until(lambda: all(queue.end(job["id"]) for job in jobs))
+    assert [queue.end(job["id"])["output"] for job in jobs] == outputs
