@@ -1,0 +1,25 @@
+"""Custom classes that do what custom classes should not."""
+
+import time
+
+
+class RaisesInLoad:
+    def load(self) -> None:
+        raise RuntimeError("the weights are made of cheese")
+
+    def predict(self, inputs: dict) -> str:
+        return ""
+
+
+class Misbehaves:
+    """Does what its input says."""
+
+    def predict(self, inputs: dict) -> object:
+        match inputs["do"]:
+            case "raise":
+                raise ValueError("I will not")
+            case "hang":
+                time.sleep(3600)
+            case "not-json":
+                return object()
+        return inputs["do"]
