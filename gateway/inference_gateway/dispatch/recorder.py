@@ -122,13 +122,16 @@ class Recorder:
         self._unsure |= keys
         found = [entry for _, entries in read for entry in entries]
         self._size_up(found)
-        recorded = apply(self._engine, fold(_entries(found)), self._lease_seconds)
+        changes = fold(_entries(found))
+        recorded = apply(self._engine, changes, self._lease_seconds)
         with self._redis.pipeline(transaction=False) as pipe:
             for stream, entries in read:
                 pipe.xack(stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
             pipe.execute()
         self._unsure -= keys
         self._keys.heard(keys)
+        if ended := [change.id for change in changes if change.ended_ms is not None]:
+            _log.info("recorded", extra={"predictions": ended, "stale": recorded.stale})
         metrics.RECORDED.inc(recorded.applied)
         metrics.STALE.inc(recorded.stale)
         if recorded.told:

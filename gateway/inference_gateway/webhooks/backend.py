@@ -42,27 +42,32 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Raises Refused, or httpcore's errors."""
-        address = self._resolve(host, port)
-        stream = self._backend.connect_tcp(
-            address, port, _left(self._deadline, timeout), local_address, socket_options
-        )
-        return _DeadlineStream(stream, self._deadline)
+        """Try the name's addresses in turn; raises Refused, or httpcore's errors."""
+        failure: httpcore.ConnectError | None = None
+        for address in self._resolve(host, port):
+            left = _left(self._deadline, timeout)
+            try:
+                stream = self._backend.connect_tcp(
+                    address, port, left, local_address, socket_options
+                )
+            except httpcore.ConnectError as error:
+                failure = error
+            else:
+                return _DeadlineStream(stream, self._deadline)
+        raise failure or httpcore.ConnectError(f"{host} has no address")
 
-    def _resolve(self, host: str, port: int) -> str:
+    def _resolve(self, host: str, port: int) -> list[str]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-        if self._allow_loopback and all(map(is_loopback, addresses)):
-            return str(addresses[0])
-        private = [address for address in addresses if not is_public(address)]
-        if private or not addresses:
+        local = self._allow_loopback and all(map(is_loopback, addresses))
+        if not local and not all(map(is_public, addresses)):
             raise Refused(f"{host} is not a public address")
-        if port not in PORTS:
+        if not local and port not in PORTS:
             raise Refused(f"port {port} is not open for webhooks")
-        return str(addresses[0])
+        return [str(address) for address in addresses]
 
 
 def _left(deadline: float, timeout: float | None) -> float:

@@ -103,7 +103,7 @@ def test_it_is_small(start: Any, lab: Any, wait_until: Any) -> None:
     wait_until(lambda: get(f"{url}/health/ready")[0] == 200)
     status = Path(f"/proc/{process.pid}/status").read_text()
     (resident,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
-    assert int(resident) / 1024 < 75
+    assert int(resident) / 1024 < 80
 
 
 def test_a_server_that_is_away_is_not_the_end(

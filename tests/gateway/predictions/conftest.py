@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -27,8 +28,8 @@ class Runner:
         self.redis = client
 
     def waiting(self) -> list[Job]:
-        ids = self.redis.lrange(queues.queue_key(KEY), 0, -1)
-        data = [self.redis.hget(queues.job_key(id.decode()), "data") for id in ids]
+        names = [name.decode() for name in self.redis.lrange(queues.queue_key(KEY), 0, -1)]
+        data = [self.redis.hget(queues.job_key(name), "data") for name in names]
         return [orjson.loads(content)[2][0] for content in data]
 
     def say(self, type: str, job: dict[str, Any], **fields: Any) -> None:
@@ -70,7 +71,20 @@ def sql(settings: Settings) -> Iterator[Callable[..., list[dict[str, Any]]]]:
 
         def run(statement: str, *args: Any) -> list[dict[str, Any]]:
             with connection.cursor(cursor_factory=RealDictCursor) as cursor:
-                cursor.execute(statement, args)
+                cursor.execute(statement, args or None)
                 return [dict(row) for row in cursor] if cursor.description else []
 
         yield run
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """Polls until a condition gives something true; the value."""
+
+    async def poll(condition: Callable[[], Any]) -> Any:
+        async with asyncio.timeout(20):
+            while not (value := condition()):  # noqa: ASYNC110 - Redis sets no asyncio.Event
+                await asyncio.sleep(0.002)
+        return value
+
+    return poll

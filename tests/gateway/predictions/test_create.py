@@ -12,6 +12,8 @@ from inference_contract import queues
 from inference_gateway.app import create_app
 from inference_gateway.settings import Settings
 
+Eventually = Callable[..., Any]
+
 Auth = Callable[..., dict[str, str]]
 Sql = Callable[..., list[dict[str, Any]]]
 BODY = {"model_id": "ada/echo", "input": {"text": "hi"}}
@@ -23,7 +25,7 @@ async def _create(client: httpx.AsyncClient, auth: Auth, body: Any = BODY, **hea
 
 
 async def test_a_prediction_is_stored_and_queued(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql, eventually: Eventually
 ) -> None:
     reply = await _create(client, auth)
     made = reply.json()
@@ -36,8 +38,7 @@ async def test_a_prediction_is_stored_and_queued(
     (row,) = sql("SELECT *, deadline - created_at AS lives FROM predictions")
     assert row["id"] == made["id"]
     assert row["lives"].total_seconds() == 86_400
-    while not (jobs := runner.waiting()):
-        await asyncio.sleep(0.01)
+    jobs = await eventually(runner.waiting)
     expected = {"id": made["id"], "attempt": 1, "token": row["token"], "notify": []}
     assert jobs == [{**expected, "input": made["input"]}]
 
@@ -57,13 +58,18 @@ async def test_the_model_in_the_path(client: httpx.AsyncClient, auth: Auth, echo
 
 
 async def test_waiting_answers_with_the_end_as_it_is_recorded(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, app: FastAPI, sql: Sql
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    app: FastAPI,
+    sql: Sql,
+    eventually: Eventually,
 ) -> None:
     from inference_gateway.dispatch import fold, record
 
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
-    while not (jobs := runner.waiting()):
-        await asyncio.sleep(0.01)
+    jobs = await eventually(runner.waiting)
     runner.say("succeeded", jobs[0], output="HI", predict_time=0.001, metrics={"tokens": 2})
     reply = await call
     answered = reply.json()
@@ -90,29 +96,27 @@ async def test_waiting_in_vain_answers_202_and_starting(
 
 
 async def test_an_event_of_another_attempt_ends_no_wait(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, eventually: Eventually
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
-    while not (jobs := runner.waiting()):
-        await asyncio.sleep(0.01)
+    jobs = await eventually(runner.waiting)
     runner.say("succeeded", {**jobs[0], "token": "stale"}, output="stale")
     runner.say("succeeded", jobs[0], output="true")
     assert (await call).json()["output"] == "true"
 
 
 async def test_a_later_attempt_ends_the_wait(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql, eventually: Eventually
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
-    while not (jobs := runner.waiting()):
-        await asyncio.sleep(0.01)
+    jobs = await eventually(runner.waiting)
     sql("UPDATE predictions SET attempt = 2, token = 'second'")
     runner.say("succeeded", {**jobs[0], "attempt": 2, "token": "second"}, output="again")
     assert (await call).json()["output"] == "again"
 
 
 async def test_the_same_idempotency_key_gives_the_same_prediction(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql, eventually: Eventually
 ) -> None:
     replies = await asyncio.gather(
         *(_create(client, auth, Idempotency_Key="k") for _ in range(5)), _create(client, auth)
@@ -120,9 +124,8 @@ async def test_the_same_idempotency_key_gives_the_same_prediction(
     assert {reply.status_code for reply in replies} == {201}
     assert len({reply.json()["id"] for reply in replies[:5]}) == 1
     assert len(sql("SELECT 1 FROM predictions")) == 2
-    while len(runner.waiting()) < 2:
-        await asyncio.sleep(0.01)
-    assert len(runner.waiting()) == 2
+    jobs = await eventually(lambda: len(runner.waiting()) >= 2 and runner.waiting())
+    assert len(jobs) == 2
 
 
 async def test_an_idempotency_key_with_another_request_is_refused(
@@ -151,13 +154,17 @@ async def test_idempotency_keys_are_each_users_own(
 
 
 async def test_waiting_again_under_a_key_waits_for_the_first(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    eventually: Eventually,
+    app: FastAPI,
 ) -> None:
     made = (await _create(client, auth, Idempotency_Key="k")).json()
     call = asyncio.create_task(_create(client, auth, Idempotency_Key="k", Prefer="wait=10"))
-    hub = client._transport.app.state.services.predictions._hub  # type: ignore[attr-defined]
-    while made["id"] not in hub._waiters:
-        await asyncio.sleep(0.01)
+    hub = app.state.services.predictions._hub
+    await eventually(lambda: made["id"] in hub._waiters)
     (job,) = runner.waiting()
     runner.say("failed", job, error="no", error_code="model_error")
     answered = (await call).json()
@@ -202,15 +209,14 @@ async def test_without_a_token(client: httpx.AsyncClient, echo: str) -> None:
 
 
 async def test_a_webhook_is_told_the_end_unless_it_wants_more(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql, eventually: Eventually
 ) -> None:
     hook = {**BODY, "webhook": "https://example.com/hook"}
     assert (await _create(client, auth, hook)).json()["webhook"] == "https://example.com/hook"
     await _create(client, auth, {**hook, "webhook_events_filter": ["start", "output"]})
     rows = sql("SELECT webhook_events FROM predictions ORDER BY id")
     assert [row["webhook_events"] for row in rows] == [["completed"], ["start", "output"]]
-    while len(jobs := runner.waiting()) < 2:
-        await asyncio.sleep(0.01)
+    jobs = await eventually(lambda: len(runner.waiting()) == 2 and runner.waiting())
     assert [job["notify"] for job in jobs] == [[], ["output"]]
 
 
@@ -248,7 +254,7 @@ async def test_without_redis_predictions_are_accepted(
 
 
 async def test_without_redis_a_wait_ends_by_the_row(
-    settings: Settings, auth: Auth, echo: str, sql: Sql
+    settings: Settings, auth: Auth, echo: str, sql: Sql, eventually: Eventually
 ) -> None:
     away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
     app = create_app(away)
@@ -259,8 +265,7 @@ async def test_without_redis_a_wait_ends_by_the_row(
             "UPDATE predictions SET status = 'succeeded', output = '\"HI\"', "
             "completed_at = now() RETURNING id"
         )
-        while not await asyncio.to_thread(sql, end):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: sql(end))
         assert (await call).json()["output"] == "HI"
 
 

@@ -160,3 +160,19 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     resolving_to(monkeypatch, "8.8.8.8", "8.8.4.4")
     GuardedBackend(time.monotonic() + 1, False).connect_tcp("name.example", 443)
     assert went_to == [("8.8.8.8", 443)]
+
+
+def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is ::1 first, and most receivers on a machine listen on 127.0.0.1 only."""
+    went_to = []
+
+    def connect(_: object, host: str, *rest: object) -> httpcore.NetworkStream:
+        went_to.append(host)
+        if host == "::1":
+            raise httpcore.ConnectError
+        return httpcore.MockStream([])
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect)
+    resolving_to(monkeypatch, "::1", "127.0.0.1")
+    GuardedBackend(time.monotonic() + 5, True).connect_tcp("localhost", 5000)
+    assert went_to == ["::1", "127.0.0.1"]

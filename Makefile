@@ -1,0 +1,86 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: help install up down test check bench lock crds
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv),$(BIN)/uv)
+# Remembered, so that a later `make` without the variable does not change the build of torch.
+UV_TORCH_BACKEND := $(or $(UV_TORCH_BACKEND),$(shell cat $(VENV)/torch-backend 2>/dev/null))
+TORCH := ^(torch|triton|nvidia-|cuda-)
+# pytest-xdist: one worker per core; the tests of a file share one worker, and with it its servers.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --universal \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock'
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
+
+install: $(VENV)/installed  ## Make .venv from requirements.lock; nothing to do when it is current.
+
+up: install  ## Start the server in the background, with an example model (PORT=, INFERENCE_HOME=).
+	@$(BIN)/inference up --example crds/examples/smollm2.yaml $(if $(PORT),--port $(PORT))
+
+down:  ## Stop it.
+	@$(BIN)/inference down
+
+test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real small model.
+	@$(BIN)/pytest $(PYTEST_ARGS) tests
+
+check: install  ## Lint, types, import rules, lock file and generated files current.
+	@step() { echo "== $$*"; "$$@"; }
+	export PATH="$(CURDIR)/$(BIN):$$PATH"
+	step ruff check .
+	step ruff format --check .
+	step mypy
+	step lint-imports
+	step python crds/generate.py --check
+	cp requirements.lock $(VENV)/requirements.lock
+	step $(COMPILE) --output-file $(VENV)/requirements.lock
+	diff requirements.lock $(VENV)/requirements.lock \
+		|| { echo 'requirements.lock is not current: run `make lock`'; exit 1; }
+
+bench: install  ## Measure; some parts only: PARTS="echo creates stream start depth".
+	@$(BIN)/python tests/bench $(PARTS)
+
+lock: install  ## Renew requirements.lock within the bounds of pyproject.toml.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(COMPILE) --upgrade --output-file requirements.lock
+
+crds: install  ## Generate crds/inferencemodels.yaml from its types.
+	@$(BIN)/python crds/generate.py
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo 'Python 3.11 or newer is needed: apt-get install python3 python3-venv'; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+		"$$($(PYTHON) --version) is too old: 3.11 or newer is needed (make PYTHON=python3.11 …)"; exit 1; }
+	echo "== $(VENV): $$($(PYTHON) --version)"
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(BIN)/uv: | $(BIN)/python
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo \
+		"$(PYTHON) cannot install pip: apt-get install python3-venv (or install uv)"; exit 1; }
+	echo "== uv, as locked"
+	$(BIN)/python -m ensurepip >/dev/null
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >$(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
+
+# With UV_TORCH_BACKEND (cpu, cu128, …) torch and what belongs to it come from that build's own
+# index: the hashes of the lock are of another file, so only the locked version holds for them.
+$(VENV)/installed: requirements.lock pyproject.toml | $(BIN)/python $(UV)
+	@echo "== packages of requirements.lock; the first time this takes minutes"
+	install="$(UV) pip install --python $(BIN)/python --compile-bytecode"
+	if [ -n "$(UV_TORCH_BACKEND)" ]; then
+		awk '/^[^ ]/ {skip = /$(TORCH)/} !skip' requirements.lock >$(VENV)/others.lock
+		$$install --require-hashes --no-deps -r $(VENV)/others.lock
+		$$install --torch-backend $(UV_TORCH_BACKEND) "$$(grep -oE '^torch==[^ ]+' requirements.lock)"
+		echo $(UV_TORCH_BACKEND) >$(VENV)/torch-backend
+	else
+		$$install --require-hashes --no-deps -r requirements.lock
+	fi
+	$$install --no-deps --no-build-isolation --editable .
+	touch $@

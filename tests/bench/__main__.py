@@ -1,0 +1,53 @@
+"""`make bench`: figures side by side, medians of three interleaved rounds, targets next to them.
+
+`make bench PARTS="echo stream"` runs some parts only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import depth
+import echo
+import load
+import start
+import stream
+from stack import Stack, running
+
+
+def _on_a_stack(*parts: Callable[[Stack], None]) -> None:
+    with running() as (stack,):
+        for part in parts:
+            part(stack)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "echo": lambda: _on_a_stack(echo.measure),
+    "creates": lambda: _on_a_stack(echo.creates),
+    "stream": lambda: _on_a_stack(stream.measure),
+    "start": start.measure,
+    "depth": depth.measure,
+}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(PARTS)
+    unknown = set(chosen) - set(PARTS)
+    if unknown:
+        raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    load.require_wrk()
+    # So that servers are stopped when the benchmark is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    begin = time.monotonic()
+    print(f"{os.cpu_count()} cores; load before: {os.getloadavg()[0]:.1f}")
+    for name in chosen:
+        PARTS[name]()
+    print(f"\n{time.monotonic() - begin:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

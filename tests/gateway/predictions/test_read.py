@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from inference_gateway.predictions import repository
+from inference_gateway.predictions.ids import IdSource
+from inference_gateway.settings import Settings
+
+Eventually = Callable[..., Any]
+
+Auth = Callable[..., dict[str, str]]
+Sql = Callable[..., list[dict[str, Any]]]
+
+_INSERT = """
+INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, completed_at)
+VALUES (%s, %s, 'ada/echo', '1', 't', '{}', now(), %s, CASE WHEN %s THEN NULL ELSE now() END)
+"""
+
+
+def _fill(sql: Sql, count: int, owner: str = "ada", status: str = "starting") -> list[str]:
+    """Ids, newest first."""
+    source = IdSource()
+    made = [source.new()[0] for _ in range(count)]
+    for new in made:
+        sql(_INSERT, new, owner, status, status in ("starting", "processing"))
+    return made[::-1]
+
+
+async def _page(client: httpx.AsyncClient, auth: Auth, url: str) -> tuple[list[str], Any]:
+    reply = await client.get(url, headers=auth("ada"))
+    assert reply.status_code == 200, reply.text
+    return [result["id"] for result in reply.json()["results"]], reply.json()
+
+
+async def test_pages_are_stable_while_predictions_come(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql
+) -> None:
+    ids = _fill(sql, 7)
+    _fill(sql, 2, owner="bob")
+    first, page = await _page(client, auth, "/v1/predictions?limit=3")
+    assert page["previous"] is None
+    newer = _fill(sql, 2)
+    second, page = await _page(client, auth, page["next"])
+    third, last = await _page(client, auth, page["next"])
+    assert first + second + third == ids
+    assert last["next"] is None
+    back, page = await _page(client, auth, page["previous"])
+    assert back == first
+    top, page = await _page(client, auth, page["previous"])
+    assert top == newer
+    assert page["previous"] is None
+
+
+async def test_an_empty_page(client: httpx.AsyncClient, auth: Auth) -> None:
+    reply = await client.get("/v1/predictions", headers=auth("ada"))
+    assert reply.json() == {"next": None, "previous": None, "results": []}
+
+
+async def test_filters(client: httpx.AsyncClient, auth: Auth, sql: Sql) -> None:
+    ended = _fill(sql, 2, status="succeeded")
+    waiting = _fill(sql, 3)
+    found, page = await _page(client, auth, "/v1/predictions?status=starting&limit=2")
+    rest, _ = await _page(client, auth, page["next"])
+    assert found + rest == waiting
+    assert (await _page(client, auth, "/v1/predictions?model=ada/none"))[0] == []
+    assert (await _page(client, auth, "/v1/predictions?created_after=2020-01-01"))[0] == (
+        waiting + ended
+    )
+    assert (await _page(client, auth, "/v1/predictions?created_before=2020-01-01T00:00:00Z"))[
+        0
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "status=done", "cursor=x", "cursor=%00", "created_after=now"]
+)
+async def test_wrong_queries(client: httpx.AsyncClient, auth: Auth, query: str) -> None:
+    reply = await client.get(f"/v1/predictions?{query}", headers=auth("ada"))
+    assert reply.status_code == 422
+    assert reply.json()["errors"][0]["field"].startswith("query.")
+
+
+@pytest.mark.parametrize("name", ["bob", "ada"])
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/stream"), ("POST", "/cancel")])
+async def test_what_is_not_yours_is_not_there(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql, name: str, method: str, path: str
+) -> None:
+    prediction_id = _fill(sql, 1)[0] if name == "bob" else "not-an-id"
+    url = f"/v1/predictions/{prediction_id}{path}"
+    reply = await client.request(method, url, headers=auth(name))
+    assert reply.status_code == 404
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_running_prediction_shows_its_output_so_far(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql, echo: str, runner: Any
+) -> None:
+    (prediction_id,) = _fill(sql, 1, status="processing")
+    job = {"id": prediction_id, "attempt": 1}
+    url = f"/v1/predictions/{prediction_id}"
+    assert (await client.get(url, headers=auth("ada"))).json()["output"] is None
+    runner.stream(job, 1, "output", output="a")
+    runner.stream(job, 2, "logs", logs="line")
+    runner.stream(job, 3, "output", output="b")
+    assert (await client.get(url, headers=auth("ada"))).json()["output"] == ["a", "b"]
+    runner.stream({**job, "attempt": 2}, 1, "output", output="again")
+    sql("UPDATE predictions SET attempt = 2")
+    assert (await client.get(url, headers=auth("ada"))).json()["output"] == ["again"]
+
+
+async def test_cancel_ends_a_wait_and_may_be_repeated(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, eventually: Eventually
+) -> None:
+    body = {"model_id": echo, "input": {"text": "hi"}}
+    headers = {**auth("ada"), "Prefer": "wait=20"}
+    call = asyncio.create_task(client.post("/v1/predictions", json=body, headers=headers))
+    jobs = await eventually(runner.waiting)
+    url = f"/v1/predictions/{jobs[0]['id']}/cancel"
+    for _ in range(2):
+        reply = await client.post(url, headers=auth("ada"))
+        assert (reply.status_code, reply.json()["status"]) == (200, "canceled")
+    assert (await call).json()["status"] == "canceled"
+    assert runner.waiting() == []
+
+
+def test_pages_come_from_the_index(settings: Settings, sql: Sql) -> None:
+    sql(
+        "INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, "
+        "completed_at) SELECT uuidv7(), 'user' || n % 50, 'ada/echo', '1', 't', '{}', now(), "
+        "'succeeded', now() FROM generate_series(1, 20000) AS n"
+    )
+    sql("ANALYZE predictions")
+    engine = create_engine(settings.database_url.replace("postgresql:", "postgresql+psycopg2:"))
+    plans: list[str] = []
+    with engine.connect() as connection:
+        plan = connection.execute(
+            text(
+                "EXPLAIN SELECT * FROM predictions WHERE owner = :owner AND id < :id "
+                "ORDER BY id DESC LIMIT 101"
+            ),
+            {"owner": "user7", "id": IdSource().new()[0]},
+        )
+        plans = list(plan.scalars())
+    page = repository.page(engine, repository.Filter("user7"), 100)
+    engine.dispose()
+    assert len(page.rows) == 100
+    assert any("predictions_owner_id_idx" in line for line in plans)
+    assert not any("Sort" in line or "Seq Scan" in line for line in plans)

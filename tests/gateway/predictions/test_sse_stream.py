@@ -1,0 +1,199 @@
+"""Streams over a real connection, from what a runner writes to what a client reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from inference_contract import queues
+from inference_gateway.predictions import waiters
+
+DONE = ("done", "{}")
+
+
+class Reader:
+    """Reads a stream event by event."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.iter_lines()
+        self.last_id = ""
+
+    def event(self) -> tuple[str, str]:
+        fields: dict[str, list[str]] = {}
+        for line in self._lines:
+            if line.startswith(":"):
+                continue
+            if not line:
+                break
+            name, _, value = line.partition(": ")
+            fields.setdefault(name, []).append(value)
+        if not fields:
+            return ("", "")
+        self.last_id = fields["id"][0]
+        return fields["event"][0], "\n".join(fields["data"])
+
+    def rest(self) -> list[tuple[str, str]]:
+        return list(iter(self.event, ("", "")))
+
+
+class Stack:
+    def __init__(self, url: str, headers: dict[str, str], runner: Any, wait_until: Any) -> None:
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=20)
+        self._runner = runner
+        self._wait_until = wait_until
+
+    def create(self) -> dict[str, Any]:
+        """The job of a new prediction."""
+        body = {"model_id": "ada/echo", "input": {"text": "hi"}}
+        made = self.http.post("/v1/predictions", json=body).raise_for_status().json()
+        return dict(
+            self._wait_until(lambda: [j for j in self._runner.waiting() if j["id"] == made["id"]])[
+                0
+            ]
+        )
+
+    @contextmanager
+    def read(self, job: dict[str, Any], after: str | None = None) -> Iterator[Reader]:
+        headers = {} if after is None else {"Last-Event-ID": after}
+        url = f"/v1/predictions/{job['id']}/stream"
+        with self.http.stream("GET", url, headers=headers) as response:
+            assert response.status_code == 200
+            yield Reader(response)
+
+
+@pytest.fixture
+def stack(
+    echo: str, live_url: str, auth: Callable[..., dict[str, str]], runner: Any, wait_until: Any
+) -> Iterator[Stack]:
+    stack = Stack(live_url, auth("ada"), runner, wait_until)
+    yield stack
+    stack.http.close()
+
+
+def test_output_comes_as_it_is_made(stack: Stack, runner: Any) -> None:
+    job = stack.create()
+    with stack.read(job) as reader:
+        headers = reader.response.headers
+        assert headers["content-type"].startswith("text/event-stream")
+        assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-store", "no")
+        runner.stream(job, 1, "output", output="a\nb")
+        assert reader.event() == ("output", "a\nb")
+        runner.stream(job, 2, "logs", logs="line")
+        assert reader.event() == ("logs", "line")
+        runner.stream(job, 3, "succeeded")
+        runner.say("succeeded", job, output="a\nb", streamed=True)
+        assert reader.rest() == [DONE]
+
+
+def test_a_reader_resumes_where_it_was(stack: Stack, runner: Any) -> None:
+    job = stack.create()
+    with stack.read(job) as reader:
+        runner.stream(job, 1, "output", output="a")
+        reader.event()
+        last = reader.last_id
+    runner.stream(job, 2, "output", output="b")
+    with stack.read(job, after=last) as reader:
+        assert reader.event() == ("output", "b")
+        runner.stream(job, 3, "succeeded")
+        assert reader.rest() == [DONE]
+
+
+def test_a_late_reader_gets_everything(stack: Stack, runner: Any) -> None:
+    job = stack.create()
+    for number in range(1, 501):
+        runner.stream(job, number, "output", output=f"{number},")
+    runner.stream(job, 501, "succeeded")
+    with stack.read(job) as reader:
+        events = reader.rest()
+    assert events.pop() == DONE
+    assert "".join(data for _, data in events) == "".join(f"{n}," for n in range(1, 501))
+
+
+def test_a_run_that_does_not_stream(stack: Stack, runner: Any) -> None:
+    job = stack.create()
+    with stack.read(job) as reader:
+        runner.say("succeeded", job, output=["a", {"b": 1}])
+        assert reader.rest() == [("output", "a"), ("output", '{"b":1}'), DONE]
+
+
+def test_an_ended_prediction_is_replayed_from_its_row(
+    stack: Stack, runner: Any, sql: Callable[..., Any]
+) -> None:
+    job = stack.create()
+    sql(
+        "UPDATE predictions SET status = 'failed', error = 'no', error_code = 'model_error', "
+        "completed_at = now()"
+    )
+    with stack.read(job) as reader:
+        assert reader.rest() == [("error", '{"detail":"no"}'), ("done", '{"reason":"error"}')]
+
+
+def test_a_second_attempt_goes_on_where_the_first_was(
+    stack: Stack, runner: Any, sql: Callable[..., Any]
+) -> None:
+    job = stack.create()
+    second = {**job, "attempt": 2, "token": "second"}
+    with stack.read(job) as reader:
+        runner.stream(job, 1, "output", output="one ")
+        assert reader.event() == ("output", "one ")
+        sql("UPDATE predictions SET attempt = 2, token = 'second'")
+        runner.stream(second, 1, "output", output="one two")
+        assert reader.event() == ("output", "two")
+        runner.say("succeeded", second, output="one two three")
+        assert reader.rest() == [("output", " three"), DONE]
+
+
+def test_cancel_ends_the_stream(stack: Stack) -> None:
+    job = stack.create()
+    with stack.read(job) as reader:
+        stack.http.post(f"/v1/predictions/{job['id']}/cancel").raise_for_status()
+        assert reader.rest() == [("done", '{"reason":"canceled"}')]
+
+
+def test_the_accept_header_chooses_the_stream(stack: Stack, runner: Any) -> None:
+    job = stack.create()
+    runner.say("succeeded", job, output="late")
+    runner.stream(job, 1, "output", output="a")
+    runner.stream(job, 2, "succeeded")
+    url, accept = f"/v1/predictions/{job['id']}", {"Accept": "text/event-stream"}
+    with stack.http.stream("GET", url, headers=accept) as response:
+        assert Reader(response).rest() == [("output", "a"), DONE]
+
+
+def test_heartbeats(stack: Stack, app: FastAPI, runner: Any) -> None:
+    app.state.services.predictions._heartbeat_seconds = 0.05
+    job = stack.create()
+    with stack.read(job) as reader:
+        lines = reader.response.iter_lines()
+        assert [next(lines), next(lines), next(lines)] == [": heartbeat", "", ": heartbeat"]
+
+
+def test_a_slow_reader_loses_nothing(
+    stack: Stack, runner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiters, "_MAX_BUFFERED", 3)
+    job = stack.create()
+    with stack.read(job) as reader:
+        with runner.redis.pipeline(transaction=True) as pipe:
+            for number in range(1, 50):
+                key = queues.stream_key("ada_echo", job["id"])
+                content = b'{"type":"output","output":"%d,"}' % number
+                pipe.xadd(key, {"d": content}, id=f"1-{number}")
+            pipe.execute()
+        runner.stream(job, 50, "succeeded")
+        events = reader.rest()
+    assert "".join(data for _, data in events[:-1]) == "".join(f"{n}," for n in range(1, 50))
+
+
+def test_a_stopping_gateway_ends_its_streams(stack: Stack, app: FastAPI) -> None:
+    job = stack.create()
+    with stack.read(job) as reader:
+        threading.Timer(0.1, app.state.services.predictions.release).start()
+        assert reader.rest() == []

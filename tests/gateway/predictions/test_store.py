@@ -1,0 +1,151 @@
+"""What is stored when connections break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import psycopg2
+import pytest
+
+from inference_gateway.predictions.ids import IdSource
+from inference_gateway.predictions.store import Store
+
+Sql = Callable[..., list[dict[str, Any]]]
+
+
+def _rows(count: int, key: str | None = None) -> list[dict[str, Any]]:
+    source = IdSource()
+    rows = []
+    for _ in range(count):
+        prediction_id, token = source.new()
+        rows.append(
+            {
+                "id": prediction_id,
+                "token": token,
+                "owner": "ada",
+                "model": "ada/echo",
+                "version": "1",
+                "input": orjson.Fragment(b'{"a":1}'),
+                "webhook": None,
+                "webhook_events": None,
+                "idempotency_key": key,
+                "request_hash": key,
+                "created_at": None,
+                "deadline": None,
+                "lives_seconds": 60,
+            }
+        )
+    return rows
+
+
+class Flaky:
+    """Connects; tells what is to break."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.is_away = False
+        self.connections: list[Any] = []
+
+    def __call__(self) -> Any:
+        if self.is_away:
+            raise psycopg2.OperationalError("away")
+        self.connections.append(psycopg2.connect(self._url))
+        return self.connections[-1]
+
+
+@pytest.fixture
+def connect(database_url: str) -> Flaky:
+    return Flaky(database_url)
+
+
+@pytest.fixture
+def store(connect: Flaky) -> Any:
+    store = Store(connect, in_doubt_seconds=0.3)
+    yield store
+    store.close()
+
+
+def _stored(sql: Sql) -> list[str]:
+    return [row["id"] for row in sql("SELECT id FROM predictions ORDER BY id")]
+
+
+def test_a_connection_that_a_restart_cut_is_replaced(store: Store, sql: Sql) -> None:
+    store.insert(_rows(1))
+    sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%EXECUTE create%'"
+        " AND pid <> pg_backend_pid()"
+    )
+    rows = _rows(2)
+    assert store.insert(rows) == rows
+    assert len(_stored(sql)) == 3
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(
+    store: Store, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _rows(3)
+    original = Store._insert
+
+    def lose_the_answer(self: Store, content: str, given: Any) -> Any:
+        monkeypatch.setattr(Store, "_insert", original)
+        original(self, content, given)
+        assert self._connection is not None
+        self._connection.close()
+        for row in rows:
+            row["created_at"] = None
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Store, "_insert", lose_the_answer)
+    stored = store.insert(rows)
+    assert [row["id"] for row in stored] == [row["id"] for row in rows]
+    assert all(row["created_at"] is not None for row in stored)
+    assert len(_stored(sql)) == 3
+
+
+def test_what_was_said_not_to_be_stored_goes_away(
+    store: Store, connect: Flaky, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Store._insert
+
+    def go_away(self: Store, content: str, given: Any) -> Any:
+        original(self, content, given)
+        assert self._connection is not None
+        self._connection.close()
+        connect.is_away = True
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Store, "_insert", go_away)
+    with pytest.raises(psycopg2.OperationalError):
+        store.insert(_rows(2))
+    assert store.owes
+    assert len(_stored(sql)) == 2
+    connect.is_away = False
+    store.settle()
+    assert not store.owes
+    assert _stored(sql) == []
+
+
+def test_without_a_server_it_fails_at_once(store: Store, connect: Flaky) -> None:
+    connect.is_away = True
+    with pytest.raises(psycopg2.OperationalError):
+        store.insert(_rows(1))
+    assert not store.owes
+
+
+def test_a_taken_key_gives_the_older_row(store: Store, sql: Sql) -> None:
+    (first,) = store.insert(_rows(1, key="k"))
+    fresh, again = [*_rows(1), *_rows(1, key="k")]
+    assert store.insert([fresh, again])[0]["id"] == fresh["id"]
+    assert store.insert([again])[0]["id"] == first["id"]
+    assert len(_stored(sql)) == 2
+
+
+def test_bad_data_stores_nothing_of_its_batch(store: Store, sql: Sql) -> None:
+    rows = _rows(2)
+    rows[1]["input"] = orjson.Fragment(b'{"a":"\\u0000"}')
+    with pytest.raises(psycopg2.DataError):
+        store.insert(rows)
+    assert _stored(sql) == []
+    assert store.insert(rows[:1]) == rows[:1]
