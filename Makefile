@@ -13,7 +13,7 @@ UV_TORCH_BACKEND := $(or $(UV_TORCH_BACKEND),$(shell cat $(VENV)/torch-backend 2
 TORCH := ^(torch|triton|nvidia-|cuda-)
 # pytest-xdist: one worker per core; the tests of a file share one worker, and with it its servers.
 PYTEST_ARGS ?= -n 2 --dist loadfile
-COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --universal \
+COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --group example --universal \
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
 
