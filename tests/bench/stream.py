@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "crds" / "examples" / "smollm2.yaml"
 CONNECTIONS = (1, 8)
 PROMPT = "Write a long story about a lighthouse."
-TOKENS = 128
+TOKENS = 64
 
 
 class Engine:

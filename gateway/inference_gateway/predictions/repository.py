@@ -74,10 +74,14 @@ def page(
     if newer_than is not None:
         clauses.append("id > :newer_than")
     order = "ASC" if upwards else "DESC"
-    query = (
-        f"SELECT * FROM predictions WHERE {' AND '.join(clauses)} "  # noqa: S608 - ours
-        f"ORDER BY id {order} LIMIT :limit"
-    )
+    # The ids first, which the index of an owner's ids gives without looking at a row. In one step
+    # the planner walks the primary key instead, past the newer rows of everybody else: a thousand
+    # times slower for an owner who was away while a million came.
+    query = f"""
+        SELECT * FROM predictions WHERE id = ANY (ARRAY (
+          SELECT id FROM predictions WHERE {" AND ".join(clauses)} ORDER BY id {order} LIMIT :limit
+        )) ORDER BY id {order}
+    """  # noqa: S608 - clauses of ours
     parameters |= {"older_than": older_than, "newer_than": newer_than, "limit": limit + 1}
     with engine.connect() as connection:
         rows: list[Row] = [row._asdict() for row in connection.execute(text(query), parameters)]

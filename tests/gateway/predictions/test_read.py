@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event
 
 from inference_gateway.predictions import repository
 from inference_gateway.predictions.ids import IdSource
@@ -129,26 +130,28 @@ async def test_cancel_ends_a_wait_and_may_be_repeated(
     assert runner.waiting() == []
 
 
-def test_pages_come_from_the_index(settings: Settings, sql: Sql) -> None:
+def test_pages_come_from_the_index_of_the_owner(settings: Settings, sql: Sql) -> None:
+    """Also for an owner whose rows are many, and all older than everybody else's."""
     sql(
         "INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, "
-        "completed_at) SELECT uuidv7(), 'user' || n % 50, 'ada/echo', '1', 't', '{}', now(), "
-        "'succeeded', now() FROM generate_series(1, 20000) AS n"
+        "completed_at) SELECT uuidv7(), CASE WHEN n < 4000 THEN 'early' ELSE 'late' END, "
+        "'ada/echo', '1', 't', '{}', now(), 'succeeded', now() FROM generate_series(1, 20000) n"
     )
-    sql("ANALYZE predictions")
+    sql("VACUUM ANALYZE predictions")
+    statements: list[str] = []
     engine = create_engine(settings.database_url.replace("postgresql:", "postgresql+psycopg2:"))
-    plans: list[str] = []
-    with engine.connect() as connection:
-        plan = connection.execute(
-            text(
-                "EXPLAIN SELECT * FROM predictions WHERE owner = :owner AND id < :id "
-                "ORDER BY id DESC LIMIT 101"
-            ),
-            {"owner": "user7", "id": IdSource().new()[0]},
-        )
-        plans = list(plan.scalars())
-    page = repository.page(engine, repository.Filter("user7"), 100)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def explain(_c: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        cursor.execute(f"EXPLAIN {statement}", parameters)
+        statements.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    page = repository.page(engine, repository.Filter("early"), 100)
+    repository.page(engine, repository.Filter("early"), 100, older_than=page.rows[-1]["id"])
+    repository.page(engine, repository.Filter("early"), 100, newer_than=page.rows[-1]["id"])
     engine.dispose()
     assert len(page.rows) == 100
-    assert any("predictions_owner_id_idx" in line for line in plans)
-    assert not any("Sort" in line or "Seq Scan" in line for line in plans)
+    assert len(statements) == 3
+    for plan in statements:
+        assert re.search("Index Only Scan (Backward )?using predictions_owner_id_idx", plan)
+        assert "Seq Scan" not in plan
