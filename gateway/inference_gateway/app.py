@@ -13,6 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inference_gateway import db, docs, health, problems
 from inference_gateway.auth import router as auth
@@ -60,14 +61,31 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
     # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
-    create = Route("/v1/predictions", CreatePrediction(), methods=["POST"])
-    app.router.routes.insert(0, create)
+    create = CreatePrediction()
+    app.router.routes.insert(0, Route("/v1/predictions", create, methods=["POST"]))
+    _shortcut(app, "/v1/predictions", Edge(create, settings.max_body_bytes))
     for part in (predictions.router, models.router, auth.router, health.router):
         app.include_router(part)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     app.add_api_route("/", _index, include_in_schema=False)
     docs.install(app)
     return app
+
+
+def _shortcut(app: FastAPI, path: str, endpoint: ASGIApp) -> None:
+    """Let POST of one path pass by the framework's eight layers, which cost it 50 µs."""
+    build = app.build_middleware_stack
+
+    def build_with_shortcut() -> ASGIApp:
+        layers = build()
+
+        async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+            is_hot = scope["type"] == "http" and scope["path"] == path and scope["method"] == "POST"
+            await (endpoint if is_hot else layers)(scope, receive, send)
+
+        return choose
+
+    app.build_middleware_stack = build_with_shortcut  # type: ignore[method-assign]  # no hook there
 
 
 def model_store(settings: Settings) -> ModelStore:

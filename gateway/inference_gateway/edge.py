@@ -10,7 +10,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inference_gateway import metrics
+from inference_gateway import metrics, problems
 from inference_gateway.errors import PROBLEM_JSON, GatewayError
 from inference_gateway.limits import limited, too_large
 
@@ -86,8 +86,8 @@ class Edge:
 
 
 def _problem(error: Exception, scope: Scope, request_id: bytes) -> GatewayError:
-    if isinstance(error, GatewayError):
-        return error
+    if (problem := problems.known(error)) is not None:
+        return problem
     log.error("unexpected error", exc_info=error, extra=_extra(scope, request_id))
     name = request_id.decode()
     return GatewayError(f"something went wrong here; the log has it under request id {name}")

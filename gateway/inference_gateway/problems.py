@@ -42,6 +42,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RedisError, _redis)
 
 
+def known(error: Exception) -> GatewayError | None:
+    """What an error says to the caller, for code outside the framework's own handlers."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, _DATABASE_ERRORS):
+        return _database_away(error)
+    return _redis_away(error) if isinstance(error, RedisError) else None
+
+
 def respond(error: GatewayError) -> Response:
     return Response(error.problem(), error.status, error.headers, PROBLEM_JSON)
 
@@ -84,11 +93,19 @@ class _Http(GatewayError):
 
 
 def _database(_: Request, error: Exception) -> Response:
+    return respond(_database_away(error))
+
+
+def _database_away(error: Exception) -> Unavailable:
     log.warning("PostgreSQL does not answer: %s", " ".join(str(error).split()))
     detail = "PostgreSQL does not answer; nothing was stored, try again"
-    return respond(Unavailable(detail, headers=RETRY_AFTER))
+    return Unavailable(detail, headers=RETRY_AFTER)
 
 
 def _redis(_: Request, error: Exception) -> Response:
+    return respond(_redis_away(error))
+
+
+def _redis_away(error: Exception) -> Unavailable:
     log.warning("Redis does not answer: %s", error)
-    return respond(Unavailable("Redis does not answer, try again", headers=RETRY_AFTER))
+    return Unavailable("Redis does not answer, try again", headers=RETRY_AFTER)
