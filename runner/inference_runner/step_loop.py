@@ -1,6 +1,6 @@
 """The loop for engines whose requests join and leave between steps.
 
-Output leaves at most every 25 ms; the same write claims new work for the free slots and reads what
+A request's first output leaves at once, what follows every 50 ms; the same write claims new work for the free slots and reads what
 shall be canceled.
 """
 
@@ -16,7 +16,9 @@ from inference_runner.engines.base import Delta, Request, StepEngine
 from inference_runner.runs import Outcome, Run
 from inference_runner.streaming import Output
 
-FLUSH_EVERY = 0.025
+FLUSH_EVERY = 0.05
+"""Seconds. Every flush wakes Redis, the gateway and the reader, on the cores that the model uses:
+at 25 ms a stream of one cost 6 % of the tokens per second on two cores."""
 HUNG_GRACE = 1.0
 """Seconds past its time that a step may take: a run is stopped between steps when it can be."""
 
@@ -103,6 +105,8 @@ class StepLoop:
         try:
             if delta.output is not None:
                 output.add(delta.output)
+                if not run.sequence:
+                    self._next_flush = 0.0
         except TypeError as error:
             message = f"The output is not JSON: {error}"
             self._leave(run, runs.failed(message, ErrorCode.OUTPUT))

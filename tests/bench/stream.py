@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "crds" / "examples" / "smollm2.yaml"
 CONNECTIONS = (1, 8)
 PROMPT = "Write a long story about a lighthouse."
-TOKENS = 64
+TOKENS = 128
 
 
 class Engine:
@@ -57,17 +57,18 @@ def _through_the_server(stack: Stack, model: str, inputs: list[dict[str, Any]]) 
     """Tokens per second, from the first request until the last stream has ended."""
 
     def follow(one: dict[str, Any]) -> str:
-        with httpx.Client(headers=stack.headers, timeout=120) as client:
-            body = {"model_id": model, "input": one}
-            made = client.post(f"{stack.url}/v1/predictions", json=body).raise_for_status().json()
-            accept = {"Accept": "text/event-stream"}
-            with client.stream("GET", made["urls"]["stream"], headers=accept) as reply:
-                last = [line for line in reply.iter_lines() if line.startswith("event:")][-1]
-            if last != "event: done":
-                raise SystemExit(f"a stream ended with {last}")
-            return str(made["id"])
+        body = {"model_id": model, "input": one}
+        made = client.post(f"{stack.url}/v1/predictions", json=body).raise_for_status().json()
+        accept = {"Accept": "text/event-stream"}
+        with client.stream("GET", made["urls"]["stream"], headers=accept) as reply:
+            last = [line for line in reply.iter_lines() if line.startswith("event:")][-1]
+        if last != "event: done":
+            raise SystemExit(f"a stream ended with {last}")
+        return str(made["id"])
 
-    with ThreadPoolExecutor(len(inputs)) as pool:
+    # Made before the clock starts: a client reads the machine's certificates, for 100 ms.
+    client = httpx.Client(headers=stack.headers, timeout=120)
+    with client, ThreadPoolExecutor(len(inputs)) as pool:
         start = time.monotonic()
         ids = list(pool.map(follow, inputs))
         seconds = time.monotonic() - start
