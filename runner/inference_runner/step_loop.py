@@ -1,7 +1,7 @@
 """The loop for engines whose requests join and leave between steps.
 
-A request's first output leaves at once, what follows every 50 ms; the same write claims new work for the free slots and reads what
-shall be canceled.
+A request's first output leaves at once, what follows every 50 ms. The same write claims new work
+for the free slots and reads what shall be canceled.
 """
 
 from __future__ import annotations
