@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def _assert_each_exactly_once(client: Any, model_id: str, ids: list[str]) -> Non
 def test_kill_9_loses_none_and_doubles_none(
     victim: str, new_client: Callable[..., Any], receiver: Any, wait_until: Callable[..., Any]
 ) -> None:
-    client = new_client(LEASE_SECONDS="3", SWEEP_SECONDS="0.2")
+    client = new_client(LEASE_SECONDS="3", SWEEP_SECONDS="0.2", WEBHOOK_TIMEOUT_SECONDS="2")
     model_id = client.apply_custom(
         "slow",
         "slow:Slow",
@@ -73,8 +74,6 @@ def test_gateway_killed_while_it_creates(
             kill("gateway")
             return True
         return seen[-1] >= COUNT
-
-    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
         creating = pool.submit(client.create_many, model_id, COUNT)

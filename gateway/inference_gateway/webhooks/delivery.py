@@ -30,8 +30,9 @@ _LOOK_AHEAD = 500
 _TOTAL = 32
 _PER_RECEIVER = 8
 """At once: a receiver that hangs holds no more than these."""
-_MARGIN_SECONDS = 30.0
-"""What a claim lasts beyond the request's deadline, for the database and a slow resolver."""
+_MARGIN_SECONDS = 5.0
+"""What a claim lasts beyond the request's deadline, for the database and a slow resolver. Short, as
+it is how long that waits which a killed process had claimed; what is sent twice has the same id."""
 
 _ORIGIN = "substring(url FROM '^[a-z]+://[^/?#]+')"
 _DUE = text(f"""
