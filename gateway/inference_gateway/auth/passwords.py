@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     from passlib.context import CryptContext
     from passlib.handlers.argon2 import argon2 as _backend
 
-    _backend.get_backend()  # type: ignore[no-untyped-call]  # half typed
+    _backend.get_backend()
 
 T = TypeVar("T")
 
