@@ -29,6 +29,7 @@ from inference_gateway.models.store import ModelStore
 from inference_gateway.models.yaml_store import YamlModelStore
 from inference_gateway.predictions import router as predictions
 from inference_gateway.predictions.create import CreatePrediction
+from inference_gateway.predictions.multipart import MultipartPrediction
 from inference_gateway.predictions.service import PredictionService
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
@@ -63,6 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
     # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
     create = CreatePrediction()
     app.router.routes.insert(0, Route("/v1/predictions", create, methods=["POST"]))
+    multipart = MultipartPrediction(create, settings.max_input_bytes)
+    app.router.routes.insert(1, Route("/v1/predictions/multipart", multipart, methods=["POST"]))
     _shortcut(app, "/v1/predictions", Edge(create, settings.max_body_bytes))
     for part in (predictions.router, models.router, auth.router, health.router):
         app.include_router(part)

@@ -59,6 +59,13 @@ CREATE = {
         "stream": {"type": "boolean", "deprecated": True, "description": "Without effect."},
     },
 }
+_FORM = {
+    "type": "object",
+    "required": ["prediction"],
+    "properties": {"prediction": {"$ref": "#/components/schemas/CreatePrediction"}},
+    "additionalProperties": {"type": "string", "format": "binary"},
+    "description": "Every file is an input by the name of its part, as a data: URL.",
+}
 _HEADERS = {
     "Prefer": "`wait` or `wait=N`: answer when it has ended, or after N (1 to 60) seconds.",
     "Cancel-After": "Cancel it if it has not ended by then: `30s`, `5m`, `1h30m`.",
@@ -90,6 +97,9 @@ def add(schema: dict[str, Any]) -> None:
     ]
     path = paths.setdefault("/v1/models/{owner}/{name}/predictions", {})
     path["post"] = _operation("create_prediction_of_model", in_path)
+    multipart = _operation("create_prediction_with_files", [])
+    multipart["requestBody"]["content"] = {"multipart/form-data": {"schema": _FORM}}
+    paths.setdefault("/v1/predictions/multipart", {})["post"] = multipart
 
 
 def _operation(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""`POST /v1/predictions/multipart`: a prediction with its files in one request.
+
+The part `prediction` is the JSON of `POST /v1/predictions`; every file is an input by the name of
+its part, and reaches the model as a data: URL.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import orjson
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inference_gateway.errors import Invalid
+
+PART = "prediction"
+_MAX_PARTS = 64
+
+
+class MultipartPrediction:
+    """Rewrites the request and hands it on.
+
+    Args:
+        create: takes the JSON request.
+        max_part_bytes: of a part that is no file; files count against the largest body.
+    """
+
+    def __init__(self, create: ASGIApp, max_part_bytes: int) -> None:
+        self._create = create
+        self._max_part_bytes = max_part_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises GatewayError, or HTTPException if the body is no form."""
+        request = Request(scope, receive)
+        # First of all: nobody unknown shall have us take in files.
+        authenticator = scope["app"].state.services.authenticator
+        await authenticator.authenticate(request.headers.get("authorization"))
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise Invalid("send multipart/form-data: curl does so with -F")
+        async with request.form(
+            max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=self._max_part_bytes
+        ) as form:
+            body = await as_json(form)
+
+        async def receive_json() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._create(scope, receive_json, send)
+
+
+async def as_json(form: FormData) -> bytes:
+    """The JSON request that a form stands for. Raises Invalid, which names the part."""
+    content = form.get(PART)
+    if isinstance(content, UploadFile):
+        content = (await content.read()).decode(errors="replace")
+    try:
+        body: Any = orjson.loads(content or "")
+    except orjson.JSONDecodeError as error:
+        raise _invalid(PART, "must hold the JSON of POST /v1/predictions") from error
+    inputs = body.setdefault("input", {}) if isinstance(body, dict) else None
+    if not isinstance(inputs, dict):
+        raise _invalid(PART, "must be an object, and so must be its input")
+    for name, part in form.multi_items():
+        if name == PART:
+            continue
+        if not isinstance(part, UploadFile):
+            raise _invalid(name, f"is no file: put it into the input of the part {PART}")
+        if name in inputs:
+            raise _invalid(name, f"is in the input of the part {PART} too")
+        encoded = base64.b64encode(await part.read()).decode()
+        inputs[name] = f"data:{part.content_type or 'application/octet-stream'};base64,{encoded}"
+    return orjson.dumps(body)
+
+
+def _invalid(part: str, message: str) -> Invalid:
+    return Invalid(f"{part} {message}", errors=[{"field": part, "message": message}])
