@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters
 
 GROUP = "inference-server.dev"
@@ -28,14 +29,6 @@ NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 """Owners and models: a DNS label of at most 40 characters, so that names derived from it fit."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
-
-
-class ModelType(StrEnum):
-    TEXT_GENERATION = "text-generation"
-    TEXT_TO_IMAGE = "text-to-image"
-    IMAGE_TO_TEXT = "image-to-text"
-    CLASSIFICATION = "classification"
-    CUSTOM = "custom"
 
 
 class Visibility(StrEnum):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-if TYPE_CHECKING:
-    from inference_contract.inferencemodel import ModelType
+from inference_contract.modeltype import ModelType
 
 
 class Parameter(BaseModel):

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from inference_contract import statefile
-from inference_contract.inferencemodel import InferenceModelSpec, ModelType
+from inference_contract.inferencemodel import InferenceModelSpec
+from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters, json_schema
 from inference_contract.predictions import EventType, PredictionStatus
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_contract.inferencemodel import InferenceModel, ModelType
+from inference_contract.inferencemodel import InferenceModel
+from inference_contract.modeltype import ModelType
 
 EXAMPLES = Path(__file__).parents[2] / "crds" / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from inference_contract.inferencemodel import ModelType
+from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters, json_schema
 from inference_gateway.errors import Invalid
 from inference_gateway.models.inputs import InputChecker, UnsupportedSchema, check_parameter

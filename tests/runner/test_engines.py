@@ -13,7 +13,7 @@ import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from inference_contract.inferencemodel import ModelType
+from inference_contract.modeltype import ModelType
 from inference_runner.engines import images, registry
 from inference_runner.engines.base import EngineError, EngineOptions, InputError
 

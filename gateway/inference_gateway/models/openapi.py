@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference_contract.inferencemodel import InferenceModelSpec, ModelType
+from inference_contract.inferencemodel import InferenceModelSpec
+from inference_contract.modeltype import ModelType
 from inference_contract.parameters import json_schema
 
 _OUTPUTS: dict[ModelType, dict[str, Any]] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inference_contract.inferencemodel import InferenceModel, ModelType
+from inference_contract.inferencemodel import InferenceModel
+from inference_contract.modeltype import ModelType
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import Forbidden
 

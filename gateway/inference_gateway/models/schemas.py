@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inference_contract.inferencemodel import InferenceModel, ModelType, Visibility
+from inference_contract.inferencemodel import InferenceModel, Visibility
+from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter
 from inference_gateway.errors import Invalid
 from inference_gateway.models import documents

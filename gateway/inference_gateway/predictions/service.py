@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, make_url
 
 from inference_contract import queues
-from inference_contract.inferencemodel import ModelType
+from inference_contract.modeltype import ModelType
 from inference_contract.predictions import PredictionStatus
 from inference_gateway import db, ending
 from inference_gateway.auth.authenticator import Authenticator

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from inference_local.cli.context import CliError
+from inference_local.cli.errors import CliError
 
 
 class ServerEvent(NamedTuple):

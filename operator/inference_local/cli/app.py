@@ -7,7 +7,7 @@ import sys
 import typer
 
 from inference_local.cli import lifecycle, login, logs, models, predict, predictions, status
-from inference_local.cli.context import CliError
+from inference_local.cli.errors import CliError
 from inference_local.home import HomeError
 from inference_local.ports import PortError
 

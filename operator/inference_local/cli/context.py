@@ -14,6 +14,7 @@ import typer
 
 from inference_contract import statefile
 from inference_local import stack
+from inference_local.cli.errors import CliError
 from inference_local.home import Home
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ HomeOption = Annotated[
 DEFAULT_HOME = Path("~/.inference")
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-
-
-class CliError(Exception):
-    """One line for the user. Exit code 1."""
 
 
 def local_url(home: Home) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from inference_contract.inferencemodel import Reason
 from inference_contract.predictions import PredictionStatus
-from inference_local.cli.context import CliError, Progress
+from inference_local.cli.context import Progress
+from inference_local.cli.errors import CliError
 
 if TYPE_CHECKING:
     from inference_local.cli.api import Api, ServerEvent

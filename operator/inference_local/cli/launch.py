@@ -13,7 +13,8 @@ from typing import Any
 
 from inference_contract import statefile
 from inference_local import children, stack
-from inference_local.cli.context import CliError, Progress
+from inference_local.cli.context import Progress
+from inference_local.cli.errors import CliError
 from inference_local.home import Home
 from inference_operator import procfs
 

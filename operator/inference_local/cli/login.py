@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from inference_local.cli.context import DEFAULT_HOME, CliError, HomeOption, local_url, out
+from inference_local.cli.context import DEFAULT_HOME, HomeOption, local_url, out
+from inference_local.cli.errors import CliError
 from inference_local.home import Home, write_private
 
 

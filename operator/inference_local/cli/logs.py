@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from inference_contract.queues import model_key
-from inference_local.cli.context import DEFAULT_HOME, CliError, HomeOption
+from inference_local.cli.context import DEFAULT_HOME, HomeOption
+from inference_local.cli.errors import CliError
 from inference_local.home import Home
 
 POLL = 0.2

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inference_local.cli.context import DEFAULT_HOME, CliError, HomeOption, api, out
+from inference_local.cli.context import DEFAULT_HOME, HomeOption, api, out
+from inference_local.cli.errors import CliError
 from inference_local.home import Home
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from inference_contract import statefile
-from inference_local.cli.context import DEFAULT_HOME, CliError, HomeOption, out
+from inference_local.cli.context import DEFAULT_HOME, HomeOption, out
+from inference_local.cli.errors import CliError
 from inference_local.home import Home
 
 COLUMNS = ("PROCESS", "PID", "UP", "MEMORY", "RESTARTS", "METRICS")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from inference_contract.inferencemodel import ModelType
+from inference_contract.modeltype import ModelType
 from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions
 
 _MODULES = {
