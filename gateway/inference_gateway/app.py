@@ -142,10 +142,7 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
 def redis_clients(settings: Settings) -> tuple[redis.Redis, redis.asyncio.Redis]:
     """One that blocks and one that does not; both return bytes and give up on a hung server."""
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 2}
-    if settings.redis_url is None:
-        options["username"] = settings.redis_username
-        password = settings.redis_password
-        options["password"] = password.get_secret_value() if password else None
+    options |= settings.redis_credentials
     return (
         redis.Redis.from_url(settings.redis_dsn, **options),
         redis.asyncio.Redis.from_url(settings.redis_dsn, **options),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import redis
 from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Engine
+from starlette.requests import Request
 
 from inference_gateway.settings import Settings
 
@@ -35,3 +36,7 @@ class Services:
     passwords: Passwords
     throttle: LoginThrottle
     health: Health
+
+    def base_url(self, request: Request) -> str:
+        """What the caller reaches the API at, without a slash at the end."""
+        return (self.settings.public_url or str(request.base_url)).rstrip("/")

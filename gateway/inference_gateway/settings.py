@@ -91,3 +91,11 @@ class Settings(DatabaseSettings):
     @property
     def redis_dsn(self) -> str:
         return self.redis_url or f"redis://{self.redis_host}:{self.redis_port}/0"
+
+    @property
+    def redis_credentials(self) -> dict[str, str | None]:
+        """Options of a client; none beside REDIS_URL, which holds its own."""
+        if self.redis_url is not None:
+            return {}
+        password = self.redis_password.get_secret_value() if self.redis_password else None
+        return {"username": self.redis_username, "password": password}

@@ -114,10 +114,7 @@ def _loops(settings: Settings) -> list[Loop]:
 
 def _redis(settings: Settings) -> redis.Redis:
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
-    if settings.redis_url is None:
-        password = settings.redis_password
-        options["username"] = settings.redis_username
-        options["password"] = password.get_secret_value() if password else None
+    options |= settings.redis_credentials
     return redis.Redis.from_url(settings.redis_dsn, **options)
 
 

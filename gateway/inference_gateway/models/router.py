@@ -41,7 +41,7 @@ async def create_model(
     require_may_write(user, model)
     made = await to_thread(services.catalog.create, model)
     response.headers["Location"] = f"/v1/models/{made.id}"
-    return model_out(made, _base_url(request, services), user)
+    return model_out(made, services.base_url(request), user)
 
 
 @router.get("")
@@ -56,7 +56,7 @@ async def list_models(
     after = _decode_cursor(cursor) if cursor else ""
     entries = services.catalog.visible(user.username if user else None)
     page = [entry for entry in entries if entry.id > after][: limit + 1]
-    base_url = _base_url(request, services)
+    base_url = services.base_url(request)
     following = None
     if len(page) > limit:
         page.pop()
@@ -71,7 +71,7 @@ async def get_model(
     owner: str, name: str, request: Request, user: OptionalUser, services: AppServices
 ) -> dict[str, Any]:
     entry = _visible(services, f"{owner}/{name}", user)
-    return entry_out(entry, _base_url(request, services), user)
+    return entry_out(entry, services.base_url(request), user)
 
 
 @router.put("/{owner}/{name}", openapi_extra=_body(InferenceModel))
@@ -96,7 +96,7 @@ async def put_model(
     except NotFound:
         made = await to_thread(services.catalog.create, model)
         response.status_code = 201
-    return model_out(made, _base_url(request, services), user)
+    return model_out(made, services.base_url(request), user)
 
 
 @router.delete("/{owner}/{name}", status_code=204)
@@ -130,10 +130,6 @@ def _visible(services: Services, model_id: str, user: Principal | None) -> Entry
 
 def _is_theirs(model_id: str, user: Principal) -> bool:
     return user.is_admin or user.username == owner_of(model_id)
-
-
-def _base_url(request: Request, services: Services) -> str:
-    return (services.settings.public_url or str(request.base_url)).rstrip("/")
 
 
 async def _json(request: Request) -> Any:

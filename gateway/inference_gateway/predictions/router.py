@@ -42,7 +42,7 @@ async def list_predictions(
     at = Cursor.decode(cursor) if cursor else Cursor()
     wanted = Filter(user.username, status, model, _utc(created_after), _utc(created_before))
     page = await services.predictions.page(wanted, limit, at.older_than, at.newer_than)
-    base_url = _base_url(request, services)
+    base_url = services.base_url(request)
 
     def url(at: Cursor) -> str:
         query = [(k, v) for k, v in request.query_params.items() if k != "cursor"]
@@ -73,7 +73,7 @@ async def get_prediction(
     if accept.partition(";")[0].strip() == EVENT_STREAM:
         return await _stream(services, prediction_id, user.username, last_event_id)
     row = await services.predictions.get(prediction_id, user.username)
-    return to_wire(row, _base_url(request, services))
+    return to_wire(row, services.base_url(request))
 
 
 @router.get(
@@ -98,7 +98,7 @@ async def cancel_prediction(
 ) -> dict[str, Any]:
     """Stop it. Does nothing to one that has ended."""
     row = await services.predictions.cancel(prediction_id, user.username)
-    return to_wire(row, _base_url(request, services))
+    return to_wire(row, services.base_url(request))
 
 
 async def _stream(
@@ -107,10 +107,6 @@ async def _stream(
     events = await services.predictions.stream(prediction_id, owner, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
-
-
-def _base_url(request: Request, services: Services) -> str:
-    return (services.settings.public_url or str(request.base_url)).rstrip("/")
 
 
 def _utc(moment: datetime | None) -> datetime | None:
