@@ -12,13 +12,13 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
@@ -162,20 +162,22 @@ def _generation(document: Document) -> int:
 
 def run(settings: Settings) -> None:
     """Tick until SIGTERM or SIGINT."""
-    stopping = threading.Event()
+    stop: SimpleQueue[int] = SimpleQueue()  # Which, unlike an Event, a handler may write to.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda number, _: stop.put(number))
     operator = LocalOperator(settings)
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, _routes(operator))
     if settings.state_file:
         statefile.write(settings.state_file, {"pid": os.getpid(), "port": probes.port})
     log.info("watching %s, port %d", settings.inference_home / "models", probes.port)
-    while not stopping.is_set():
+    while True:
         try:
             operator.tick()
         except Exception:
             log.exception("this look failed; the next one starts from what is then so")
-        stopping.wait(settings.local_tick_seconds)
+        with suppress(Empty):
+            stop.get(timeout=settings.local_tick_seconds)
+            break
     probes.close()
     operator.close()
     log.info("stopped; the runners go on")

@@ -35,6 +35,7 @@ from inference_gateway.webhooks.sending import Sender
 _log = logging.getLogger("inference_gateway.dispatch")
 _PORT_TAKEN = 1
 _MISCONFIGURED = 2
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _STOP_SECONDS = 1.5
 _WRITERS = 3
 """Recorder, relay and sweeper: a connection each."""
@@ -49,9 +50,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return _MISCONFIGURED
     logs.configure("dispatch", settings.log_level)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked in every thread and waited for: a handler would run when the main thread wakes, and
+    # where another thread takes the signal, nothing wakes it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     loops = _loops(settings)
     try:
         probes = ProbeServer(settings.metrics_host, settings.metrics_port, _routes(loops))
@@ -65,7 +66,7 @@ def main() -> int:
     if settings.state_file is not None:
         statefile.write(settings.state_file, {"pid": os.getpid(), "port": probes.port})
     _log.info("dispatch runs, probes on port %d", probes.port)
-    stop.wait()
+    signal.sigwait(_STOP_SIGNALS)
     _stop(loops)
     return 0
 
