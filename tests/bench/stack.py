@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,22 @@ class Stack:
             if named.get(psutil.Process(pid).ppid()) != name:
                 groups.setdefault(name, []).append(pid)
         return groups
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every process but the supervisor stopped: while others are measured, it does nothing."""
+        pids = [pid for name, group in self.groups().items() for pid in group if name != "local"]
+        processes = [psutil.Process(pid) for pid in pids]
+        family = {one for p in processes for one in (p, *p.children(recursive=True))}
+        for process in family:
+            with suppress(psutil.NoSuchProcess):  # PostgreSQL's helpers come and go.
+                process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def _name(self, process: psutil.Process) -> str | None:
         try:
