@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ def test_wrong_usage_has_its_own_exit_code(stack: Any, shout: str) -> None:
 
 def test_ctrl_c_cancels(stack: Any, shout: str) -> None:
     argv = [COMMAND, "predict", shout, "-i", "text=sleep", "--stream"]
-    with subprocess.Popen(argv, env=stack.env, stderr=subprocess.PIPE, text=True) as running:
+    # A background job of a shell ignores Ctrl-C, and so would what it starts.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        argv, env=stack.env, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    ) as running:
         assert running.stderr is not None
         assert running.stderr.readline().strip() in ("queued", "running")
         running.send_signal(signal.SIGINT)
