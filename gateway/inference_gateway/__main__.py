@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from inference_contract import logs, statefile
 from inference_gateway.app import create_app
+from inference_gateway.protocol import GatheringProtocol
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError, read_settings
@@ -81,7 +82,7 @@ def serve(settings: Settings, app: FastAPI, listener: socket.socket) -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=GatheringProtocol,
         ws="none",
         access_log=False,
         log_config=None,

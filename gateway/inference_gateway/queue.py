@@ -74,18 +74,15 @@ class JobQueue:
             return self._send(key, push, pairs)
 
     def _send(self, key: str, push: str, pairs: list[str | bytes]) -> int:
-        """One pipeline, one round trip (redis-py's Script would ask SCRIPT EXISTS first)."""
+        """One round trip, but for the bell (redis-py's Script would ask SCRIPT EXISTS first)."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         rings = time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) >= _RING_AGAIN_AFTER
-        with self._redis.pipeline(transaction=False) as pipe:
-            if rings:
-                pipe.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
-            for start in range(0, len(pairs), 2 * _CHUNK):
-                chunk = pairs[start : start + 2 * _CHUNK]
-                pipe.evalsha(
-                    _SHA, 2, queues.queue_key(key), queues.QUEUES_KEY, key, now, push, *chunk
-                )
-            replies = pipe.execute()
         if rings:
+            self._redis.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
             self._rung[key] = time.monotonic()
-        return sum(replies[rings:])
+        keys = queues.queue_key(key), queues.QUEUES_KEY
+        new = 0
+        for start in range(0, len(pairs), 2 * _CHUNK):
+            chunk = pairs[start : start + 2 * _CHUNK]
+            new += self._redis.evalsha(_SHA, len(keys), *keys, key, now, push, *chunk)
+        return new

@@ -141,14 +141,14 @@ class Writer:
         fresh = [new.row for new, outcome in outcomes if outcome is new.row]
         if not fresh:
             return
-        metrics.STORED.inc(len(fresh))
-        metrics.BATCH_ROWS.observe(len(fresh))
         by_model = defaultdict(list)
         for row in fresh:
             by_model[row["model"]].append(row)
         for model, rows in by_model.items():
             self._enqueuer.enqueue(model, rows)
             log.info("created", extra={"model": model, "predictions": [r["id"] for r in rows]})
+        metrics.STORED.inc(len(fresh))
+        metrics.BATCH_ROWS.observe(len(fresh))
 
     def _insert(
         self, store: Store, batch: list[NewPrediction]
