@@ -25,6 +25,8 @@ SETTINGS = {
     "autovacuum_naptime": "20s",
     "io_method": "sync",
     "jit": "off",
+    # A look through a long queue, in the background, must not take every core.
+    "max_parallel_workers_per_gather": "0",
     "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] ",
     "unix_socket_permissions": "0700",

@@ -17,9 +17,8 @@ from inference_gateway.tables import OPEN
 
 _log = logging.getLogger(__name__)
 _PAGE = 1000
-_PAGES_A_STEP = 2
-"""A longer queue is looked through over several ticks: more pages at a time cost the others a
-tenth of their rate while 100,000 predictions wait."""
+_PAGES_A_STEP = 1
+"""A longer queue is looked through over several ticks, so that it costs the others little."""
 _MAX_SUSPECTS = 10_000
 _MARK_KEY = "inference:mark"
 """Set by us and gone when somebody empties Redis."""
