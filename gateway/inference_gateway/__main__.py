@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from inference_contract import logs, statefile
-from inference_gateway.app import create_app
+from inference_gateway.app import create_app, front
 from inference_gateway.protocol import GatheringProtocol
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, app: FastAPI, listener: socket.socket) -> int:
     config = uvicorn.Config(
-        app,
+        front(app),
         loop="uvloop",
         http=GatheringProtocol,
         ws="none",

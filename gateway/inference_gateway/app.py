@@ -36,6 +36,7 @@ from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError
 
 VERSION = version("inference-server")
+_PREDICTIONS = "/v1/predictions"
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -63,10 +64,10 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
     create = CreatePrediction()
-    app.router.routes.insert(0, Route("/v1/predictions", create, methods=["POST"]))
+    app.router.routes.insert(0, Route(_PREDICTIONS, create, methods=["POST"]))
     multipart = MultipartPrediction(create, settings.max_input_bytes)
-    app.router.routes.insert(1, Route("/v1/predictions/multipart", multipart, methods=["POST"]))
-    _shortcut(app, "/v1/predictions", Edge(create, settings.max_body_bytes))
+    app.router.routes.insert(1, Route(f"{_PREDICTIONS}/multipart", multipart, methods=["POST"]))
+    app.state.create = Edge(create, settings.max_body_bytes)
     for part in (predictions.router, models.router, auth.router, health.router):
         app.include_router(part)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
@@ -75,20 +76,18 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _shortcut(app: FastAPI, path: str, endpoint: ASGIApp) -> None:
-    """Let POST of one path pass by the framework's eight layers, which cost it 50 µs."""
-    build = app.build_middleware_stack
+def front(app: FastAPI) -> ASGIApp:
+    """The same, but that POST of predictions passes by the framework's layers: they cost 70 µs."""
 
-    def build_with_shortcut() -> ASGIApp:
-        layers = build()
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        is_http = scope["type"] == "http"
+        if is_http and scope["path"] == _PREDICTIONS and scope["method"] == "POST":
+            scope["app"] = app
+            await app.state.create(scope, receive, send)
+        else:
+            await app(scope, receive, send)
 
-        async def choose(scope: Scope, receive: Receive, send: Send) -> None:
-            is_hot = scope["type"] == "http" and scope["path"] == path and scope["method"] == "POST"
-            await (endpoint if is_hot else layers)(scope, receive, send)
-
-        return choose
-
-    app.build_middleware_stack = build_with_shortcut  # type: ignore[method-assign]  # no hook there
+    return choose
 
 
 def model_store(settings: Settings) -> ModelStore:

@@ -38,6 +38,7 @@ def engine(settings: Settings, pool_size: int | None = None) -> Engine:
         max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
+        pool_use_lifo=True,
         connect_args=connect_args(settings, url),
     )
 

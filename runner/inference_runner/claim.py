@@ -2,12 +2,15 @@
 
 Layout: rq/executions.py (Execution.create, delete), rq/registry.py (StartedJobRegistry),
 rq/job.py (prepare_for_execution), rq/worker/base.py (set_state, heartbeat). tests/runner/test_rq.py
-holds it against RQ's own classes.
+holds it against RQ's own classes. RQ's executions, which only its tools read, are written for runs
+that last (see `Keys.executing`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,7 +33,6 @@ local want, active, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local iso, lease, execution = ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-local stamp, ttl = string.format('%.6f', now), math.ceil(lease)
 local out, n = {}, 0
 while n < want do
   local id = redis.call('LPOP', KEYS[1])
@@ -45,16 +47,9 @@ while n < want do
     end
     n = n + 1
     local run = string.format('%s%04x', execution, n)
-    local both = id .. ':' .. run
     redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso,
       'worker_name', worker)
-    redis.call('HSET', 'rq:execution:' .. both, 'id', run, 'job_id', id, 'created_at', stamp,
-      'last_heartbeat', stamp, 'worker_name', worker)
-    redis.call('EXPIRE', 'rq:execution:' .. both, ttl + 60)
-    redis.call('ZADD', 'rq:executions:' .. id, now + lease + 60, run)
-    redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
-    redis.call('ZADD', KEYS[2], now + lease, both)
-    redis.call('SADD', KEYS[4], both)
+    redis.call('ZADD', KEYS[2], now + lease, id .. ':' .. run)
     out[#out + 1] = id
     out[#out + 1] = run
     out[#out + 1] = job[2]
@@ -62,7 +57,6 @@ while n < want do
   end
 end
 if n > 0 then
-  redis.call('EXPIRE', KEYS[4], ttl + 60)
   redis.call('HSET', KEYS[3], 'state', 'busy', 'last_heartbeat', iso)
 end
 return out
@@ -80,10 +74,11 @@ for i = 3, #ARGV do
     local id, run = string.match(both, '^(.*):(.*)$')
     redis.call('ZADD', KEYS[1], now + lease, both)
     redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', iso)
-    redis.call('HSET', 'rq:execution:' .. both, 'last_heartbeat', string.format('%.6f', now))
-    redis.call('EXPIRE', 'rq:execution:' .. both, ttl + 60)
-    redis.call('ZADD', 'rq:executions:' .. id, now + lease + 60, run)
-    redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
+    if redis.call('EXPIRE', 'rq:execution:' .. both, ttl + 60) == 1 then
+      redis.call('HSET', 'rq:execution:' .. both, 'last_heartbeat', string.format('%.6f', now))
+      redis.call('ZADD', 'rq:executions:' .. id, now + lease + 60, run)
+      redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
+    end
   end
 end
 """
@@ -113,26 +108,38 @@ class Keys:
         """What follows `EVALSHA <sha>`. Execution ids are this prefix and a number, for one uuid
         for every job would cost more than all the rest here."""
         execution = f"{self._process}{next(self._claims):012x}"
-        keys = (4, self.queue, self.in_flight, self.worker, self.executions)
+        keys = (3, self.queue, self.in_flight, self.worker)
         return (*keys, want, active, self.worker_name, iso_now(), lease, execution)
+
+    def executing(self, run: Run, lease: float) -> list[Command]:
+        """Commands that show RQ's tools what this worker is at (Execution.create)."""
+        now, ttl = time.time(), math.ceil(lease) + 60
+        execution, registry = f"rq:execution:{run.lease}", f"rq:executions:{run.job_id}"
+        fields = {"id": run.execution, "job_id": run.job_id, "worker_name": self.worker_name}
+        fields |= {"created_at": str(now), "last_heartbeat": str(now)}
+        return [
+            ("HSET", execution, *(part for pair in fields.items() for part in pair)),
+            ("EXPIRE", execution, ttl),
+            ("ZADD", registry, now + ttl, run.execution),
+            ("EXPIRE", registry, ttl),
+            ("SADD", self.executions, run.lease),
+            ("EXPIRE", self.executions, ttl),
+        ]
 
     def release(self, runs: Sequence[Run]) -> list[Command]:
         """Commands that remove every trace of these runs from RQ's keys."""
-        doomed: list[str] = []
-        for run in runs:
-            job_id = run.job_id
-            doomed += (
-                f"{queues.JOB_KEY_PREFIX}{job_id}",
-                f"rq:execution:{run.lease}",
-                f"rq:executions:{job_id}",
-            )
-        leases = [run.lease for run in runs]
-        return [
+        lasted = [run for run in runs if run.announced]
+        doomed = [f"{queues.JOB_KEY_PREFIX}{run.job_id}" for run in runs]
+        doomed += [f"rq:execution:{run.lease}" for run in lasted]
+        doomed += [f"rq:executions:{run.job_id}" for run in lasted]
+        commands: list[Command] = [
             ("DEL", *doomed),
-            ("ZREM", self.in_flight, *leases),
-            ("SREM", self.executions, *leases),
+            ("ZREM", self.in_flight, *(run.lease for run in runs)),
             ("HDEL", self.cancel, *(run.id for run in runs)),
         ]
+        if lasted:
+            commands.append(("SREM", self.executions, *(run.lease for run in lasted)))
+        return commands
 
 
 def parse(job_id: str, execution: str, data: bytes | None) -> Run | None:

@@ -112,6 +112,7 @@ class Pulse:
             with self._emitter.lock:
                 due = [run for run in due if not run.ended]
                 self._say(EventType.STARTED, due)
+                self._send([c for run in due for c in self._keys.executing(run, self._lease)])
                 for run in due:
                     run.announced = True
         return young
@@ -124,16 +125,16 @@ class Pulse:
             leases = [run.lease for run in runs]
             arguments = (1, self._keys.in_flight, self._lease, iso_now(), *leases)
             commands.append(("EVAL", RENEW, *arguments))
-        for reply in pipe(self._client, commands):
-            if isinstance(reply, Exception):
-                raise reply
+        self._send(commands)
         with self._emitter.lock:
             self._say(EventType.HEARTBEAT, [r for r in runs if r.announced and not r.ended])
 
     def _say(self, type: EventType, runs: list[Run]) -> None:
         if runs:
             said = [orjson.dumps(event(type, run)) for run in runs]
-            bodies = [("XADD", self._keys.events, "*", "d", body) for body in entries(said)]
-            for reply in pipe(self._client, bodies):
-                if isinstance(reply, Exception):
-                    raise reply
+            self._send([("XADD", self._keys.events, "*", "d", body) for body in entries(said)])
+
+    def _send(self, commands: list[Command]) -> None:
+        for reply in pipe(self._client, commands):
+            if isinstance(reply, Exception):
+                raise reply

@@ -52,8 +52,8 @@ def measure() -> None:
     numbered = (f"answers/s at c = {CONNECTIONS}", *range(1, TURNS + 1))
     rows = [(name, *(f"{rate:,.0f}" for rate in found)) for name, found in rates.items()]
     report.table(numbered, rows)
-    ratios = [f / e for f, e in zip(rates["full"], rates["empty"], strict=True)]
-    report.target("full, of empty in the same turn", report.middle(ratios), 0.9, at_least=True)
+    ratio = report.ratio(rates["full"], rates["empty"])
+    report.target("full, of empty in the same turn", ratio, 0.9, at_least=True)
 
 
 def _rate(stack: Stack, other: Stack) -> float:

@@ -13,7 +13,6 @@ from stack import Stack
 
 CONNECTIONS = (1, 16, 64)
 TURNS = 7
-"""Ratios are those of one turn, in which the machine is the same; the middle one counts."""
 SECONDS = 2
 WARM_SECONDS = 1
 Samples = dict[tuple[str, int], list[Load]]
@@ -66,8 +65,8 @@ def _print_rates(samples: Samples) -> None:
         return report.middle(value(sample) for sample in samples[name, connections])
 
     def ratio_of(name: str, connections: int) -> float:
-        pairs = zip(samples[name, connections], samples["bare", connections], strict=True)
-        return report.middle(sample.rate / bare.rate for sample, bare in pairs)
+        ours, bare = samples[name, connections], samples["bare", connections]
+        return report.ratio((s.rate for s in ours), (s.rate for s in bare))
 
     names = list(dict.fromkeys(name for name, _ in samples))
     rows = []

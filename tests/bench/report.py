@@ -13,6 +13,11 @@ def middle(values: Iterable[float]) -> float:
     return median(list(values))
 
 
+def ratio(values: Iterable[float], base: Iterable[float]) -> float:
+    """The middle one of the turns' ratios: within a turn the machine is the same."""
+    return middle(value / other for value, other in zip(values, base, strict=True))
+
+
 def title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 

@@ -25,7 +25,6 @@ CONNECTIONS = (1, 8)
 PROMPT = "Write a long story about a lighthouse."
 TOKENS = 128
 TURNS = 7
-"""The ratio is that of one turn, in which the machine is the same; the middle one counts."""
 
 
 class Engine:
@@ -106,8 +105,7 @@ def measure(stack: Stack) -> None:
             for _ in range(TURNS):
                 alone.append(engine.ask(inputs))
                 through.append(_through_the_server(stack, model, inputs))
-            pairs = zip(alone, through, strict=True)
-            ratios[connections] = report.middle(t / a for a, t in pairs)
+            ratios[connections] = report.ratio(through, alone)
             middles = report.middle(alone), report.middle(through)
             cells = (*(f"{middle:.1f}" for middle in middles), f"{ratios[connections]:.3f}")
             rows.append((f"c={connections}", *cells))

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.app import create_app
+from inference_gateway.app import create_app, front
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.models.yaml_store import YamlModelStore
 from inference_gateway.settings import Settings
@@ -61,7 +61,7 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(front(app))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
@@ -73,7 +73,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def live_url(app: FastAPI) -> Iterator[str]:
     """The app behind a real uvicorn on a thread."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2
+        front(app), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2
     )
     server = uvicorn.Server(config)
     listener = config.bind_socket()

@@ -26,8 +26,9 @@ _BATCH_BYTES = 8_000_000
 """Of events in memory at once, roughly: the batch shrinks when outputs are large."""
 _BLOCK_MS = 250
 """Also how soon the first event of a model is noticed that just got work."""
-_PAUSE = 0.01
-"""Seconds between batches: halves the cost, since a batch is then worth its statement."""
+_PAUSE = 0.025
+"""Seconds between batches, so that a batch is worth its statement. Callers who wait are answered
+by the event: what comes so much later is what others read, and webhooks."""
 _ADOPT_EVERY = 10.0
 _ADOPT_IDLE_MS = 30_000
 

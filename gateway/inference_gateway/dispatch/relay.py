@@ -17,7 +17,6 @@ from inference_gateway.tables import OPEN
 
 _log = logging.getLogger(__name__)
 _PAGE = 1000
-_PAGES_A_STEP = 1
 """A longer queue is looked through over several ticks, so that it costs the others little."""
 _MAX_SUSPECTS = 10_000
 _MARK_KEY = "inference:mark"
@@ -60,7 +59,7 @@ class Relay:
         self._tick_at = 0.0
 
     def step(self) -> float:
-        """Some pages when it is time for them, and a look at what waits for the recorder."""
+        """One page when it is time for them, and a look at what waits for the recorder."""
         if self._hurry or time.monotonic() >= self._tick_at:
             self._walk()
             self._tidy()
@@ -80,17 +79,11 @@ class Relay:
         if self._lost_memory():
             self._after = None
             self._hurry = True
-        for _ in range(_PAGES_A_STEP):
-            rows = self._next_page()
-            self._judge(rows)
-            if len(rows) < _PAGE:
-                self._after = None
-                self._hurry = False
-                return
-            self._after = rows[-1]
-            if len(self._suspects) > _MAX_SUSPECTS:
-                self._hurry = False  # the recorder is behind: give it time
-                return
+        rows = self._next_page()
+        self._judge(rows)
+        self._after = rows[-1] if len(rows) == _PAGE else None
+        if self._after is None or len(self._suspects) > _MAX_SUSPECTS:
+            self._hurry = False  # all seen, or the recorder is behind: give it time
 
     def _next_page(self) -> list[OpenRow]:
         """Newest first, from where the last one ended."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from inference_contract.predictions import Event, PredictionStatus
-from inference_gateway.dispatch.fold import Entry, fold
+from inference_gateway.dispatch.fold import change_of
 
 Row = Mapping[str, Any]
 """A row of `tables.Prediction`, by column."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -73,7 +72,7 @@ def ended_row(row: Row, event: Event, milliseconds: int) -> dict[str, Any]:
     Args:
         milliseconds: Redis' time of the event, from the id of its entry.
     """
-    (change,) = fold([Entry(milliseconds, [event])])
+    change = change_of(event, milliseconds)
     started = row["started_at"]
     if change.started_ms is not None:
         started = max(row["created_at"], _moment(change.started_ms))
@@ -91,7 +90,7 @@ def ended_row(row: Row, event: Event, milliseconds: int) -> dict[str, Any]:
 
 
 def _moment(milliseconds: float) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def has_ended(row: Row) -> bool:

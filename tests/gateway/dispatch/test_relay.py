@@ -117,7 +117,6 @@ def test_what_was_lost_comes_before_what_is_new(lab: Any) -> None:
 
 def test_a_long_queue_takes_several_ticks(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "_PAGE", 2)
-    monkeypatch.setattr(relay_module, "_PAGES_A_STEP", 1)
     predictions = [lab.insert(id=uuid.UUID(int=number)) for number in range(1, 8)]
     lab.enqueue(*predictions)
     relay = lab.relay()
@@ -134,7 +133,6 @@ def test_a_long_queue_takes_several_ticks(lab: Any, monkeypatch: pytest.MonkeyPa
 
 def test_an_emptied_redis_is_noticed_at_once(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "_PAGE", 2)
-    monkeypatch.setattr(relay_module, "_PAGES_A_STEP", 1)
     predictions = [lab.insert() for _ in range(7)]
     lab.enqueue(*predictions)
     relay = lab.relay(sweep_seconds=60)
