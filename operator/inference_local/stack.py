@@ -89,13 +89,14 @@ class Stack:
 
     def server(self, name: str) -> ProcessSpec:
         ready: Callable[[int], bool]
+        env = {key: self.environ[key] for key in FROM_USER if key in self.environ}
         if name == "postgres":
             argv = postgres.command(self.home.postgres, self.sockets)
             ready, stop = self._postgres_is_ready, signal.SIGINT
         else:
             argv = valkey.command(self.home.valkey, self.sockets)
             ready, stop = self._valkey_is_ready, signal.SIGTERM
-        env = {key: self.environ[key] for key in FROM_USER if key in self.environ}
+            env |= valkey.ENVIRONMENT
         return self._spec(name, argv, env, is_ready=ready, stop_signal=stop)
 
     def service(self, name: str) -> ProcessSpec:
