@@ -4,8 +4,8 @@
 
 Kubernetes takes a subset of OpenAPI 3 ("structural schemas"): no $ref, no anyOf with null, a type
 on every node. What pydantic checks in code, the API server checks by CEL rules.
-There is no scale subresource: the operator decides the number of replicas, within spec.minReplicas
-and spec.maxReplicas; nothing in spec is that number.
+The scale subresource sets spec.minReplicas: how many replicas there are, the operator decides,
+within spec.minReplicas and spec.maxReplicas.
 """
 
 from __future__ import annotations
@@ -50,14 +50,21 @@ RULES: Mapping[str, list[Rule]] = {
             "engine.className is required for type custom, and only there",
         ),
         (
-            "self.type != 'custom' || has(self.source.path)",
-            "type custom takes its code from source.path",
+            "self.type != 'custom' || has(self.source.path) || has(self.source.pvc)",
+            "type custom takes its code from source.path or source.pvc",
         ),
     ],
     "spec.source": [
         (
-            "[has(self.path), has(self.hub), has(self.wheel)].filter(x, x).size() == 1",
-            "set exactly one of path, hub, wheel",
+            "[has(self.path), has(self.pvc), has(self.hub), has(self.wheel)]"
+            ".filter(x, x).size() == 1",
+            "set exactly one of path, pvc, hub, wheel",
+        )
+    ],
+    "spec.env.*": [
+        (
+            "!has(self.valueFrom) || !has(self.value) || self.value == ''",
+            "set value or valueFrom, not both",
         )
     ],
     "spec.inputSchema.*": [
@@ -70,7 +77,8 @@ RULES: Mapping[str, list[Rule]] = {
 LIST_MAPS = {"spec.env": "name", "status.conditions": "type"}
 """Lists of which every entry has a key of its own, so that server-side apply can merge them."""
 ABSENT = frozenset(
-    {"spec.source.path", "spec.source.hub", "spec.source.wheel", "spec.engine.className"}
+    {"spec.source.path", "spec.source.pvc", "spec.source.hub", "spec.source.wheel"}
+    | {"spec.engine.className", "spec.env.*.valueFrom"}
     | {"spec.inputSchema.*.minimum", "spec.inputSchema.*.maximum"}
 )
 """Fields that a rule asks `has` of: left out, never null."""
@@ -185,7 +193,14 @@ def definition() -> Schema:
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": openapi_schema()},
-        "subresources": {"status": {}},
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.minReplicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
         "additionalPrinterColumns": [
             {"name": name, "type": kind, "jsonPath": path} for name, kind, path in COLUMNS
         ],

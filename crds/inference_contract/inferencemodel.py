@@ -25,10 +25,15 @@ API_VERSION: Final = "inference-server.dev/v1alpha1"
 KIND: Final = "InferenceModel"
 PLURAL = "inferencemodels"
 
+_DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 """Owners and models: a DNS label of at most 40 characters, so that names derived from it fit."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+Quantity = Annotated[
+    str, Field(pattern=r"^\d{1,15}(\.\d{1,6})?(m|[kMGTPE]|[KMGTPE]i)?$", max_length=32)
+]
+"""As Kubernetes writes amounts: 500m, 2, 4Gi."""
 
 
 class Visibility(StrEnum):
@@ -58,19 +63,32 @@ class WheelSource(_Document):
     )
 
 
+class PvcSource(_Document):
+    """A folder of a PersistentVolumeClaim in the model's namespace; on Kubernetes only."""
+
+    claim_name: str = Field(pattern=_DNS_NAME, max_length=253)
+    path: str = Field(
+        "",
+        max_length=1000,
+        pattern=r"^([A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)?$",
+        description="Folder inside the volume; empty: its root.",
+    )
+
+
 class Source(_Document):
     """Where the weights or the code come from: exactly one of the fields."""
 
     path: str | None = Field(
         None, min_length=1, max_length=1000, description="Folder or file on the runner's machine."
     )
+    pvc: PvcSource | None = None
     hub: HubSource | None = None
     wheel: WheelSource | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
-        if sum(part is not None for part in (self.path, self.hub, self.wheel)) != 1:
-            raise ValueError("set exactly one of path, hub, wheel")
+        if sum(part is not None for part in (self.path, self.pvc, self.hub, self.wheel)) != 1:
+            raise ValueError("set exactly one of path, pvc, hub, wheel")
         return self
 
 
@@ -111,9 +129,68 @@ class Timeouts(_Document):
     )
 
 
+class SecretKey(_Document):
+    """A value of a Secret in the model's namespace."""
+
+    name: str = Field(pattern=_DNS_NAME, max_length=253)
+    key: str = Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)
+
+
+class EnvSource(_Document):
+    secret_key_ref: SecretKey
+
+
 class EnvVar(_Document):
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)
     value: str = Field("", max_length=4000)
+    value_from: EnvSource | None = Field(None, description="In place of value; on Kubernetes only.")
+
+    @model_validator(mode="after")
+    def _one_value(self) -> EnvVar:
+        if self.value and self.value_from is not None:
+            raise ValueError("set value or valueFrom, not both")
+        return self
+
+
+class Resources(_Document):
+    """As in a container; what is named here replaces the hardware profile's."""
+
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+
+
+class Toleration(_Document):
+    """As in a pod."""
+
+    key: str | None = Field(None, max_length=316)
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = Field(None, max_length=63)
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = Field(None, ge=0, le=604_800)
+
+
+class Pod(_Document):
+    """What the runner's pods are made of beyond the hardware profile; on Kubernetes only."""
+
+    image: str | None = Field(
+        None, min_length=1, max_length=500, description="In place of the server's runner image."
+    )
+    resources: Resources = Field(default_factory=Resources)
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(
+        default_factory=dict, max_length=16
+    )
+    tolerations: list[Toleration] = Field(default_factory=list, max_length=16)
+    runtime_class_name: str | None = Field(None, pattern=_DNS_NAME, max_length=253)
+    priority_class_name: str | None = Field(None, pattern=_DNS_NAME, max_length=253)
+
+
+class Cache(_Document):
+    """Where downloaded and converted weights are kept between pods; on Kubernetes only."""
+
+    size: Quantity | None = Field(
+        None, description="Of a PersistentVolumeClaim of the model's own; empty: the server's."
+    )
+    storage_class_name: str | None = Field(None, pattern=_DNS_NAME, max_length=253)
 
 
 class InferenceModelSpec(_Document):
@@ -136,6 +213,8 @@ class InferenceModelSpec(_Document):
     batching: Batching = Field(default_factory=Batching)
     timeouts: Timeouts = Field(default_factory=Timeouts)
     env: list[EnvVar] = Field(default_factory=list, max_length=64)
+    pod: Pod = Field(default_factory=Pod)
+    cache: Cache = Field(default_factory=Cache)
 
     @model_validator(mode="after")
     def _consistent(self) -> InferenceModelSpec:
@@ -143,8 +222,8 @@ class InferenceModelSpec(_Document):
             raise ValueError("minReplicas must not exceed maxReplicas")
         if (self.type is ModelType.CUSTOM) != (self.engine.class_name is not None):
             raise ValueError("engine.className is required for type custom, and only there")
-        if self.type is ModelType.CUSTOM and self.source.path is None:
-            raise ValueError("type custom takes its code from source.path")
+        if self.type is ModelType.CUSTOM and not (self.source.path or self.source.pvc):
+            raise ValueError("type custom takes its code from source.path or source.pvc")
         return self
 
     def parameters(self) -> dict[str, Parameter]:
@@ -154,6 +233,7 @@ class InferenceModelSpec(_Document):
     def runner_hash(self) -> str:
         """A short hash of what a running runner was started with: when it changes, replace it."""
         fields = {"type", "version", "source", "engine", "hardware", "batching", "timeouts", "env"}
+        fields |= {"pod", "cache"}
         content = self.model_dump(mode="json", include=fields)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -191,6 +271,12 @@ class Reason(StrEnum):
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     INVALID_MODEL = "InvalidModel"
     NO_CAPACITY = "NoCapacity"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    OOM_KILLED = "OOMKilled"
+    STARTING = "Starting"
+    NAME_TAKEN = "NameTaken"
+    """An object of the name that a child would have is not ours."""
 
 
 class InferenceModelStatus(_Document):
@@ -199,6 +285,7 @@ class InferenceModelStatus(_Document):
     ready_replicas: int = 0
     queued: int = 0
     in_flight: int = 0
+    selector: str = Field("", description="Of the runners' pods, for the scale subresource.")
     conditions: list[Condition] = Field(default_factory=list)
     log_tail: list[str] = Field(
         default_factory=list, description="Last log lines of a runner that failed."

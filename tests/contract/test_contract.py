@@ -51,8 +51,11 @@ def test_the_default_parameters_of_each_type_are_a_json_schema(model_type: Model
     ("spec", "message"),
     [
         ({"minReplicas": 2}, "minReplicas must not exceed maxReplicas"),
-        ({"source": {}}, "exactly one of path, hub, wheel"),
-        ({"source": {"path": "/m", "hub": {"repo": "a/b"}}}, "exactly one of path, hub, wheel"),
+        ({"source": {}}, "exactly one of path, pvc, hub, wheel"),
+        (
+            {"source": {"path": "/m", "hub": {"repo": "a/b"}}},
+            "exactly one of path, pvc, hub, wheel",
+        ),
         ({"type": "custom"}, "className is required for type custom"),
         ({"engine": {"className": "a:B"}}, "className is required for type custom, and only there"),
         (

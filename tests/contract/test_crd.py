@@ -58,7 +58,14 @@ def test_the_file_is_a_definition_of_our_kind(generate: Any) -> None:
     names = found["spec"]["names"]
     assert (names["kind"], names["shortNames"]) == ("InferenceModel", ["im"])
     (version,) = found["spec"]["versions"]
-    assert version["subresources"] == {"status": {}}
+    assert version["subresources"] == {
+        "status": {},
+        "scale": {
+            "specReplicasPath": ".spec.minReplicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
+    }
     columns = [column["name"] for column in version["additionalPrinterColumns"]]
     assert columns == ["Type", "Ready", "Replicas", "Queue", "Reason", "Age"]
 
@@ -85,7 +92,7 @@ def test_every_rule_and_every_list_key_has_its_place(generate: Any) -> None:
 def test_defaults_reach_into_objects_that_were_left_out(generate: Any) -> None:
     spec = generate.openapi_schema()["properties"]["spec"]["properties"]
     assert {name for name, node in spec.items() if node.get("default") == {}} == {
-        *("engine", "autoscaling", "batching", "timeouts")
+        *("engine", "autoscaling", "batching", "timeouts", "pod", "cache")
     }
     assert spec["timeouts"]["properties"]["drainSeconds"]["default"] == 330
 
@@ -114,6 +121,14 @@ STRUCTURAL = [
     ("65 parameters", {"inputSchema": {f"p{n}": {"type": "string"} for n in range(65)}}, False),
     ("an environment", {"env": [{"name": "A", "value": "b"}]}, True),
     ("an environment with a bad name", {"env": [{"name": "A-B"}]}, False),
+    ("a claim", {"source": {"pvc": {"claimName": "c", "path": "a/b"}}}, True),
+    ("a claim's path that begins with a slash", {"source": {"pvc": {"claimName": "c", "path": "/a"}}}, False),
+    ("a secret", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}, True),
+    ("a secret without a key", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}]}, False),
+    ("resources", {"pod": {"resources": {"limits": {"cpu": "500m", "memory": "4Gi"}}}}, True),
+    ("a wrong amount", {"pod": {"resources": {"limits": {"memory": "4 GB"}}}}, False),
+    ("a toleration", {"pod": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}, True),
+    ("a cache", {"cache": {"size": "20Gi"}}, True),
     ("hardware with capitals", {"hardware": "H200"}, False),
     ("no time to load", {"timeouts": {"loadSeconds": 0}}, False),
 ]  # fmt: skip

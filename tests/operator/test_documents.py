@@ -61,7 +61,17 @@ def test_a_relative_path_starts_at_the_document(tmp_path: Path) -> None:
         (VALID.replace("alice", "bob"), "metadata.namespace: is 'bob', but the file says 'alice'"),
         (VALID.replace("{name: m, namespace: alice}", "7"), "metadata: Input should be"),
         (VALID.replace("type: text", "type: tex"), "spec.type: Input should be 'text-generation'"),
-        (VALID.replace("{path: /m}", "{}"), "spec.source: set exactly one of path, hub, wheel"),
+        (VALID.replace("{path: /m}", "{}"), "spec.source: set exactly one of path, pvc, hub"),
+        (
+            VALID.replace("{path: /m}", "{pvc: {claimName: c}}"),
+            "spec.source.pvc: is for Kubernetes",
+        ),
+        (
+            VALID.replace(
+                "spec: {", "spec: {env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}], "
+            ),
+            "spec.env.A.valueFrom: is for Kubernetes",
+        ),
         (VALID.replace("spec: {", "spec: {minReplicas: 2, "), "spec: minReplicas must not exceed"),
         (VALID.replace("spec: {", "spec: {replicas: 2, "), "spec.replicas: Extra inputs"),
         (VALID.replace("spec: {", "spec: {engine: {dtype: x}, "), "spec.engine.dtype: Input"),

@@ -51,7 +51,7 @@ def test_rq_sees_a_running_job(
     assert wait_until(lambda: registry.get_job_ids()) == [f"{KEY}_a_1"]
     job = rq_queue.fetch_job(f"{KEY}_a_1")
     assert (job.get_status(), job.worker_name) == (JobStatus.STARTED, "worker-1")
-    (execution,) = job.get_executions()
+    (execution,) = wait_until(job.get_executions)  # written once a run has lasted 10 ms
     (worker,) = rq.Worker.all(connection=redis_client)
     assert (worker.name, worker.get_state(), worker.queue_names()) == ("worker-1", "busy", [KEY])
     assert worker.get_current_executions() == [execution]
