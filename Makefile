@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help install up down test check bench lock crds
+.PHONY: help install up down test cluster cluster-down cluster-test check bench lock crds
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,12 +13,13 @@ UV_TORCH_BACKEND := $(or $(UV_TORCH_BACKEND),$(shell cat $(VENV)/torch-backend 2
 TORCH := ^(torch|triton|nvidia-|cuda-)
 # pytest-xdist: one worker per core; the tests of a file share one worker, and with it its servers.
 PYTEST_ARGS ?= -n 2 --dist loadfile
+export CLUSTER_DIR ?= $(HOME)/.cache/inference-cluster
 COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --group example --universal \
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
 
 help:  ## Show this list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 20
 
 install: $(VENV)/installed  ## Make .venv from requirements.lock; nothing to do when it is current.
 
@@ -29,7 +30,20 @@ down:  ## Stop it.
 	@$(BIN)/inference down
 
 test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real small model.
-	@$(BIN)/pytest $(PYTEST_ARGS) tests
+	@$(BIN)/pytest $(PYTEST_ARGS) --ignore tests/kubernetes tests
+
+cluster:  ## Start a Kubernetes of one node on this machine (root; the first time it is built: 8 minutes).
+	@tests/cluster/up
+
+cluster-down:  ## Stop it and forget what it held.
+	@tests/cluster/down --delete
+
+cluster-test: install  ## Run the tests against a Kubernetes: KUBECONFIG's, or one that `make cluster` starts.
+	@if [ -z "$${KUBECONFIG:-}" ]; then
+		tests/cluster/up
+		export KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig PATH="$(CLUSTER_DIR)/bin:$$PATH"
+	fi
+	$(BIN)/pytest $(PYTEST_ARGS) tests/kubernetes
 
 check: install  ## Lint, types, import rules, lock file and generated files current.
 	@step() { echo "== $$*"; "$$@"; }
