@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -91,12 +92,22 @@ def front(app: FastAPI) -> ASGIApp:
 
 
 def model_store(settings: Settings) -> ModelStore:
-    if settings.inference_home is None:
+    """Raises ConfigurationError if the settings name none, or a cluster that cannot be read."""
+    if settings.inference_home is not None:
+        return YamlModelStore(settings.inference_home)
+    if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise ConfigurationError(
-            "INFERENCE_HOME is not set: name the folder of the model documents "
-            "(keeping models in Kubernetes is not possible yet)"
+            "INFERENCE_HOME is not set, and this is no pod of a Kubernetes cluster: "
+            "name the folder of the model documents, or a cluster by KUBECONFIG"
         )
-    return YamlModelStore(settings.inference_home)
+    # Only here: on one machine the client would cost 10 MiB for nothing.
+    from inference_gateway.models import kubernetes_api, kubernetes_store
+
+    try:
+        return kubernetes_store.open_store(settings)
+    except kubernetes_api.KubernetesError as error:
+        where = "KUBECONFIG" if settings.kubeconfig else "the pod's service account"
+        raise ConfigurationError(f"{where} leads to no Kubernetes cluster: {error}") from error
 
 
 @asynccontextmanager
@@ -123,7 +134,7 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
         tokens=tokens,
         passwords=passwords,
         throttle=LoginThrottle(redis_async),
-        health=Health(engine, redis_async),
+        health=Health(engine, redis_async, store.dependencies),
     )
     await catalog.start()
     await services.predictions.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -77,9 +77,15 @@ def schema_state(revision: str | None) -> Dependency:
 
 
 class Health:
-    def __init__(self, engine: Engine, client: redis.asyncio.Redis) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        client: redis.asyncio.Redis,
+        others: Callable[[], Mapping[str, Dependency]],
+    ) -> None:
         self._engine = engine
         self._redis = client
+        self._others = others
         self._lock = asyncio.Lock()
         self._last: tuple[float, Report] | None = None
 
@@ -89,10 +95,8 @@ class Health:
                 (database, schema), redis_state = await asyncio.gather(
                     self._database(), self._redis_state()
                 )
-                report = Report(
-                    {"postgresql": database, "migrations": schema, "redis": redis_state}
-                )
-                self._last = (time.monotonic(), report)
+                own = {"postgresql": database, "migrations": schema, "redis": redis_state}
+                self._last = (time.monotonic(), Report({**own, **self._others()}))
             return self._last[1]
 
     async def _database(self) -> tuple[Dependency, Dependency]:

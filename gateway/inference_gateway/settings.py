@@ -51,6 +51,20 @@ class Settings(DatabaseSettings):
     inference_home: Path | None = Field(
         None, description="Embedded mode: folder of the model documents; unset on Kubernetes."
     )
+    kubeconfig: str | None = Field(
+        None, description="Cluster that keeps the models; unset: the one this runs in."
+    )
+    watch_namespaces: str | None = Field(
+        None, description="Namespaces whose models are served, by commas; unset: all with an owner."
+    )
+    owner_namespace_prefix: str = Field(
+        "inference-",
+        pattern=r"^[a-z0-9][-a-z0-9]{0,22}$",
+        description="An account's namespace is called this and its name.",
+    )
+    create_owner_namespaces: bool = Field(
+        True, description="Whether an account's first model makes the account's namespace."
+    )
     max_body_bytes: int = Field(10_000_000, ge=1000, description="Largest request body, bytes.")
     max_input_bytes: int = Field(1_000_000, ge=100, description="Largest prediction input, bytes.")
     max_open_predictions: int = Field(
@@ -87,6 +101,10 @@ class Settings(DatabaseSettings):
                 "`openssl rand -base64 48`"
             )
         return value
+
+    @property
+    def watched_namespaces(self) -> list[str]:
+        return sorted({name.strip() for name in (self.watch_namespaces or "").split(",")} - {""})
 
     @property
     def redis_dsn(self) -> str:

@@ -64,6 +64,20 @@ async def test_it_starts_without_redis_and_is_ready(settings: Settings) -> None:
     assert states == {"postgresql": "ok", "migrations": "ok", "redis": "degraded"}
 
 
+async def test_it_starts_without_its_cluster(settings: Settings, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{current-context: x, contexts: [{name: x, context: {cluster: c, user: u}}],"
+        " users: [{name: u, user: {token: x}}],"
+        " clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]}"
+    )
+    settings.inference_home, settings.kubeconfig = None, str(kubeconfig)
+    ready, states, live = await health_of(settings)
+    assert (ready, live) == (503, 200)
+    assert states.pop("kubernetes") == "unavailable"
+    assert set(states.values()) == {"ok"}
+
+
 async def test_a_database_without_the_schema_is_not_ready(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
@@ -184,7 +198,8 @@ def test_a_port_that_is_taken(start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "INFERENCE_HOME"])
 def test_a_setting_that_is_missing(start: Start, name: str) -> None:
-    process = start(**{name: None})
+    no_cluster = {"KUBECONFIG": None, "KUBERNETES_SERVICE_HOST": None}
+    process = start(**no_cluster, **{name: None})
     _, output = process.communicate(timeout=30)
     assert process.returncode == 2
     assert output.startswith(f"{name} is not set")

@@ -136,6 +136,7 @@ async def test_what_only_an_administrator_may(
         {"source": {"path": "/etc"}},
         {"env": [{"name": "LD_PRELOAD", "value": "/tmp/x.so"}]},
         {"source": {"wheel": {"package": "x", "file": "../../secret"}}},
+        {"pod": {"image": "registry.example.com/anything"}},
     ],
 )
 async def test_a_document_does_not_get_around_it(

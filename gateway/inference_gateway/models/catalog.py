@@ -6,19 +6,29 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModel, Visibility
-from inference_gateway.errors import Conflict, NotFound, Unavailable
+from inference_gateway.errors import (
+    Conflict,
+    FieldError,
+    GatewayError,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
 from inference_gateway.models.inputs import InputChecker
 from inference_gateway.models.openapi import openapi_schema
 from inference_gateway.models.store import (
     InvalidDocument,
     ModelExists,
     ModelMissing,
+    ModelRefused,
     ModelStore,
-    StoreUnavailable,
+    NamespaceRefused,
+    StoreError,
 )
 
 log = logging.getLogger(__name__)
@@ -71,6 +81,7 @@ class ModelCatalog:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        await asyncio.to_thread(self._store.start)
         await self._refresh_once()
         self._task = asyncio.create_task(self._keep_fresh(), name="model-catalog")
 
@@ -79,6 +90,7 @@ class ModelCatalog:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await asyncio.to_thread(self._store.stop)
 
     def get(self, model_id: str, viewer: str | None) -> CatalogModel:
         """Raises NotFound, also for a private model of somebody else; Conflict for its owner if
@@ -115,33 +127,21 @@ class ModelCatalog:
             self._entries = entries
 
     def create(self, model: InferenceModel) -> CatalogModel:
-        """Raises Conflict, Unavailable."""
-        try:
+        """Raises Conflict, Invalid, Unavailable."""
+        with _explained(model.id):
             self._store.create(model)
-        except ModelExists as error:
-            raise Conflict(f"model {model.id} exists: choose another name, or PUT it") from error
-        except StoreUnavailable as error:
-            raise Unavailable(str(error)) from error
         return self._written(model.id)
 
     def replace(self, model: InferenceModel) -> CatalogModel:
-        """Raises NotFound, Unavailable."""
-        try:
+        """Raises NotFound, Invalid, Unavailable."""
+        with _explained(model.id):
             self._store.replace(model)
-        except ModelMissing as error:
-            raise NotFound(f"no model {model.id}") from error
-        except StoreUnavailable as error:
-            raise Unavailable(str(error)) from error
         return self._written(model.id)
 
     def delete(self, model_id: str) -> None:
         """Raises NotFound, Unavailable."""
-        try:
+        with _explained(model_id):
             self._store.delete(model_id)
-        except ModelMissing as error:
-            raise NotFound(f"no model {model_id}") from error
-        except StoreUnavailable as error:
-            raise Unavailable(str(error)) from error
         self.refresh()
 
     def _written(self, model_id: str) -> CatalogModel:
@@ -166,6 +166,30 @@ class ModelCatalog:
 
 def owner_of(model_id: str) -> str:
     return model_id.partition("/")[0]
+
+
+@contextlib.contextmanager
+def _explained(model_id: str) -> Iterator[None]:
+    """What the store refuses, as the caller of the API is told it."""
+    try:
+        yield
+    except StoreError as error:
+        raise _gateway_error(error, model_id) from error
+
+
+def _gateway_error(error: StoreError, model_id: str) -> GatewayError:
+    if isinstance(error, ModelExists):
+        return Conflict(f"model {model_id} exists: choose another name, or PUT it")
+    if isinstance(error, ModelMissing):
+        return NotFound(f"no model {model_id}")
+    if isinstance(error, NamespaceRefused):
+        return Conflict(str(error))
+    if isinstance(error, ModelRefused):
+        errors: list[FieldError] = [
+            {**item, "field": f"body.{item['field']}".rstrip(".")} for item in error.errors
+        ]
+        return Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
+    return Unavailable(str(error))
 
 
 def _entry(found: InferenceModel | InvalidDocument, before: Entry | None) -> Entry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference_contract.inferencemodel import InferenceModel
+from inference_contract.inferencemodel import InferenceModel, Pod
 from inference_contract.modeltype import ModelType
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import Forbidden
@@ -25,6 +25,8 @@ def require_may_write(principal: Principal, model: InferenceModel) -> None:
         reason = "use a file outside the package of source.wheel"
     elif spec.env:
         reason = "set spec.env: it changes how the runner's process works"
+    elif spec.pod != Pod():
+        reason = "set spec.pod: it decides which code runs where"
     if reason is not None:
         raise Forbidden(f"only an administrator may {reason}")
 

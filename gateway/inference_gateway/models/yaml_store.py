@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from inference_contract import layout, statefile
 from inference_contract.inferencemodel import InferenceModel, InferenceModelStatus
+from inference_gateway.health import Dependency
 from inference_gateway.models import documents
 from inference_gateway.models.store import (
     InvalidDocument,
@@ -37,6 +38,13 @@ class YamlModelStore:
         self._home = home
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def dependencies(self) -> dict[str, Dependency]:
+        return {}
 
     def list(self) -> dict[str, InferenceModel | InvalidDocument]:
         with self._lock:

@@ -1,0 +1,107 @@
+"""InferenceModels as Kubernetes has them, and as the gateway does. Pure.
+
+In the gateway `metadata.namespace` is the owner; on the cluster it is the namespace that carries
+the label of that owner.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from inference_contract.inferencemodel import (
+    API_VERSION,
+    KIND,
+    NAME_PATTERN,
+    InferenceModel,
+    InferenceModelStatus,
+)
+from inference_contract.pods import LABEL_OWNER
+from inference_gateway.models import documents
+from inference_gateway.models.store import InvalidDocument
+
+Entry = InferenceModel | InvalidDocument
+
+_METADATA = ("name", "generation", "creationTimestamp")
+"""What the gateway reads; labels and annotations are the cluster's business."""
+
+
+@dataclass(frozen=True)
+class Homes:
+    """Which namespace is whose."""
+
+    of: Mapping[str, str]
+    """Owner → namespace."""
+    rivals: Mapping[str, str]
+    """Namespace → owner, where that owner has an older namespace."""
+
+
+def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
+    """Of two namespaces that claim one owner the older keeps it, so that a label that somebody adds
+    takes nobody's models away. A namespace that is being deleted is nobody's any more."""
+    of: dict[str, str] = {}
+    rivals: dict[str, str] = {}
+    for metadata in sorted((n["metadata"] for n in namespaces), key=_age):
+        owner = metadata.get("labels", {}).get(LABEL_OWNER, "")
+        # A label may hold more than a name may; no account is called like that.
+        if not re.fullmatch(NAME_PATTERN, owner) or "deletionTimestamp" in metadata:
+            continue
+        if owner in of:
+            rivals[metadata["name"]] = owner
+        else:
+            of[owner] = metadata["name"]
+    return Homes(of, rivals)
+
+
+def _age(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    return metadata["creationTimestamp"], metadata["name"]
+
+
+def manifest(model: InferenceModel, namespace: str) -> dict[str, Any]:
+    """The custom resource: name and spec, as far as its author said them."""
+    metadata = {"name": model.metadata.name, "namespace": namespace}
+    spec = manifest_spec(model)
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+
+
+def manifest_spec(model: InferenceModel) -> dict[str, Any]:
+    """Defaults, and null where the schema wants none, are left to the API server."""
+    return model.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def entry(found: Mapping[str, Any], owner: str, before: Entry | None) -> Entry:
+    """The model of a custom resource.
+
+    Args:
+        before: of an earlier version of the same object; its spec is kept where it has not changed.
+    """
+    metadata = found["metadata"]
+    status = _status(found.get("status") or {})
+    if isinstance(before, InferenceModel) and before.metadata.generation == metadata["generation"]:
+        return before.model_copy(update={"status": status})
+    kept = {key: metadata[key] for key in _METADATA if key in metadata}
+    content = {key: found[key] for key in ("apiVersion", "kind", "spec") if key in found}
+    try:
+        model = documents.parse({**content, "metadata": {**kept, "namespace": owner}})
+    except documents.InvalidModel as error:
+        return InvalidDocument(f"{owner}/{metadata['name']}", str(error))
+    return model.model_copy(update={"status": status})
+
+
+def rival(found: Mapping[str, Any], owner: str, home: str) -> InvalidDocument:
+    """What a model in a namespace is that claims an owner who has an older one."""
+    name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+    says = f"{namespace} is labelled {LABEL_OWNER}={owner}, but so is {home}, which is older"
+    return InvalidDocument(f"{owner}/{name}", f"metadata.namespace: {says}")
+
+
+def _status(status: Mapping[str, Any]) -> InferenceModelStatus:
+    try:
+        return InferenceModelStatus.model_validate(status)
+    except ValidationError:
+        # Another version's: the operator is about to replace it.
+        return InferenceModelStatus()

@@ -1,0 +1,236 @@
+"""InferenceModels as custom resources of a Kubernetes cluster.
+
+Rights that it needs: list, watch, create, patch, delete of `inferencemodels`; list and watch of
+`namespaces`, and create and get of them unless CREATE_OWNER_NAMESPACES is off.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from inference_contract.inferencemodel import API_VERSION, PLURAL, InferenceModel
+from inference_contract.pods import LABEL_OWNER
+from inference_gateway.health import Dependency, State
+from inference_gateway.models import kubernetes_api, namespaces
+from inference_gateway.models import kubernetes_documents as resources
+from inference_gateway.models.kubernetes_api import KubernetesApi, KubernetesError, Refused
+from inference_gateway.models.kubernetes_cache import Watcher
+from inference_gateway.models.kubernetes_documents import Entry, Homes
+from inference_gateway.models.kubernetes_errors import store_error
+from inference_gateway.models.namespaces import OwnerNamespaces
+from inference_gateway.models.store import ModelMissing, StoreUnavailable
+from inference_gateway.settings import Settings
+
+_START_SECONDS = 2.0
+"""How long a start waits for the first list: beyond, it goes on without, and is not ready."""
+
+
+def open_store(settings: Settings) -> KubernetesModelStore:
+    """Connects to nothing yet.
+
+    Raises:
+        KubernetesError: if no cluster is configured, or not well.
+    """
+    return KubernetesModelStore(kubernetes_api.configuration(settings.kubeconfig), settings)
+
+
+class _Known(NamedTuple):
+    uid: str
+    version: str
+    owner: str
+    entry: Entry
+
+
+class KubernetesModelStore:
+    """An owner is a namespace with the label `inference-server.dev/owner`. Of two that claim one
+    owner the older keeps it; what the other holds is listed as an InvalidDocument that says so,
+    unless the older has a model of that name.
+
+    `list` reads a watch cache and waits for nothing. Writes go to the API server, and what it
+    answers into the cache. They touch the spec and nothing else: the status is the operator's,
+    labels and annotations belong to whoever works with kubectl.
+    """
+
+    def __init__(self, configuration: Any, settings: Settings) -> None:
+        self._api = KubernetesApi(configuration)
+        scopes = settings.watched_namespaces
+        self._owners = OwnerNamespaces(
+            self._api,
+            settings.owner_namespace_prefix,
+            may_create=settings.create_owner_namespaces,
+            watched=frozenset(scopes),
+        )
+        self._namespaces = [self._watch_namespaces(scope) for scope in scopes or [""]]
+        self._models = {
+            scope: Watcher(self._api, _collection(scope), {}) for scope in scopes or [""]
+        }
+        self._lock = threading.Lock()
+        self._stamp: list[int] = []
+        self._homes = Homes({}, {})
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._listed: dict[str, Entry] = {}
+        self._is_ready = False
+
+    def start(self) -> None:
+        for watcher in self._watchers:
+            watcher.start()
+        end = time.monotonic() + _START_SECONDS
+        while not self._is_synced and time.monotonic() < end:
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
+        self._api.close()
+        for watcher in self._watchers:
+            watcher.join(2)
+
+    def dependencies(self) -> dict[str, Dependency]:
+        """Unavailable until the models were read once; from then on predictions can be served."""
+        problem = next((w.problem for w in self._watchers if w.problem is not None), None)
+        if not self._is_ready:
+            message = _problem(problem) if problem else "the models have not been read yet"
+            return {"kubernetes": Dependency(State.UNAVAILABLE, message)}
+        if problem is not None:
+            message = f"{_problem(problem)}: the models are as they were last seen"
+            return {"kubernetes": Dependency(State.DEGRADED, message)}
+        return {"kubernetes": Dependency(State.OK, "answers")}
+
+    def list(self) -> dict[str, Entry]:
+        with self._lock:
+            if not self._is_synced:
+                return {}
+            stamp = [watcher.cache.changes for watcher in self._watchers]
+            if stamp != self._stamp:
+                self._homes = resources.homes(
+                    found for watcher in self._namespaces for found in watcher.cache.all()
+                )
+                self._listed = self._read()
+                self._stamp = stamp
+            self._is_ready = True
+            return self._listed
+
+    def create(self, model: InferenceModel) -> InferenceModel:
+        """In the owner's namespace, which is made if there is none yet.
+
+        Raises:
+            ModelExists, ModelRefused, NamespaceRefused, StoreUnavailable
+        """
+        namespace = self._home(model.owner) or self._make_home(model.owner)
+        try:
+            made = self._api.create(_collection(namespace), resources.manifest(model, namespace))
+        except KubernetesError as error:
+            raise store_error(error, model.id) from error
+        return self._written(model.id, namespace, made)
+
+    def replace(self, model: InferenceModel) -> InferenceModel:
+        """The whole spec, by a JSON Patch: whatever else writes to the object meanwhile, its status
+        above all, can neither be lost nor stand in the way."""
+        namespace = self._home(model.owner)
+        if namespace is None:
+            raise ModelMissing(model.id)
+        operation = {"op": "replace", "path": "/spec", "value": resources.manifest_spec(model)}
+        try:
+            made = self._api.patch(f"{_collection(namespace)}/{model.metadata.name}", [operation])
+        except KubernetesError as error:
+            raise store_error(error, model.id) from error
+        return self._written(model.id, namespace, made)
+
+    def delete(self, model_id: str) -> None:
+        owner, _, name = model_id.partition("/")
+        namespace = self._home(owner)
+        if namespace is None:
+            raise ModelMissing(model_id)
+        try:
+            self._api.delete(f"{_collection(namespace)}/{name}")
+        except KubernetesError as error:
+            raise store_error(error, model_id) from error
+        self._watcher(namespace).cache.delete(namespace, name)
+
+    @property
+    def _watchers(self) -> tuple[Watcher, ...]:
+        return (*self._namespaces, *self._models.values())
+
+    @property
+    def _is_synced(self) -> bool:
+        return all(watcher.is_synced for watcher in self._watchers)
+
+    def _watch_namespaces(self, name: str) -> Watcher:
+        query = {"labelSelector": LABEL_OWNER}
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
+        return Watcher(self._api, namespaces.PATH, query)
+
+    def _watcher(self, namespace: str) -> Watcher:
+        return self._models.get(namespace) or self._models[""]
+
+    def _home(self, owner: str) -> str | None:
+        """Raises StoreUnavailable while it is not known who has which namespace."""
+        if not self._is_synced:
+            raise StoreUnavailable("Kubernetes has not answered yet: try again")
+        self.list()
+        return self._homes.of.get(owner)
+
+    def _make_home(self, owner: str) -> str:
+        made = self._owners.make(owner)
+        name: str = made["metadata"]["name"]
+        watcher = self._namespaces[0]
+        if "" not in self._models:
+            watcher = self._namespaces[list(self._models).index(name)]
+        watcher.cache.put(made)
+        return name
+
+    def _written(self, model_id: str, namespace: str, made: dict[str, Any]) -> InferenceModel:
+        self._watcher(namespace).cache.put(made)
+        found = self.list().get(model_id)
+        if not isinstance(found, InferenceModel):
+            raise StoreUnavailable(f"model {model_id} is being deleted: try again when it is gone")
+        return found
+
+    def _read(self) -> dict[str, Entry]:
+        """Everything, sorted by id; parsed anew only where something has changed."""
+        owner_of = {namespace: owner for owner, namespace in self._homes.of.items()}
+        known: dict[tuple[str, str], _Known] = {}
+        rivals: dict[str, Entry] = {}
+        for found in (found for w in self._models.values() for found in w.cache.all()):
+            metadata = found["metadata"]
+            namespace, name = metadata["namespace"], metadata["name"]
+            if "deletionTimestamp" in metadata:
+                continue
+            if (owner := owner_of.get(namespace)) is not None:
+                known[namespace, name] = self._look(found, owner)
+            elif (owner := self._homes.rivals.get(namespace)) is not None:
+                rivals[f"{owner}/{name}"] = resources.rival(found, owner, self._homes.of[owner])
+        self._known = known
+        own = {f"{k.owner}/{name}": k.entry for (_, name), k in known.items()}
+        return dict(sorted({**rivals, **own}.items()))
+
+    def _look(self, found: Mapping[str, Any], owner: str) -> _Known:
+        metadata = found["metadata"]
+        uid, version = metadata["uid"], metadata["resourceVersion"]
+        before = self._known.get((metadata["namespace"], metadata["name"]))
+        if before is not None and (before.uid, before.owner) != (uid, owner):
+            before = None
+        if before is not None and before.version == version:
+            return before
+        entry = resources.entry(found, owner, before.entry if before else None)
+        return _Known(uid, version, owner, entry)
+
+
+def _collection(namespace: str) -> str:
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"/apis/{API_VERSION}{scope}/{PLURAL}"
+
+
+def _problem(error: KubernetesError) -> str:
+    """For everybody: without hosts and accounts, which the log names."""
+    if not isinstance(error, Refused):
+        return "Kubernetes does not answer"
+    if error.status == 404:
+        return "the cluster knows no InferenceModels: install the CustomResourceDefinition"
+    if error.status in (401, 403):
+        return f"Kubernetes refuses this gateway ({error.status}): see its log"
+    return f"Kubernetes answers {error.status}"

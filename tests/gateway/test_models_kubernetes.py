@@ -1,0 +1,248 @@
+"""What the Kubernetes store decides without a cluster; tests/kubernetes has the rest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_contract.inferencemodel import InferenceModel
+from inference_contract.pods import LABEL_OWNER
+from inference_gateway.app import model_store
+from inference_gateway.errors import Conflict, Invalid
+from inference_gateway.models import namespaces
+from inference_gateway.models.catalog import ModelCatalog
+from inference_gateway.models.kubernetes_api import Refused, Unreachable
+from inference_gateway.models.kubernetes_cache import ObjectCache
+from inference_gateway.models.kubernetes_documents import entry, homes, manifest
+from inference_gateway.models.kubernetes_errors import store_error
+from inference_gateway.models.store import (
+    InvalidDocument,
+    ModelExists,
+    ModelMissing,
+    ModelRefused,
+    NamespaceRefused,
+    StoreError,
+    StoreUnavailable,
+)
+from inference_gateway.models.yaml_store import YamlModelStore
+from inference_gateway.settings import Settings
+from inference_gateway.startup import ConfigurationError
+
+
+def namespace(name: str, owner: str, age: int = 0, **metadata: Any) -> dict[str, Any]:
+    created = f"2026-01-{28 - age:02}T00:00:00Z"
+    labels = {LABEL_OWNER: owner}
+    found = {"name": name, "labels": labels, "creationTimestamp": created, **metadata}
+    return {"metadata": found}
+
+
+def resource(version: str = "1", *, name: str = "echo", **parts: Any) -> dict[str, Any]:
+    metadata = {
+        "name": name,
+        "namespace": "team-a",
+        "uid": f"uid-{name}",
+        "resourceVersion": version,
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "managedFields": [{}],
+    }
+    spec = {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}}
+    kind = {"apiVersion": "inference-server.dev/v1alpha1", "kind": "InferenceModel"}
+    return {**kind, "metadata": metadata, "spec": spec, **parts}
+
+
+def test_the_older_namespace_keeps_its_owner() -> None:
+    found = homes([namespace("b", "ada", age=1), namespace("a", "ada", age=9)])
+    assert (found.of, found.rivals) == ({"ada": "a"}, {"b": "ada"})
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        namespace("a", "Not_A-name."),
+        namespace("a", ""),
+        namespace("a", "ada", deletionTimestamp="2026-01-02T00:00:00Z"),
+        {"metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}},
+    ],
+)
+def test_a_namespace_that_is_nobodys(found: dict[str, Any]) -> None:
+    assert homes([found]) == homes([])
+
+
+def test_the_namespace_becomes_the_owner_and_back() -> None:
+    model = entry(resource(), "ada", None)
+    assert isinstance(model, InferenceModel)
+    assert model.id == "ada/echo"
+    assert manifest(model, "team-a")["metadata"] == {"name": "echo", "namespace": "team-a"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ({"type": "poetry", "source": {"hub": {"repo": "gpt2"}}}, "spec.type: "),
+        ({"type": "classification", "source": {}}, "spec.source: set exactly one"),
+    ],
+)
+def test_a_resource_that_is_no_model_names_the_field(spec: dict[str, Any], error: str) -> None:
+    found = entry(resource(spec=spec), "ada", None)
+    assert isinstance(found, InvalidDocument)
+    assert (found.id, found.error[: len(error)]) == ("ada/echo", error)
+
+
+def test_a_status_of_another_version_is_left_out() -> None:
+    model = entry(resource(status={"replicas": "many"}), "ada", None)
+    assert isinstance(model, InferenceModel)
+    assert model.status.replicas == 0
+
+
+def event(kind: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": found}
+
+
+def versions(cache: ObjectCache) -> list[str]:
+    return [found["metadata"]["resourceVersion"] for found in cache.all()]
+
+
+def test_an_event_that_comes_late_changes_nothing() -> None:
+    cache = ObjectCache()
+    cache.put(resource("12"))
+    changes = cache.changes
+    cache.apply(event("MODIFIED", resource("9")))
+    cache.apply(event("MODIFIED", resource("12")))
+    assert (versions(cache), cache.changes) == (["12"], changes)
+    cache.apply(event("MODIFIED", resource("100")))
+    assert versions(cache) == ["100"]
+
+
+def test_what_was_deleted_stays_so() -> None:
+    cache = ObjectCache()
+    cache.put(resource("1"))
+    cache.delete("team-a", "echo")
+    cache.apply(event("MODIFIED", resource("2")))
+    cache.replace([resource("2")], "2")
+    assert versions(cache) == []
+    cache.apply(event("DELETED", resource("3")))
+    cache.put(resource("4"))
+    assert versions(cache) == ["4"]
+
+
+def test_a_list_does_not_undo_a_later_write() -> None:
+    cache = ObjectCache()
+    cache.put(resource("5", name="old"))
+    cache.put(resource("20", name="written"))
+    cache.replace([resource("9", name="listed")], "10")
+    assert sorted(versions(cache)) == ["20", "9"]
+
+
+def test_managed_fields_are_not_kept() -> None:
+    cache = ObjectCache()
+    cache.put(resource())
+    assert "managedFields" not in cache.all()[0]["metadata"]
+
+
+def status(code: int, reason: str = "", message: str = "", **details: Any) -> Refused:
+    return Refused(code, {"reason": reason, "message": message, "details": details})
+
+
+RBAC = 'inferencemodels is forbidden: User "system:x" cannot create resource "inferencemodels"'
+TERMINATING = [{"reason": "NamespaceTerminating", "message": "x", "field": "metadata.namespace"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (Unreachable("host 10.0.0.1 refused"), StoreUnavailable, "Kubernetes does not answer"),
+        (status(409, "AlreadyExists"), ModelExists, "ada/echo"),
+        (status(404, "NotFound", kind="inferencemodels"), ModelMissing, "ada/echo"),
+        (status(404), StoreUnavailable, "install the CustomResourceDefinition"),
+        (status(404, "NotFound", kind="namespaces"), StoreUnavailable, "is being deleted"),
+        (status(403, "Forbidden", RBAC), StoreUnavailable, "refuses this gateway (403)"),
+        (status(403, "Forbidden", "x", causes=TERMINATING), StoreUnavailable, "is being deleted"),
+        (status(403, "Forbidden", "exceeded quota: q"), ModelRefused, "exceeded quota: q"),
+        (status(401, "Unauthorized"), StoreUnavailable, "refuses this gateway (401)"),
+        (status(500, "InternalError"), StoreUnavailable, "cannot do this now (500 InternalError)"),
+        (status(429, "TooManyRequests"), StoreUnavailable, "try again"),
+    ],
+)
+def test_what_the_api_server_refuses(error: Any, kind: type[StoreError], message: str) -> None:
+    told = store_error(error, "ada/echo")
+    assert type(told) is kind
+    assert message in str(told)
+    assert "10.0.0.1" not in str(told)
+    assert "system:x" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('Invalid value: "object": minReplicas must not exceed', "minReplicas must not exceed"),
+        ("Invalid value: 0: spec.x should be >= 1", "0: spec.x should be >= 1"),
+        ('Unsupported value: "x": supported values: "y"', 'Unsupported value: "x": supported '),
+    ],
+)
+def test_the_words_of_a_rule(said: str, message: str) -> None:
+    told = store_error(status(422, "Invalid", causes=[{"field": "spec", "message": said}]), "a/b")
+    assert isinstance(told, ModelRefused)
+    assert str(told).startswith(f"spec: {message}")
+
+
+class Refusing(YamlModelStore):
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(Path("/nonexistent"))
+        self._error = error
+
+    def create(self, model: InferenceModel) -> InferenceModel:
+        raise self._error
+
+
+def test_the_caller_is_told_the_field() -> None:
+    model = entry(resource(), "ada", None)
+    assert isinstance(model, InferenceModel)
+    refused = ModelRefused([{"field": "spec.source", "message": "no"}])
+    with pytest.raises(Invalid, match=r"^body\.spec\.source: no$") as told:
+        ModelCatalog(Refusing(refused)).create(model)
+    assert told.value.errors == [{"field": "body.spec.source", "message": "no"}]
+    with pytest.raises(Conflict, match="do this"):
+        ModelCatalog(Refusing(NamespaceRefused("do this"))).create(model)
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"),
+    [("ada", None), ("bob", "namespace x is there already and belongs to ada")],
+)
+def test_whose_a_namespace_is(owner: str, reason: str | None) -> None:
+    assert namespaces.refusal(namespaces.manifest("x", "ada"), owner) == reason
+
+
+@pytest.fixture
+def cluster(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of a gateway whose cluster does not answer."""
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "x"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig))
+    return settings.model_copy(update={"inference_home": None, "kubeconfig": str(path)})
+
+
+@pytest.mark.parametrize("content", [None, "", "a: [", "{}"])
+def test_a_kubeconfig_that_is_none(cluster: Settings, content: str | None) -> None:
+    path = Path(str(cluster.kubeconfig))
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"^KUBECONFIG leads to no") as refused:
+        model_store(cluster)
+    assert "\n" not in str(refused.value)
+
+
+def test_one_machine_loads_no_client_of_kubernetes() -> None:
+    """It would take 10 MiB of the gateway's memory."""
+    program = "import sys, inference_gateway.__main__; sys.exit('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,209 @@
+"""The gateway's watch of a real cluster, when the connection or the API server goes away."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import kubernetes.client
+import pytest
+
+from inference_contract.inferencemodel import GROUP, PLURAL, VERSION, InferenceModel
+from inference_gateway.health import State
+from inference_gateway.models import kubernetes_api
+from inference_gateway.models.kubernetes_api import KubernetesApi
+from inference_gateway.models.kubernetes_cache import Watcher
+from inference_gateway.models.kubernetes_store import KubernetesModelStore
+from inference_gateway.models.store import StoreUnavailable
+from inference_gateway.settings import Settings
+
+WaitUntil = Callable[..., Any]
+Apply = Callable[..., None]
+
+
+class Proxy:
+    """A port of this machine that leads to the API server, or for a while to nothing."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self.is_up = True
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Ends every connection."""
+        for pair in list(self._pairs):
+            for end in pair:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self.is_up:
+                client.close()
+                continue
+            self.connections += 1
+            pair = (client, socket.create_connection(self._target))
+            self._pairs.add(pair)
+            threading.Thread(target=self._pass_on, args=(pair,), daemon=True).start()
+
+    def _pass_on(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        client, server = pair
+        with closing(client), closing(server), suppress(OSError):
+            while True:
+                for end in select.select(pair, [], [])[0]:
+                    if not (content := end.recv(65_536)):
+                        self._pairs.discard(pair)
+                        return
+                    (server if end is client else client).sendall(content)
+        self._pairs.discard(pair)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    target = urlsplit(kubernetes_api.configuration(os.environ["KUBECONFIG"]).host)
+    assert target.hostname is not None
+    with closing(Proxy(target.hostname, target.port or 443)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: Proxy) -> Iterator[KubernetesModelStore]:
+    """Not started, and behind the proxy."""
+    configuration = kubernetes_api.configuration(os.environ["KUBECONFIG"])
+    configuration.tls_server_name = urlsplit(configuration.host).hostname
+    configuration.host = f"https://127.0.0.1:{proxy.port}"
+    settings = Settings(_env_file=None, database_url="postgresql:///none", secret_key="x" * 32)
+    store = KubernetesModelStore(configuration, settings)
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def owner() -> str:
+    return f"ada-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def apply(
+    owner: str, make_namespace: Callable[..., str], api: kubernetes.client.ApiClient
+) -> Apply:
+    namespace = make_namespace(owner)
+    custom = kubernetes.client.CustomObjectsApi(api)
+
+    def apply(name: str) -> None:
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "InferenceModel",
+            "metadata": {"name": name},
+            "spec": {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}},
+        }
+        custom.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, body)
+
+    return apply
+
+
+def state(store: KubernetesModelStore) -> State:
+    return store.dependencies()["kubernetes"].status
+
+
+def test_a_watch_that_is_cut_misses_nothing(
+    store: KubernetesModelStore, proxy: Proxy, owner: str, apply: Apply, wait_until: WaitUntil
+) -> None:
+    store.start()
+    apply("before")
+    wait_until(lambda: f"{owner}/before" in store.list())
+    before = store.list()[f"{owner}/before"]
+    connections = proxy.connections
+    proxy.is_up = False
+    proxy.cut()
+    apply("meanwhile")
+    wait_until(lambda: state(store) is State.DEGRADED)
+    assert store.list()[f"{owner}/before"] is before
+    proxy.is_up = True
+    wait_until(lambda: f"{owner}/meanwhile" in store.list())
+    wait_until(lambda: state(store) is State.OK)
+    assert store.list()[f"{owner}/before"] is before
+    assert proxy.connections > connections
+    apply("after")
+    wait_until(lambda: f"{owner}/after" in store.list(), timeout=1)
+
+
+def test_it_starts_before_the_api_server(
+    store: KubernetesModelStore, proxy: Proxy, owner: str, apply: Apply, wait_until: WaitUntil
+) -> None:
+    proxy.is_up = False
+    store.start()
+    assert store.list() == {}
+    assert state(store) is State.UNAVAILABLE
+    model = InferenceModel.model_validate(
+        {
+            "metadata": {"name": "echo", "namespace": owner},
+            "spec": {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}},
+        }
+    )
+    with pytest.raises(StoreUnavailable, match="has not answered yet"):
+        store.create(model)
+    apply("other")
+    proxy.is_up = True
+    wait_until(lambda: f"{owner}/other" in store.list())
+    assert state(store) is State.OK
+    proxy.is_up = False
+    proxy.cut()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        store.create(model)
+    assert f"{owner}/other" in store.list()
+
+
+def test_a_version_that_the_api_server_forgot_is_listed_anew(
+    owner: str, apply: Apply, wait_until: WaitUntil
+) -> None:
+    apply("echo")
+    api = KubernetesApi(kubernetes_api.configuration(os.environ["KUBECONFIG"]))
+    path = f"/apis/{GROUP}/{VERSION}/{PLURAL}"
+    with pytest.raises(kubernetes_api.Refused) as refused, api.watch(path, {}, "1") as events:
+        next(events)
+    assert refused.value.is_gone
+    watcher = Watcher(api, path, {})
+    watcher._version = "1"
+    watcher.start()
+    wait_until(lambda: watcher.is_synced)
+    apply("second")
+
+    def names() -> set[str]:
+        return {found["metadata"]["name"] for found in watcher.cache.all()}
+
+    wait_until(lambda: names() >= {"echo", "second"}, timeout=1)
+    watcher.stop()
+    api.close()
+    watcher.join(2)
+    assert not watcher._thread.is_alive()
+
+
+def test_a_stop_ends_watches_that_hear_nothing(
+    store: KubernetesModelStore, crd: None, wait_until: WaitUntil
+) -> None:
+    store.start()
+    wait_until(lambda: len(store._api._watches) == 2)
+    store.stop()
+    assert not any(watcher._thread.is_alive() for watcher in store._watchers)
