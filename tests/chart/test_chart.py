@@ -1,0 +1,482 @@
+"""What the chart makes of its values, switch by switch."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+from inference_contract.inferencemodel import GROUP, PLURAL
+from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
+from inference_gateway.settings import Settings
+from inference_operator.kube_settings import KubeSettings
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "inference-server"
+NAME = "inf-inference-server"
+EXTERNAL = {
+    "externalDatabase": {"existingSecret": "db", "key": "url"},
+    "externalRedis": {"existingSecret": "redis", "key": "url", "runnerKey": "runner-url"},
+    "auth": {"existingSecret": "auth", "key": "signing"},
+}
+EVERYTHING = {
+    "watchNamespaces": ["ada", "bob"],
+    "imagePullSecrets": [{"name": "registry"}],
+    "config": {"publicUrl": "https://api.example.com"},
+    "gateway": {"replicas": 3, "nodeSelector": {"disk": "ssd"}},
+    "dispatch": {"replicas": 2, "tolerations": [{"key": "a", "operator": "Exists"}]},
+    "runner": {"cacheNodePath": "/var/cache/models"},
+    "ingress": {"enabled": True, "host": "api.example.com", "tlsSecretName": "tls"},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "test": {"model": "ada/echo", "existingSecret": "token"},
+}
+End = tuple[list[int | str], list[Any]]
+"""Of an allowed connection: ports, and peers."""
+OURS = ("gateway", "dispatch", "operator")
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "gateway": Settings,
+    "dispatch": Settings,
+    "operator": KubeSettings,
+}
+
+
+def secret(name: str, key: str) -> dict[str, Any]:
+    return {"secretKeyRef": {"name": name, "key": key}}
+
+
+def test_lint_is_strict_and_silent(helm: Callable[..., Any]) -> None:
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+    assert "[ERROR]" not in done.stdout
+
+
+def test_a_first_try_needs_no_values(render: Callable[..., Any]) -> None:
+    made = render()
+    assert made.names("Deployment") == [
+        f"{NAME}-{part}" for part in ("dispatch", "gateway", "operator")
+    ]
+    assert made.names("StatefulSet") == [f"{NAME}-postgresql", f"{NAME}-valkey"]
+    assert made.names("Service") == [
+        f"{NAME}-{part}" for part in ("gateway", "postgresql", "valkey")
+    ]
+    assert made.names("Job") == [f"{NAME}-migrate-1"]
+    assert made.names("CustomResourceDefinition") == [f"{PLURAL}.{GROUP}"]
+    absent = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress", "ServiceMonitor", "Role")
+    assert [made.names(kind) for kind in absent] == [[], [], [], [], []]
+
+
+# (values, kind, the names of that kind)
+SWITCHES: list[tuple[dict[str, Any], str, list[str]]] = [
+    (EXTERNAL, "StatefulSet", []),
+    (EXTERNAL, "Secret", []),
+    ({"externalDatabase": {"existingSecret": "db"}}, "StatefulSet", [f"{NAME}-valkey"]),
+    ({"externalRedis": {"existingSecret": "r"}}, "StatefulSet", [f"{NAME}-postgresql"]),
+    ({"gateway": {"replicas": 2}}, "PodDisruptionBudget", [f"{NAME}-gateway"]),
+    ({"dispatch": {"replicas": 2}}, "PodDisruptionBudget", [f"{NAME}-dispatch"]),
+    (
+        {"gateway": {"autoscaling": {"enabled": True}}},
+        "HorizontalPodAutoscaler",
+        [f"{NAME}-gateway"],
+    ),
+    ({"gateway": {"autoscaling": {"enabled": True}}}, "PodDisruptionBudget", [f"{NAME}-gateway"]),
+    (
+        {"gateway": {"replicas": 5, "autoscaling": {"enabled": True, "minReplicas": 1}}},
+        "PodDisruptionBudget",
+        [],
+    ),
+    ({"ingress": {"enabled": True, "host": "a.example.com"}}, "Ingress", [f"{NAME}-gateway"]),
+    ({"crds": {"install": False}}, "CustomResourceDefinition", []),
+    ({"networkPolicy": {"enabled": False}}, "NetworkPolicy", []),
+    ({"serviceMonitor": {"enabled": True}}, "ServiceMonitor", [NAME]),
+    (
+        {"serviceMonitor": {"enabled": True}, **EXTERNAL},
+        "Service",
+        [f"{NAME}-dispatch", f"{NAME}-gateway", f"{NAME}-operator"],
+    ),
+    ({"rbac": {"create": False}}, "ClusterRole", []),
+    ({"rbac": {"create": False}}, "ClusterRoleBinding", []),
+    ({"gateway": {"serviceAccount": {"create": False}}}, "ServiceAccount", [f"{NAME}-operator"]),
+    ({"fullnameOverride": "x"}, "Secret", ["x"]),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "names"), SWITCHES)
+def test_a_switch_makes_and_unmakes(
+    render: Callable[..., Any], values: dict[str, Any], kind: str, names: list[str]
+) -> None:
+    assert render(values).names(kind) == names
+
+
+def test_an_autoscaled_gateway_has_no_replicas_of_its_own(render: Callable[..., Any]) -> None:
+    scaled = render({"gateway": {"autoscaling": {"enabled": True}}})
+    assert "replicas" not in scaled.one("Deployment", f"{NAME}-gateway")["spec"]
+    assert render().one("Deployment", f"{NAME}-gateway")["spec"]["replicas"] == 1
+
+
+def test_secrets_are_made_once_for_a_rendering(render: Callable[..., Any]) -> None:
+    encoded = render().one("Secret", NAME)["data"]
+    data = {key: base64.b64decode(value).decode() for key, value in encoded.items()}
+    database, redis = data["POSTGRES_PASSWORD"], data["REDIS_PASSWORD"]
+    assert data["DATABASE_URL"] == (
+        f"postgresql://inference:{database}@{NAME}-postgresql.prod.svc:5432/inference"
+    )
+    assert data["REDIS_URL"] == f"redis://:{redis}@{NAME}-valkey.prod.svc:6379/0"
+    assert len({database, redis, data["SECRET_KEY"]}) == 3
+    assert all(
+        len(data[key]) == 48 for key in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "SECRET_KEY")
+    )
+
+
+def test_secrets_come_from_the_release_or_from_those_named(render: Callable[..., Any]) -> None:
+    own = render().environment("gateway")
+    assert own["DATABASE_URL"] == secret(NAME, "DATABASE_URL")
+    assert own["SECRET_KEY"] == secret(NAME, "SECRET_KEY")
+    given = render(EXTERNAL)
+    for component in ("gateway", "dispatch"):
+        found = given.environment(component)
+        assert found["DATABASE_URL"] == secret("db", "url")
+        assert found["REDIS_URL"] == secret("redis", "url")
+        assert found["SECRET_KEY"] == secret("auth", "signing")
+    operator = given.environment("operator")
+    assert operator["RUNNER_REDIS_URL"] == secret("redis", "runner-url")
+    assert "DATABASE_URL" not in operator
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, EXTERNAL | EVERYTHING])
+def test_no_secret_stands_in_a_manifest(render: Callable[..., Any], values: dict[str, Any]) -> None:
+    made = render(values)
+    words = re.compile(r"PASSWORD|TOKEN$|SECRET|KEY$|DATABASE_URL|REDIS_URL")
+    for name, container in made.containers().items():
+        for entry in container.get("env", ()):
+            if words.search(entry["name"]):
+                assert "secretKeyRef" in entry.get("valueFrom", {}), f"{name}: {entry['name']}"
+    for found in made:
+        if found["kind"] == "ConfigMap":
+            assert not [key for key in found["data"] if words.search(key)]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, EXTERNAL])
+def test_pods_are_within_the_restricted_standard(
+    render: Callable[..., Any], values: dict[str, Any]
+) -> None:
+    made = render(values)
+    for component, pod in made.pods().items():
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] is True, component
+        assert context["runAsUser"] == (999 if component in ("postgresql", "valkey") else 10001)
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["enableServiceLinks"] is False
+        assert pod["automountServiceAccountToken"] is (component in ("gateway", "operator"))
+    for name, container in made.containers().items():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"], name
+        assert set(container["resources"]) == {"requests", "limits"}, name
+        assert "memory" in container["resources"]["limits"], name
+
+
+def test_probes(render: Callable[..., Any]) -> None:
+    containers = render().containers()
+    for component, port in (("gateway", 8000), ("dispatch", 8001), ("operator", 8002)):
+        container = containers[f"{component}/{component}"]
+        (named,) = container["ports"]
+        assert named["containerPort"] == port
+        get = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")}
+        assert get == {
+            "liveness": {"path": "/health/live", "port": named["name"]},
+            "readiness": {"path": "/health/ready", "port": named["name"]},
+        }
+
+
+def test_placement_and_pull_secrets(render: Callable[..., Any]) -> None:
+    pods = render(EVERYTHING).pods()
+    assert pods["gateway"]["nodeSelector"] == {"disk": "ssd"}
+    assert pods["dispatch"]["tolerations"] == [{"key": "a", "operator": "Exists"}]
+    assert all(pod["imagePullSecrets"] == [{"name": "registry"}] for pod in pods.values())
+
+
+@pytest.mark.parametrize("component", OURS)
+@pytest.mark.parametrize("values", [{}, EVERYTHING, EXTERNAL | EVERYTHING])
+def test_the_processes_understand_their_environment(
+    render: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    component: str,
+    values: dict[str, Any],
+) -> None:
+    settings = SETTINGS[component]
+    given = render(values).environment(component)
+    unknown = {name.lower() for name in given} - set(settings.model_fields)
+    assert unknown == set()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value if isinstance(value, str) else "x" * 32)
+    settings(_env_file=None)
+
+
+def test_what_is_said_to_the_processes(
+    render: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = render(EVERYTHING | {"enableGpu": False, "config": {"leaseSeconds": 12.5}})
+    for component in OURS:
+        found = made.environment(component)
+        assert (found["LEASE_SECONDS"], found["WATCH_NAMESPACES"]) == ("12.5", "ada,bob")
+    # Namespaces that are not there yet have no role of ours.
+    assert made.environment("gateway")["CREATE_OWNER_NAMESPACES"] == "false"
+    assert made.environment("gateway")["PUBLIC_URL"] == "https://api.example.com"
+    operator = made.environment("operator")
+    assert operator["RUNNER_IMAGE"] == "inference-runner:0.1.0"
+    assert operator["MODEL_CACHE_NODE_PATH"] == "/var/cache/models"
+    assert operator["ENABLE_GPU"] == "false"
+    assert list(json.loads(operator["HARDWARE_PROFILES"])) == ["cpu", "nvidia-h100", "nvidia-t4"]
+
+
+def test_large_numbers_are_written_out(render: Callable[..., Any]) -> None:
+    assert render().environment("gateway")["MAX_BODY_BYTES"] == "10000000"
+
+
+def test_webhooks_name_a_url_that_leads_to_the_gateway(render: Callable[..., Any]) -> None:
+    assert render().environment("dispatch")["PUBLIC_URL"] == f"http://{NAME}-gateway.prod.svc:80"
+    assert "PUBLIC_URL" not in render().environment("gateway")
+
+
+def rights(made: Any, kind: str) -> Iterator[tuple[str, str, str]]:
+    """(role, resource, verb)"""
+    for found in made:
+        if found["kind"] == kind:
+            name = found["metadata"]["name"].rpartition("-")[2]
+            scope = found["metadata"].get("namespace")
+            for rule in found["rules"]:
+                for resource in rule["resources"]:
+                    for verb in rule["verbs"]:
+                        yield f"{name}@{scope}" if scope else name, resource, verb
+
+
+GATEWAY = {("inferencemodels", v) for v in ("get", "list", "watch", "create", "patch", "delete")}
+OPERATOR = {
+    *(("inferencemodels", verb) for verb in ("get", "list", "watch")),
+    ("inferencemodels/status", "patch"),
+    ("inferencemodels/finalizers", "update"),
+    *(("deployments", verb) for verb in ("get", "list", "watch", "create", "patch")),
+    ("deployments/scale", "patch"),
+    *(("pods", verb) for verb in ("list", "watch")),
+    ("pods/log", "get"),
+    *(("secrets", verb) for verb in ("get", "create", "patch")),
+    *(("serviceaccounts", verb) for verb in ("get", "create", "patch")),
+    *(("networkpolicies", verb) for verb in ("get", "create", "patch")),
+    ("events", "create"),
+}
+NAMESPACES = {("namespaces", verb) for verb in ("get", "list", "watch")}
+
+
+def test_rights_in_all_namespaces(render: Callable[..., Any]) -> None:
+    assert set(rights(render(), "ClusterRole")) == {
+        *(("gateway", *right) for right in GATEWAY | NAMESPACES | {("namespaces", "create")}),
+        *(("operator", *right) for right in OPERATOR | NAMESPACES),
+    }
+
+
+def test_rights_in_some_namespaces(render: Callable[..., Any]) -> None:
+    made = render({"watchNamespaces": ["ada", "bob"]})
+    assert set(rights(made, "ClusterRole")) == {
+        *(("gateway", *right) for right in NAMESPACES),
+        *(("operator", *right) for right in NAMESPACES),
+    }
+    assert set(rights(made, "Role")) == {
+        *((f"gateway@{scope}", *right) for scope in ("ada", "bob") for right in GATEWAY),
+        *((f"operator@{scope}", *right) for scope in ("ada", "bob") for right in OPERATOR),
+    }
+    (rule,) = made.one("ClusterRole", f"prod-{NAME}-gateway")["rules"]
+    assert rule["resourceNames"] == ["ada", "bob"]
+
+
+def test_rights_are_given_to_the_accounts_of_the_pods(render: Callable[..., Any]) -> None:
+    made = render({"watchNamespaces": ["ada"], "operator": {"serviceAccount": {"name": "op"}}})
+    for component, account in (("gateway", f"{NAME}-gateway"), ("operator", "op")):
+        assert made.pods()[component]["serviceAccountName"] == account
+        assert account in made.names("ServiceAccount")
+        for kind in ("RoleBinding", "ClusterRoleBinding"):
+            binding = made.one(kind, f"prod-{NAME}-{component}")
+            subject = {"kind": "ServiceAccount", "name": account, "namespace": "prod"}
+            assert binding["subjects"] == [subject]
+            assert binding["roleRef"]["name"] == binding["metadata"]["name"]
+
+
+def policy(made: Any, component: str) -> dict[str, Any]:
+    spec: dict[str, Any] = made.one("NetworkPolicy", f"{NAME}-{component}")["spec"]
+    assert spec["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
+    return spec
+
+
+def ends(rules: list[dict[str, Any]], key: str) -> list[End]:
+    """The ports, and who: a component, a CIDR, or the peer as it is."""
+    found: list[End] = []
+    for rule in rules:
+        peers = []
+        for peer in rule.get(key, ()):
+            labels = peer.get("podSelector", {}).get("matchLabels", {})
+            cidr = peer.get("ipBlock", {}).get("cidr")
+            peers.append(labels.get("app.kubernetes.io/component") or cidr or peer)
+        found.append(([port["port"] for port in rule["ports"]], peers))
+    return found
+
+
+DNS: End = ([53, 53], [])
+API_SERVER: End = ([443, 6443], [])
+POSTGRESQL = ([5432], ["postgresql"])
+VALKEY = ([6379], ["valkey"])
+EGRESS = {
+    "gateway": [DNS, POSTGRESQL, VALKEY, API_SERVER],
+    "dispatch": [DNS, POSTGRESQL, VALKEY, ([80, 443, 8443], ["0.0.0.0/0"])],
+    "operator": [DNS, VALKEY, API_SERVER],
+    "migrate": [DNS, POSTGRESQL],
+    "test": [DNS, (["http"], ["gateway"])],
+    "postgresql": [],
+    "valkey": [],
+}
+
+
+@pytest.mark.parametrize("component", EGRESS)
+def test_who_a_component_may_speak_to(render: Callable[..., Any], component: str) -> None:
+    spec = policy(render(), component)
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert ends(spec.get("egress", []), "to") == EGRESS[component]
+
+
+def test_who_may_speak_to_a_component(render: Callable[..., Any]) -> None:
+    made = render()
+    runners = {
+        "namespaceSelector": {"matchExpressions": [{"key": LABEL_OWNER, "operator": "Exists"}]},
+        "podSelector": {"matchExpressions": [{"key": LABEL_MODEL, "operator": "Exists"}]},
+    }
+    anyone: dict[str, Any] = {"namespaceSelector": {}}
+    found = {name: ends(policy(made, name).get("ingress", []), "from") for name in EGRESS}
+    assert found == {
+        "gateway": [(["http"], [])],
+        "dispatch": [(["metrics"], [anyone])],
+        "operator": [(["metrics"], [anyone])],
+        "migrate": [],
+        "test": [],
+        "postgresql": [(["postgresql"], ["gateway", "dispatch", "migrate"])],
+        "valkey": [(["redis"], ["gateway", "dispatch", "operator", runners])],
+    }
+
+
+def test_all_else_is_refused(render: Callable[..., Any]) -> None:
+    spec = render().one("NetworkPolicy", NAME)["spec"]
+    assert spec == {
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/name": "inference-server",
+                "app.kubernetes.io/instance": "inf",
+            }
+        },
+        "policyTypes": ["Ingress", "Egress"],
+    }
+
+
+def test_external_servers_are_reached_by_address_and_port(render: Callable[..., Any]) -> None:
+    made = render(
+        {
+            "externalDatabase": {"existingSecret": "db", "port": 6432, "cidrs": ["10.1.0.0/16"]},
+            "externalRedis": {"existingSecret": "redis"},
+            "networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.0.0.1/32"]}},
+        }
+    )
+    assert ends(policy(made, "gateway")["egress"], "to") == [
+        DNS,
+        ([6432], ["10.1.0.0/16"]),
+        ([6379], []),
+        ([6443], ["10.0.0.1/32"]),
+    ]
+    assert not {f"{NAME}-postgresql", f"{NAME}-valkey"} & set(made.names("NetworkPolicy"))
+
+
+def test_the_ingress_leads_to_the_gateway(render: Callable[..., Any]) -> None:
+    spec = render(EVERYTHING).one("Ingress", f"{NAME}-gateway")["spec"]
+    assert spec["tls"] == [{"hosts": ["api.example.com"], "secretName": "tls"}]
+    (rule,) = spec["rules"]
+    (path,) = rule["http"]["paths"]
+    backend = {"service": {"name": f"{NAME}-gateway", "port": {"name": "http"}}}
+    assert (rule["host"], path["path"], path["backend"]) == ("api.example.com", "/", backend)
+
+
+def test_the_definition_is_that_of_the_repository(render: Callable[..., Any]) -> None:
+    copy, source = CHART / "files" / f"{PLURAL}.yaml", ROOT / "crds" / f"{PLURAL}.yaml"
+    assert copy.read_text() == source.read_text(), f"cp {source} {copy}"
+    expected = yaml.safe_load(source.read_text())
+    found = render().one("CustomResourceDefinition", f"{PLURAL}.{GROUP}")
+    assert found["spec"] == expected["spec"]
+    assert found["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    given_up = render({"crds": {"keep": False}})
+    assert (
+        "annotations"
+        not in given_up.one("CustomResourceDefinition", f"{PLURAL}.{GROUP}")["metadata"]
+    )
+
+
+def test_a_changed_setting_makes_new_pods(render: Callable[..., Any]) -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        pod = render(EXTERNAL | values).one("Deployment", f"{NAME}-gateway")["spec"]["template"]
+        found: str = pod["metadata"]["annotations"]["checksum/config"]
+        return found
+
+    assert checksum({}) == checksum({}) != checksum({"config": {"maxAttempts": 5}})
+
+
+# (values, what the refusal names)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"replicas": 2}, "replicas"),
+    ({"gateway": {"replica": 2}}, "/gateway"),
+    ({"gateway": {"replicas": "2"}}, "/gateway/replicas"),
+    ({"gateway": {"resources": {"request": {}}}}, "/gateway/resources"),
+    ({"config": {"logLevel": "LOUD"}}, "/config/logLevel"),
+    ({"config": {"leaseSeconds": 0}}, "/config/leaseSeconds"),
+    ({"hardwareProfiles": {"cpu": {"nodeselector": {}}}}, "/hardwareProfiles/cpu"),
+    ({"networkPolicy": {"apiServer": {"cidrs": ["kubernetes"]}}}, "/networkPolicy/apiServer/cidrs"),
+    ({"ingress": {"enabled": True}}, "ingress.host is needed"),
+    ({"test": {"model": "ada/echo"}}, "test.existingSecret is needed"),
+]
+
+
+@pytest.mark.parametrize(("values", "problem"), REFUSED)
+def test_a_mistake_is_refused(
+    template: Callable[..., subprocess.CompletedProcess[str]], values: dict[str, Any], problem: str
+) -> None:
+    done = template(values)
+    assert done.returncode != 0
+    assert problem in done.stderr
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def closed(node: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(node, dict):
+            if "properties" in node and isinstance(node["properties"], dict):
+                yield node
+            for child in node.values():
+                yield from closed(child)
+
+    assert all(node["additionalProperties"] is False for node in closed(schema))
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def test_every_value_has_a_line_about_it() -> None:
+    profiles = False
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        if line and not line.startswith((" ", "#")):
+            profiles = line.startswith("hardwareProfiles")
+        leaf = re.match(r" *(requests|limits): ", line) is None and re.match(r" *\w+: *[^ #]", line)
+        assert not leaf or profiles or "  # " in line, line
