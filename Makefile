@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help install up down test cluster cluster-down cluster-test check bench lock crds
+.PHONY: help install up down test e2e cluster cluster-down cluster-test check bench lock crds
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +14,9 @@ TORCH := ^(torch|triton|nvidia-|cuda-)
 # pytest-xdist: one worker per core; the tests of a file share one worker, and with it its servers.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 export CLUSTER_DIR ?= $(HOME)/.cache/inference-cluster
+# What follows needs a Kubernetes: the one that KUBECONFIG names, or our own.
+ON_CLUSTER = if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/up; \
+	export KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig PATH="$(CLUSTER_DIR)/bin:$$PATH"; fi
 COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --group example --universal \
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
@@ -30,7 +33,12 @@ down:  ## Stop it.
 	@$(BIN)/inference down
 
 test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real small model.
-	@$(BIN)/pytest $(PYTEST_ARGS) --ignore tests/kubernetes tests
+	@$(BIN)/pytest $(PYTEST_ARGS) --ignore tests/kubernetes --ignore tests/install tests
+
+e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.
+	@$(ON_CLUSTER)
+	tests/cluster/images
+	$(BIN)/pytest -s --durations 0 --durations-min 1 tests/install
 
 cluster:  ## Start a Kubernetes of one node on this machine (root; the first time it is built: 8 minutes).
 	@tests/cluster/up
@@ -39,10 +47,7 @@ cluster-down:  ## Stop it and forget what it held.
 	@tests/cluster/down --delete
 
 cluster-test: install  ## Run the tests against a Kubernetes: KUBECONFIG's, or one that `make cluster` starts.
-	@if [ -z "$${KUBECONFIG:-}" ]; then
-		tests/cluster/up
-		export KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig PATH="$(CLUSTER_DIR)/bin:$$PATH"
-	fi
+	@$(ON_CLUSTER)
 	$(BIN)/pytest $(PYTEST_ARGS) tests/kubernetes
 
 check: install  ## Lint, types, import rules, lock file and generated files current.

@@ -1,5 +1,6 @@
-"""Write inferencemodels.yaml, the CustomResourceDefinition, from the types of the contract: here, and
-where the chart has it.
+"""Write inferencemodels.yaml, the CustomResourceDefinition, from the types of the contract.
+
+It is written twice: here, and where the chart has it.
 
     python crds/generate.py [--check]
 

@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from inference_contract.inferencemodel import (
-    Condition,
     ConditionStatus,
     ConditionType,
     InferenceModelStatus,
     Reason,
 )
 from inference_contract.pods import RunnerPhase
-from inference_operator.autoscale import Decision, Why
+from inference_operator.autoscale import Decision
 from inference_operator.failures import Failure
 from inference_operator.loads import Load
 from inference_operator.runners import Runner
+from inference_operator.verdicts import Verdict, conditions, scaling
 
-_MAX_MESSAGE = 4000
-_TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
-_Verdict = tuple[ConditionStatus, str, str]
+_TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> I
     verdicts = {
         ConditionType.READY: _ready(view, worst),
         ConditionType.PROGRESSING: _progressing(view),
-        ConditionType.SCALING_ACTIVE: _scaling(view),
+        ConditionType.SCALING_ACTIVE: scaling(view.decision),
     }
     return InferenceModelStatus(
         observed_generation=view.generation,
@@ -70,30 +68,8 @@ def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> I
         ready_replicas=view.ready,
         queued=view.load.queued if view.load else previous.queued,
         in_flight=view.load.in_flight if view.load else previous.in_flight,
-        conditions=[
-            _condition(kind, verdict, view.generation, previous.condition(kind), at)
-            for kind, verdict in verdicts.items()
-        ],
+        conditions=conditions(verdicts, view.generation, previous, at),
         log_tail=list(worst.log_tail) if worst else [],
-    )
-
-
-def _condition(
-    kind: ConditionType,
-    verdict: _Verdict,
-    generation: int,
-    before: Condition | None,
-    at: datetime,
-) -> Condition:
-    status, reason, message = verdict
-    flipped = before is None or before.status is not status
-    return Condition(
-        type=kind,
-        status=status,
-        reason=reason,
-        message=message[:_MAX_MESSAGE],
-        last_transition_time=at if before is None or flipped else before.last_transition_time,
-        observed_generation=generation,
     )
 
 
@@ -103,7 +79,7 @@ def _worst(view: View) -> Failure | None:
     return max(view.failures, key=lambda f: (order[f.reason], f.at), default=None)
 
 
-def _ready(view: View, worst: Failure | None) -> _Verdict:
+def _ready(view: View, worst: Failure | None) -> Verdict:
     if view.invalid:
         going_on = " (the last valid document stays in force)" if view.decision else ""
         return _FALSE, Reason.INVALID_MODEL, f"correct the document: {view.invalid}{going_on}"
@@ -156,7 +132,7 @@ def _about(seconds: float) -> int:
     return max(step, round(seconds / step) * step)
 
 
-def _progressing(view: View) -> _Verdict:
+def _progressing(view: View) -> Verdict:
     if view.decision is None:
         return _FALSE, Reason.INVALID_MODEL, "nothing starts until the document is valid"
     going = [runner for runner in view.runners if runner.stop_by is not None]
@@ -169,12 +145,3 @@ def _progressing(view: View) -> _Verdict:
             return _FALSE, Reason.NO_CAPACITY, _NO_ROOM
         return _TRUE, "Starting", f"{len(view.runners)} of {view.replicas} replicas started"
     return _FALSE, "Stable", f"{view.replicas} replicas, as wanted"
-
-
-def _scaling(view: View) -> _Verdict:
-    if view.decision is None:
-        return _FALSE, Reason.INVALID_MODEL, "does not scale until the document is valid"
-    if view.decision.reason is Why.UNKNOWN:
-        held = f"replicas stay at {view.replicas} until Redis says what the load is"
-        return _UNKNOWN, Why.UNKNOWN, held
-    return _TRUE, view.decision.reason, f"{view.replicas} replicas wanted"

@@ -86,7 +86,7 @@ def parse(path: Path) -> InferenceModel:
     try:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
-        raise ValueError("; ".join(_describe(error))) from error
+        raise ValueError("; ".join(describe(error))) from error
     _refuse_kubernetes(model)
     if model.spec.source.path is not None:
         model.spec.source.path = str(path.parent / model.spec.source.path)
@@ -119,7 +119,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _describe(error: ValidationError) -> list[str]:
+def describe(error: ValidationError) -> list[str]:
     """`spec.maxReplicas: Input should be …`, one for each wrong field."""
     found = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):

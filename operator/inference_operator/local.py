@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -71,7 +72,8 @@ class LocalOperator:
         models = {name: model for name, doc in documents.items() if (model := _in_force(doc))}
         runners = self._observe(now)
         loads = self._scaler.read(models)
-        decisions = self._scaler.decide(models, loads, runners, now)
+        running = Counter(runner.model for runner in runners if runner.stop_by is None)
+        decisions = self._scaler.decide(models, loads, running, now)
         plans = self._plan(models, decisions)
         desired = {model_id: plans.get(model_id) for model_id in documents}
         self._failures.forgive(desired, runners, now)

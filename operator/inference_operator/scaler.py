@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from inference_contract.inferencemodel import InferenceModel
 from inference_operator.autoscale import Decision, Gap, Sample, decide, remember
 from inference_operator.loads import Load, Loads, RedisUnavailable
-from inference_operator.runners import Runner
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +40,15 @@ class Scaler:
         self,
         models: Mapping[str, InferenceModel],
         loads: Mapping[str, Load],
-        runners: Sequence[Runner],
+        running: Mapping[str, int],
         now: float,
     ) -> dict[str, Decision]:
-        """A model that was not seen before begins with the replicas that run already."""
-        running = dict.fromkeys(models, 0)
-        for runner in runners:
-            if runner.stop_by is None and runner.model in running:
-                running[runner.model] += 1
-        before = {m: self._replicas.get(m, running[m]) for m in models}
+        """How many replicas each model shall have.
+
+        Args:
+            running: replicas by model; a model that was not seen before begins with them.
+        """
+        before = {m: self._replicas.get(m, running.get(m, 0)) for m in models}
         histories, decisions = {}, {}
         for model_id, model in models.items():
             load = loads.get(model_id)

@@ -274,6 +274,7 @@ OPERATOR = {
     *(("secrets", verb) for verb in ("get", "create", "patch")),
     *(("serviceaccounts", verb) for verb in ("get", "create", "patch")),
     *(("networkpolicies", verb) for verb in ("get", "create", "patch")),
+    *(("persistentvolumeclaims", verb) for verb in ("get", "create", "patch")),
     ("events", "create"),
 }
 NAMESPACES = {("namespaces", verb) for verb in ("get", "list", "watch")}

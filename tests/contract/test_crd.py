@@ -97,6 +97,10 @@ def test_defaults_reach_into_objects_that_were_left_out(generate: Any) -> None:
     assert spec["timeouts"]["properties"]["drainSeconds"]["default"] == 330
 
 
+def _secret(**reference: str) -> dict[str, Any]:
+    return {"secretKeyRef": reference}
+
+
 STRUCTURAL = [
     ("as small as it can be", {}, True),
     ("no such type", {"type": "text-to-text"}, False),
@@ -122,9 +126,9 @@ STRUCTURAL = [
     ("an environment", {"env": [{"name": "A", "value": "b"}]}, True),
     ("an environment with a bad name", {"env": [{"name": "A-B"}]}, False),
     ("a claim", {"source": {"pvc": {"claimName": "c", "path": "a/b"}}}, True),
-    ("a claim's path that begins with a slash", {"source": {"pvc": {"claimName": "c", "path": "/a"}}}, False),
-    ("a secret", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}, True),
-    ("a secret without a key", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}]}, False),
+    ("a claim and a slash", {"source": {"pvc": {"claimName": "c", "path": "/a"}}}, False),
+    ("a secret", {"env": [{"name": "A", "valueFrom": _secret(name="s", key="k")}]}, True),
+    ("a secret without a key", {"env": [{"name": "A", "valueFrom": _secret(name="s")}]}, False),
     ("resources", {"pod": {"resources": {"limits": {"cpu": "500m", "memory": "4Gi"}}}}, True),
     ("a wrong amount", {"pod": {"resources": {"limits": {"memory": "4 GB"}}}}, False),
     ("a toleration", {"pod": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}, True),

@@ -12,12 +12,14 @@ from pydantic_settings import BaseSettings
 
 from inference_contract.pods import RunnerEnv
 from inference_gateway.settings import Settings as GatewaySettings
+from inference_operator.kube_settings import KubeSettings
 from inference_operator.settings import Settings as OperatorSettings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": GatewaySettings,
     "operator": OperatorSettings,
+    "kubernetes": KubeSettings,
 }
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.+?) \|$", re.MULTILINE)
 
@@ -33,6 +35,8 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None:
         return "unset"
+    if default == "":
+        return '`""`'
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

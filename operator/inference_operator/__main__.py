@@ -1,0 +1,109 @@
+"""The operator's Kubernetes half: `python -m inference_operator` runs until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+import kubernetes.config
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
+
+from inference_contract import logs, statefile
+from inference_contract.probes import ProbeServer, Reply
+from inference_operator.cluster import connect
+from inference_operator.fleet import Fleet
+from inference_operator.handlers import kopf_settings, register
+from inference_operator.kube_metrics import KubeMetrics
+from inference_operator.kube_settings import KubeSettings
+from inference_operator.loads import Loads
+from inference_operator.reconcile import Reconciler
+from inference_operator.scaler import Scaler
+from inference_operator.work_queue import Key, WorkQueue
+
+LIVE_WITHIN = 60.0
+"""Seconds with work and without progress after which the process counts as stuck."""
+
+_IDENTITY: Any = "inference-operator"
+"""Else kopf asks for the name of the user, and a pod's has none."""
+
+log = logging.getLogger("inference_operator")  # As a program its name is __main__.
+
+
+class KubeOperator:
+    """The parts, put together."""
+
+    def __init__(self, settings: KubeSettings) -> None:
+        self._settings = settings
+        self.metrics = KubeMetrics()
+        cluster = connect(settings.operator_workers)
+        self.fleet = Fleet(Scaler(Loads(settings.redis_url)), self._put, settings.tick_seconds)
+        self.queue = WorkQueue(
+            Reconciler(cluster, self.fleet, settings, self.metrics),
+            workers=settings.operator_workers,
+            resync=settings.resync_seconds,
+        )
+        self.metrics.queue.set_function(lambda: len(self.queue))
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT. The runners go on."""
+        self.queue.start()
+        self.fleet.start()
+        probes = ProbeServer(
+            self._settings.metrics_host, self._settings.metrics_port, self._routes()
+        )
+        if self._settings.state_file:
+            statefile.write(self._settings.state_file, {"pid": os.getpid(), "port": probes.port})
+        namespaces = self._settings.namespaces
+        log.info("watching %s, port %d", ", ".join(namespaces) or "all namespaces", probes.port)
+        kopf.run(
+            registry=register(self._put),
+            settings=kopf_settings(),
+            standalone=True,
+            identity=_IDENTITY,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+        )
+        probes.close()
+        self.fleet.close()
+        self.queue.close()
+        log.info("stopped; the runners go on")
+
+    def _put(self, key: Key) -> None:
+        self.queue.put(key)
+
+    def _routes(self) -> dict[str, Callable[[], Reply]]:
+        def live() -> Reply:
+            silence = max(self.queue.silence(), self.fleet.silence())
+            status = 200 if silence < LIVE_WITHIN else 503
+            return Reply(status, f"no progress for {silence:.1f} s\n".encode())
+
+        def metrics() -> Reply:
+            return Reply(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
+
+        return {"/health/live": live, "/health/ready": live, "/metrics": metrics}
+
+
+def main() -> int:
+    try:
+        settings = KubeSettings()
+    except ValidationError as error:
+        for item in error.errors():
+            name = "_".join(str(part) for part in item["loc"]).upper()
+            sys.stderr.write(f"{name}: {item['msg']}\n")
+        return 2
+    logs.configure("operator", settings.log_level)
+    try:
+        KubeOperator(settings).run()
+    except (kubernetes.config.ConfigException, OSError) as error:
+        log.error("cannot start: %s (port %d)", error, settings.metrics_port)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""All that a model needs in its namespace: a pure function of the resource and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from inference_contract.inferencemodel import Pod, Reason
+from inference_contract.pods import LABEL_HASH, RunnerEnv
+from inference_operator.kinds import Kind
+from inference_operator.kube_settings import KubeSettings
+from inference_operator.manifests.cache_claim import cache_claim
+from inference_operator.manifests.child import Manifest
+from inference_operator.manifests.deployment import deployment
+from inference_operator.manifests.network_policy import network_policy
+from inference_operator.manifests.pod import merge, pod_template, spec_for_runner
+from inference_operator.manifests.secret import secret
+from inference_operator.manifests.service_account import service_account
+from inference_operator.plan import plan
+from inference_operator.resources import Refusal, Resource
+
+
+@dataclass(frozen=True)
+class Children:
+    hash: str
+    """Of the runners that shall be."""
+    supporting: Mapping[Kind, Manifest]
+    """What a pod needs before it can start, in order."""
+    deployment: Manifest
+    unborn: Manifest
+    """The Deployment as it is created: it makes no pods yet."""
+
+    @property
+    def all(self) -> tuple[Kind, ...]:
+        return (*self.supporting, Kind.DEPLOYMENT)
+
+
+def children(resource: Resource, settings: KubeSettings) -> Children:
+    """The manifests to apply.
+
+    Raises:
+        Refusal: for a hardware profile that nobody has set up.
+    """
+    model, parent = resource.model, resource.parent
+    spec = model.spec
+    planned = plan(model, settings, 0)
+    for_runner = spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True)
+    planned = replace(planned, env={**planned.env, RunnerEnv.SPEC.value: for_runner})
+    redis_url = settings.redis_url_of_runners
+    template = pod_template(
+        parent,
+        planned,
+        spec.env,
+        merge(_profile(spec.hardware, settings), spec.pod),
+        image=settings.runner_image,
+        redis_url=redis_url,
+        pvc=spec.source.pvc,
+        cache_node_path=settings.model_cache_node_path,
+        has_cache_claim=spec.cache.size is not None,
+    )
+    labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
+    load_seconds = planned.load_seconds
+    supporting = {
+        Kind.SERVICE_ACCOUNT: service_account(parent, labels),
+        Kind.SECRET: secret(parent, labels, redis_url),
+        Kind.NETWORK_POLICY: network_policy(parent, labels, redis_url, spec.source),
+    }
+    if (size := spec.cache.size) is not None:
+        storage_class, is_shared = spec.cache.storage_class_name, spec.max_replicas > 1
+        supporting[Kind.CLAIM] = cache_claim(
+            parent, labels, size, storage_class, is_shared=is_shared
+        )
+    return Children(
+        hash=planned.hash,
+        supporting=supporting,
+        deployment=deployment(parent, labels, template, load_seconds, paused=False),
+        unborn=deployment(parent, labels, template, load_seconds, paused=True),
+    )
+
+
+def _profile(hardware: str, settings: KubeSettings) -> Pod:
+    profiles = settings.profiles
+    if hardware not in profiles:
+        known = ", ".join(sorted(profiles))
+        message = f"hardware {hardware!r} is none of this server's: {known}; set spec.hardware"
+        raise Refusal(Reason.INVALID_MODEL, message)
+    return profiles[hardware]

@@ -1,0 +1,145 @@
+"""The models that are known, and how many replicas each shall have: one reading of Redis a tick."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inference_contract.inferencemodel import InferenceModel
+from inference_operator.autoscale import Decision
+from inference_operator.loads import Load
+from inference_operator.scaler import Scaler
+from inference_operator.work_queue import Key
+
+STATUS_SECONDS = 5.0
+"""A status follows a load that changes all the time at this pace."""
+_MIN_PAUSE = 0.05
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    model: InferenceModel
+    """Its namespace is the owner."""
+    created: str
+    replicas: int
+    """Those that its Deployment has, when we first see it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    decision: Decision
+    load: Load | None
+    """None if Redis did not say."""
+
+
+class Fleet:
+    """Thread-safe; `tick` is one thread's.
+
+    Args:
+        wake: is called with a key whose model somebody should look at.
+    """
+
+    def __init__(self, scaler: Scaler, wake: Callable[[Key], None], tick_seconds: float) -> None:
+        self._scaler = scaler
+        self._wake = wake
+        self._tick_seconds = tick_seconds
+        self._lock = threading.Lock()
+        self._models: dict[Key, Enrolled] = {}
+        self._seen: dict[Key, Seen] = {}
+        self._told: dict[Key, tuple[Seen, float]] = {}
+        self._hurry = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
+        self._last_tick = time.monotonic()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._hurry.set()
+        self._thread.join(5)
+        self._scaler.close()
+
+    def silence(self) -> float:
+        """Seconds since the last reading, with or without an answer."""
+        return time.monotonic() - self._last_tick
+
+    def enroll(self, key: Key, enrolled: Enrolled) -> Key:
+        """From now on the model's load is read.
+
+        Returns:
+            Whose the model's id is: of two namespaces of one owner the older resource has it.
+        """
+        with self._lock:
+            is_new = key not in self._models
+            self._models[key] = enrolled
+            rivals = self._rivals(enrolled.model.id)
+        if is_new:
+            self._hurry.set()
+            for rival in rivals:
+                if rival != key:
+                    self._wake(rival)
+        return rivals[0]
+
+    def dismiss(self, key: Key) -> None:
+        with self._lock:
+            gone = self._models.pop(key, None)
+            self._seen.pop(key, None)
+            self._told.pop(key, None)
+            rivals = self._rivals(gone.model.id) if gone else []
+        for rival in rivals:
+            self._wake(rival)
+
+    def seen(self, key: Key) -> Seen | None:
+        """What the last tick found; None before the first that knew the model."""
+        with self._lock:
+            return self._seen.get(key)
+
+    def tick(self, now: float) -> None:
+        with self._lock:
+            youngest_first = sorted(self._models, key=self._age, reverse=True)
+            holders = {self._models[key].model.id: key for key in youngest_first}
+            models = {model_id: self._models[key].model for model_id, key in holders.items()}
+            running = {model_id: self._models[key].replicas for model_id, key in holders.items()}
+        loads = self._scaler.read(models)
+        decisions = self._scaler.decide(models, loads, running, now)
+        news = []
+        with self._lock:
+            for model_id, key in holders.items():
+                if key not in self._models:  # Dismissed since.
+                    continue
+                seen = self._seen[key] = Seen(decisions[model_id], loads.get(model_id))
+                if self._is_news(key, seen, now):
+                    self._told[key] = (seen, now)
+                    news.append(key)
+        for key in news:
+            self._wake(key)
+
+    def _is_news(self, key: Key, seen: Seen, now: float) -> bool:
+        told, at = self._told.get(key, (None, 0.0))
+        if told is None or told.decision != seen.decision:
+            return True
+        return told.load != seen.load and now - at >= STATUS_SECONDS
+
+    def _rivals(self, model_id: str) -> list[Key]:
+        same = [key for key, e in self._models.items() if e.model.id == model_id]
+        return sorted(same, key=self._age)
+
+    def _age(self, key: Key) -> tuple[str, Key]:
+        return self._models[key].created, key
+
+    def _run(self) -> None:
+        while not self._closing.wait(_MIN_PAUSE):
+            try:
+                self.tick(time.monotonic())
+            except Exception:
+                log.exception("this reading failed; the next one starts anew")
+            self._last_tick = time.monotonic()
+            self._hurry.wait(self._tick_seconds)
+            self._hurry.clear()

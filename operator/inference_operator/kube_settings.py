@@ -1,0 +1,75 @@
+"""Settings of the operator's Kubernetes half, read from the environment once, in `main`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from inference_contract.inferencemodel import Pod, Resources
+from inference_operator.manifests.pod import CACHE_DIR
+from inference_operator.plan import CPU
+
+_BUILT_IN = {CPU: Pod(resources=Resources(requests={"cpu": "250m", "memory": "512Mi"}))}
+
+
+class KubeSettings(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore")
+
+    runner_image: str = Field(description="Image of runners whose model names none.")
+    redis_url: str = Field(description="Where the operator reads the load of models.")
+    runner_redis_url: str | None = Field(
+        None, description="The same Redis as runners reach it; unset: REDIS_URL."
+    )
+    watch_namespaces: str = Field(
+        "", description="Namespaces with models, separated by commas; empty: all."
+    )
+    model_cache_node_path: str | None = Field(
+        None,
+        pattern="^/.+",
+        description="Folder of every node where weights are kept; unset: they go with the pod.",
+    )
+    hardware_profiles: dict[str, Pod] = Field(
+        {},
+        description="JSON: name → what spec.pod of its models begins with. cpu is built in.",
+    )
+    enable_gpu: bool = Field(
+        True, description="Whether models of a hardware other than cpu may use the GPU."
+    )
+    lease_seconds: float = Field(
+        30, ge=0.5, le=3600, description="Silence after which a running attempt counts as dead."
+    )
+    tick_seconds: float = Field(
+        1, ge=0.05, le=4, description="Pause between two readings of the load of all models."
+    )
+    resync_seconds: float = Field(
+        300, ge=0.1, le=86_400, description="Pause between two looks at a model nobody touched."
+    )
+    operator_workers: int = Field(
+        4, ge=1, le=64, description="Models that are looked at at the same time."
+    )
+    metrics_port: int = Field(
+        8002, ge=0, le=65_535, description="Port of health and metrics; 0: a free one."
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104 - a pod's
+    state_file: Path | None = Field(
+        None, description="Where the process writes its pid and port, for tests and tools."
+    )
+    log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
+
+    @property
+    def namespaces(self) -> list[str]:
+        return [name for part in self.watch_namespaces.split(",") if (name := part.strip())]
+
+    @property
+    def model_cache_dir(self) -> Path:
+        return Path(CACHE_DIR)
+
+    @property
+    def redis_url_of_runners(self) -> str:
+        return self.runner_redis_url or self.redis_url
+
+    @property
+    def profiles(self) -> dict[str, Pod]:
+        return _BUILT_IN | self.hardware_profiles

@@ -1,0 +1,1 @@
+"""The children of an InferenceModel: pure functions, a file per kind."""

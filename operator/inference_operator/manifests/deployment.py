@@ -1,0 +1,43 @@
+"""The Deployment of a model's runners.
+
+`replicas` is not in it: the scale subresource owns that field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inference_operator.manifests.child import Manifest, Parent, manifest
+
+_PULL_SECONDS = 600
+"""For scheduling and for pulling an image of several GiB."""
+
+
+def deployment(
+    parent: Parent,
+    labels: Mapping[str, str],
+    template: Mapping[str, Any],
+    load_seconds: float,
+    *,
+    paused: bool,
+) -> Manifest:
+    """The manifest to apply.
+
+    Args:
+        paused: makes no pods. The API server gives a new Deployment one replica, so that it is
+            born paused, scaled, and let go then.
+    """
+    spec = {
+        "paused": paused,
+        "selector": {"matchLabels": parent.selector},
+        # An old runner ends its work before a new one starts: there is no spare GPU.
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+        },
+        "progressDeadlineSeconds": int(load_seconds) + _PULL_SECONDS,
+        "revisionHistoryLimit": 2,
+        "template": template,
+    }
+    return manifest("apps/v1", "Deployment", parent, labels, {"spec": spec})

@@ -1,0 +1,47 @@
+"""What a model's runners may talk to: names, Redis, and the hub if the weights come from there.
+
+Policies add up: custom code that needs more gets a policy of its own beside this one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from inference_contract.inferencemodel import Source
+from inference_operator.manifests.child import Manifest, Parent, manifest
+from inference_operator.manifests.pod import PORT
+
+_DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+_HUB = {"ports": [{"protocol": "TCP", "port": 443}]}
+
+
+def network_policy(
+    parent: Parent, labels: Mapping[str, str], redis_url: str, source: Source
+) -> Manifest:
+    egress: list[dict[str, Any]] = [_DNS, *_redis(redis_url)]
+    if source.hub is not None:
+        egress.append(_HUB)
+    spec = {
+        "podSelector": {"matchLabels": parent.selector},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
+        "egress": egress,
+    }
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", parent, labels, {"spec": spec})
+
+
+def _redis(url: str) -> list[dict[str, Any]]:
+    """To any host that has the port, for a policy knows no names; an address is taken as it is."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return []
+    rule: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": parts.port or 6379}]}
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        return [rule]
+    cidr = f"{address}/{address.max_prefixlen}"
+    return [{"to": [{"ipBlock": {"cidr": cidr}}], **rule}]

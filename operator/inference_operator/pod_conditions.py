@@ -1,0 +1,147 @@
+"""The status of a model whose runners are pods.
+
+No message counts seconds: at rest a status stays as it is, and nobody writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from inference_contract.inferencemodel import (
+    ConditionStatus,
+    ConditionType,
+    InferenceModelStatus,
+    Reason,
+)
+from inference_operator.autoscale import Decision
+from inference_operator.loads import Load
+from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator.verdicts import Verdict, conditions, scaling
+
+_TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
+
+
+@dataclass(frozen=True)
+class PodView:
+    """All that the status of a valid model is made of."""
+
+    generation: int
+    decision: Decision
+    selector: str
+    pods: Sequence[RunnerPod] = ()
+    hash: str = ""
+    """Of the pods that shall be; others are being replaced."""
+    trouble: Trouble | None = None
+    load: Load | None = None
+    """None if Redis did not say."""
+    no_pods: str = ""
+    """Why the Deployment can make no pods."""
+
+    @property
+    def wanted(self) -> int:
+        return self.decision.replicas
+
+    @property
+    def ready(self) -> int:
+        return sum(pod.is_ready and not pod.is_going for pod in self.pods)
+
+
+def status(
+    view: PodView, previous: InferenceModelStatus | None, at: datetime
+) -> InferenceModelStatus:
+    """The status that is true now.
+
+    Args:
+        previous: the last one; a condition that still has its status keeps its transition time.
+        at: now, by the wall clock.
+    """
+    previous = previous or InferenceModelStatus()
+    verdicts = {
+        ConditionType.READY: _ready(view),
+        ConditionType.PROGRESSING: _progressing(view),
+        ConditionType.SCALING_ACTIVE: scaling(view.decision),
+    }
+    return InferenceModelStatus(
+        observed_generation=view.generation,
+        replicas=len(view.pods),
+        ready_replicas=view.ready,
+        queued=view.load.queued if view.load else previous.queued,
+        in_flight=view.load.in_flight if view.load else previous.in_flight,
+        selector=view.selector,
+        conditions=conditions(verdicts, view.generation, previous, at),
+        log_tail=list(view.trouble.log_tail) if view.trouble else [],
+    )
+
+
+def refused(
+    reason: Reason,
+    message: str,
+    generation: int,
+    previous: InferenceModelStatus | None,
+    at: datetime,
+) -> InferenceModelStatus:
+    """The status of a model that the operator does nothing for until somebody acts."""
+    previous = previous or InferenceModelStatus()
+    verdict = _FALSE, reason, message
+    idle = _FALSE, reason, "nothing starts, stops or scales until Ready says otherwise"
+    verdicts: dict[ConditionType, Verdict] = {
+        ConditionType.READY: verdict,
+        ConditionType.PROGRESSING: idle,
+        ConditionType.SCALING_ACTIVE: idle,
+    }
+    return previous.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": conditions(verdicts, generation, previous, at),
+        }
+    )
+
+
+def _ready(view: PodView) -> Verdict:
+    trouble = view.trouble
+    if view.ready:
+        message = f"{view.ready} of {view.wanted} replicas ready"
+        if trouble and view.ready < view.wanted:
+            message = f"{message}; {trouble.reason}: {trouble.message}"
+        return _TRUE, Reason.READY, message
+    if not view.wanted:
+        if view.pods:
+            return _TRUE, Reason.SCALED_TO_ZERO, "stopping; starts with the next prediction"
+        return _TRUE, Reason.SCALED_TO_ZERO, "starts with the first prediction"
+    if trouble:
+        return _FALSE, trouble.reason, trouble.message
+    loading = [pod for pod in view.pods if pod.running_since and not pod.is_going]
+    if loading:
+        since = min(pod.running_since for pod in loading)
+        return _FALSE, Reason.LOADING_MODEL, f"loading since {since}"
+    if view.no_pods:
+        reason = Reason.NO_CAPACITY if "exceeded quota" in view.no_pods else Reason.STARTING
+        return _FALSE, reason, f"no pod can be made: {view.no_pods}"
+    return _FALSE, Reason.STARTING, _starting(view)
+
+
+def _starting(view: PodView) -> str:
+    placed = [pod for pod in view.pods if pod.node and not pod.is_going]
+    if placed:
+        return f"node {placed[0].node} pulls the image and starts the container"
+    if any(pod.is_going for pod in view.pods):
+        return f"waiting for {len(view.pods)} old runners to finish their predictions"
+    return "waiting for a node"
+
+
+def _progressing(view: PodView) -> Verdict:
+    going = sum(pod.is_going for pod in view.pods)
+    if going:
+        return _TRUE, "Draining", f"{going} replicas finish their predictions and stop"
+    if view.trouble:
+        return _FALSE, view.trouble.reason, f"{view.ready} of {view.wanted} replicas ready"
+    old = sum(pod.hash != view.hash for pod in view.pods)
+    if old:
+        return _TRUE, "Updating", f"{old} replicas of an earlier document are still to be replaced"
+    if view.ready < view.wanted:
+        is_loading = any(pod.running_since and not pod.is_ready for pod in view.pods)
+        reason = Reason.LOADING_MODEL if is_loading else Reason.STARTING
+        return _TRUE, reason, f"{view.ready} of {view.wanted} replicas ready"
+    return _FALSE, "Stable", f"{view.wanted} replicas, as wanted"

@@ -1,0 +1,81 @@
+"""An InferenceModel of the cluster: what it asks for, whose it is, and when nothing can be done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from inference_contract.inferencemodel import KIND, NAME_PATTERN, InferenceModel, Reason
+from inference_contract.pods import LABEL_OWNER
+from inference_operator.documents import describe
+from inference_operator.manifests.child import Manifest, Parent
+from inference_operator.work_queue import Key
+
+
+class Refusal(Exception):
+    """Nothing can be done for a model until somebody acts; the message says what."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Resource:
+    model: InferenceModel
+    """Its namespace is the owner, so that its id is the one of the REST API."""
+    parent: Parent
+    created: str
+
+    @property
+    def key(self) -> Key:
+        return self.parent.namespace, self.parent.name
+
+
+def parse(found: Manifest, namespace_labels: Mapping[str, str]) -> Resource:
+    """The resource as the API server gave it.
+
+    Raises:
+        Refusal: it is not valid, or nobody owns its namespace.
+    """
+    metadata = found["metadata"]
+    namespace = metadata["namespace"]
+    owner = namespace_labels.get(LABEL_OWNER, "")
+    if not owner:
+        raise Refusal(
+            Reason.INVALID_MODEL,
+            f"namespace {namespace} has no owner: "
+            f"kubectl label namespace {namespace} {LABEL_OWNER}=OWNER",
+        )
+    if not re.match(NAME_PATTERN, owner):
+        message = f"{owner!r}, the label {LABEL_OWNER} of namespace {namespace}, is no owner's name"
+        raise Refusal(Reason.INVALID_MODEL, message)
+    content = {key: value for key, value in found.items() if key != "status"}
+    content["metadata"] = {**metadata, "namespace": owner}
+    try:
+        model = InferenceModel.model_validate(content)
+    except ValidationError as error:
+        message = f"correct the resource: {'; '.join(describe(error))}"
+        raise Refusal(Reason.INVALID_MODEL, message) from error
+    parent = Parent(namespace, metadata["name"], metadata["uid"])
+    return Resource(model, parent, metadata.get("creationTimestamp", ""))
+
+
+def claim(there: Manifest, parent: Parent) -> None:
+    """Raises Refusal if an object of a child's name is not this model's."""
+    metadata = there["metadata"]
+    owners = metadata.get("ownerReferences", ())
+    if any(owner["uid"] == parent.uid for owner in owners):
+        return
+    what = f"{there['kind']} {metadata['name']}"
+    if any(owner["kind"] == KIND and owner["name"] == parent.name for owner in owners):
+        message = f"{what} is of an earlier {KIND} of this name, and goes by itself"
+    else:
+        message = (
+            f"{what} exists and is not of this {KIND}: delete it or give it another name, "
+            "or rename the model"
+        )
+    raise Refusal(Reason.NAME_TAKEN, message)

@@ -1,0 +1,176 @@
+"""What the pods of a model say, and which of it is trouble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inference_contract.inferencemodel import Reason
+from inference_contract.pods import LABEL_HASH, RunnerExit
+from inference_operator.failures import describe
+from inference_operator.manifests.pod import CONTAINER
+
+_PULL_REASONS = {
+    *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
+    *("ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"),
+}
+_CREATE_REASONS = {
+    *("CreateContainerConfigError", "CreateContainerError", "RunContainerError"),
+    *("PreCreateHookError", "PreStartHookError", "PostStartHookError"),
+}
+_ORDER = (
+    *(Reason.LOAD_FAILED, Reason.OOM_KILLED, Reason.CRASH_LOOP_BACK_OFF),
+    *(Reason.IMAGE_PULL_BACK_OFF, Reason.UNSCHEDULABLE, Reason.STARTING),
+)
+
+
+@dataclass(frozen=True)
+class End:
+    """How the runner's process ended."""
+
+    code: int
+    reason: str
+    is_last: bool
+    """Whether a later start has not begun: then its log is the container's current one."""
+
+
+@dataclass(frozen=True)
+class RunnerPod:
+    name: str
+    uid: str
+    hash: str
+    node: str = ""
+    is_ready: bool = False
+    is_going: bool = False
+    """Somebody deleted it; it ends its work."""
+    running_since: str = ""
+    """RFC 3339; empty while no container runs."""
+    restarts: int = 0
+    end: End | None = None
+    waiting: tuple[str, str] = ("", "")
+    """Reason and message of the kubelet."""
+    unschedulable: str = ""
+    """The scheduler's message."""
+    memory_limit: str = ""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a pod serves nothing, and what to do about it."""
+
+    reason: Reason
+    message: str
+    pod: RunnerPod
+    log_tail: Sequence[str] = ()
+
+    @property
+    def has_log(self) -> bool:
+        return self.pod.end is not None and self.reason in (
+            *(Reason.LOAD_FAILED, Reason.OOM_KILLED, Reason.CRASH_LOOP_BACK_OFF),
+        )
+
+
+def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
+    """The pod of an API server's answer; None if it has ended for good (evicted, for instance)."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    if status.get("phase") in ("Failed", "Succeeded"):
+        return None
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    container: Mapping[str, Any] = next(
+        (c for c in status.get("containerStatuses", ()) if c["name"] == CONTAINER), {}
+    )
+    state = container.get("state", {})
+    waiting = state.get("waiting", {})
+    is_unschedulable = scheduled.get("reason") == "Unschedulable"
+    return RunnerPod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        hash=metadata.get("labels", {}).get(LABEL_HASH, ""),
+        node=pod.get("spec", {}).get("nodeName", ""),
+        is_ready=conditions.get("Ready", {}).get("status") == "True",
+        is_going="deletionTimestamp" in metadata,
+        running_since=state.get("running", {}).get("startedAt") or "",
+        restarts=container.get("restartCount", 0),
+        end=_end(container),
+        waiting=(waiting.get("reason", ""), waiting.get("message", "")),
+        unschedulable=scheduled.get("message", "") if is_unschedulable else "",
+        memory_limit=_memory_limit(pod),
+    )
+
+
+def worst(pods: Iterable[RunnerPod]) -> Trouble | None:
+    """The trouble to tell of: what only the user can mend comes first."""
+    found = [trouble for pod in pods if (trouble := diagnose(pod))]
+    return min(found, key=lambda t: (_ORDER.index(t.reason), t.pod.name), default=None)
+
+
+def diagnose(pod: RunnerPod) -> Trouble | None:
+    """What keeps a pod from its work; None if nothing does, or nothing but time."""
+    if pod.is_going or pod.is_ready:
+        return None
+    if pod.unschedulable:
+        hint = "lower spec.pod.resources or its placement's demands, or add a node"
+        message = f"no node takes the pod: {pod.unschedulable.rstrip('.')}; {hint}"
+        return Trouble(Reason.UNSCHEDULABLE, message, pod)
+    reason, said = pod.waiting
+    if reason in _PULL_REASONS:
+        return Trouble(Reason.IMAGE_PULL_BACK_OFF, _pull(reason, said), pod)
+    if reason in _CREATE_REASONS:
+        return Trouble(Reason.STARTING, f"the container cannot start: {said or reason}", pod)
+    return _after_end(pod, pod.end) if pod.end else None
+
+
+def last_words(log_tail: Sequence[str]) -> str:
+    """The error in a runner's last log lines, empty if none says one."""
+    for line in reversed(log_tail):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "critical"):
+            return str(entry.get("error") or entry.get("event") or "")
+    return next((line for line in reversed(log_tail) if line.strip()), "")
+
+
+def _after_end(pod: RunnerPod, end: End) -> Trouble | None:
+    times = f"{pod.restarts} restarts so far"
+    if end.reason == "OOMKilled":
+        limit = f"its limit of {pod.memory_limit}" if pod.memory_limit else "the node's memory"
+        message = f"the runner needs more than {limit}: raise spec.pod.resources.limits.memory"
+        return Trouble(Reason.OOM_KILLED, f"{message}; {times}", pod)
+    if end.code in (RunnerExit.LOAD_FAILED, RunnerExit.MISCONFIGURED):
+        return Trouble(Reason.LOAD_FAILED, f"the model did not load; {times}", pod)
+    if pod.restarts > 1 or pod.waiting[0] == "CrashLoopBackOff":
+        return Trouble(Reason.CRASH_LOOP_BACK_OFF, f"{describe(_signed(end.code))}; {times}", pod)
+    return None
+
+
+def _pull(reason: str, said: str) -> str:
+    """The kubelet says the same in two ways by turns; this says it in one."""
+    _, found, error = said.partition(": ErrImagePull: ")
+    detail = (error if found else said).strip() or reason
+    return f"the image cannot be pulled: {detail}; correct spec.pod.image, or let nodes pull it"
+
+
+def _signed(code: int) -> int:
+    """A shell's 137 as subprocess has it: -9."""
+    return 128 - code if 128 < code < 160 else code
+
+
+def _end(container: Mapping[str, Any]) -> End | None:
+    now = container.get("state", {}).get("terminated")
+    ended = now or container.get("lastState", {}).get("terminated")
+    if not ended or (ended.get("exitCode") == 0 and now is None):
+        return None
+    return End(ended.get("exitCode", 0), ended.get("reason", ""), is_last=now is not None)
+
+
+def _memory_limit(pod: Mapping[str, Any]) -> str:
+    for container in pod.get("spec", {}).get("containers", ()):
+        if container["name"] == CONTAINER:
+            limit = container.get("resources", {}).get("limits", {}).get("memory", "")
+            return str(limit)
+    return ""

@@ -1,0 +1,63 @@
+"""What the status of a model is made of on one machine and on a cluster alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from inference_contract.inferencemodel import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    InferenceModelStatus,
+    Reason,
+)
+from inference_operator.autoscale import Decision, Why
+
+_MAX_MESSAGE = 4000
+
+Verdict = tuple[ConditionStatus, str, str]
+"""Status, reason and message of a condition."""
+
+
+def conditions(
+    verdicts: Mapping[ConditionType, Verdict],
+    generation: int,
+    previous: InferenceModelStatus,
+    at: datetime,
+) -> list[Condition]:
+    """A condition that still has its status keeps its transition time."""
+    return [
+        _condition(kind, verdict, generation, previous.condition(kind), at)
+        for kind, verdict in verdicts.items()
+    ]
+
+
+def scaling(decision: Decision | None) -> Verdict:
+    """The condition ScalingActive; None stands for a model whose document is not valid."""
+    if decision is None:
+        message = "does not scale until the document is valid"
+        return ConditionStatus.FALSE, Reason.INVALID_MODEL, message
+    if decision.reason is Why.UNKNOWN:
+        held = f"replicas stay at {decision.replicas} until Redis says what the load is"
+        return ConditionStatus.UNKNOWN, Why.UNKNOWN, held
+    return ConditionStatus.TRUE, decision.reason, f"{decision.replicas} replicas wanted"
+
+
+def _condition(
+    kind: ConditionType,
+    verdict: Verdict,
+    generation: int,
+    before: Condition | None,
+    at: datetime,
+) -> Condition:
+    status, reason, message = verdict
+    flipped = before is None or before.status is not status
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:_MAX_MESSAGE],
+        last_transition_time=at if before is None or flipped else before.last_transition_time,
+        observed_generation=generation,
+    )

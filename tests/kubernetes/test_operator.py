@@ -1,0 +1,509 @@
+"""The operator as a process, on a real API server with its scheduler, controllers and kubelet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes.client
+import pytest
+import redis
+from kubernetes.client.exceptions import ApiException
+
+from inference_contract import queues
+from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
+from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER
+
+OWNER = "alice"
+MODEL = "m"
+CHILD = "m-runner"
+ECHO = Path(__file__).parents[2] / "crds" / "examples" / "echo"
+NO_IMAGE = "localhost:5000/no-such-image:1"
+
+
+class House:
+    """A namespace, and the operator that looks after it."""
+
+    def __init__(
+        self,
+        api: kubernetes.client.ApiClient,
+        namespace: str,
+        folder: Path,
+        redis_url: str,
+        wait_until: Callable[..., Any],
+    ) -> None:
+        self.apps = kubernetes.client.AppsV1Api(api)
+        self.core = kubernetes.client.CoreV1Api(api)
+        self.network = kubernetes.client.NetworkingV1Api(api)
+        self._custom = kubernetes.client.CustomObjectsApi(api)
+        self._api = api
+        self.namespace = namespace
+        self.folder = folder
+        self.redis_url = redis_url
+        self._wait_until = wait_until
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **settings: str) -> None:
+        state = self.folder / "operator.json"
+        state.unlink(missing_ok=True)
+        env = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "KUBECONFIG")},
+            "REDIS_URL": self.redis_url,
+            "RUNNER_REDIS_URL": "redis://redis.test:6379",
+            "RUNNER_IMAGE": NO_IMAGE,
+            "WATCH_NAMESPACES": self.namespace,
+            "RESYNC_SECONDS": "1",
+            "TICK_SECONDS": "0.1",
+            "METRICS_HOST": "127.0.0.1",
+            "METRICS_PORT": "0",
+            "STATE_FILE": str(state),
+            **settings,
+        }
+        with (self.folder / "operator.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "inference_operator"], env=env, stderr=log, stdout=log
+            )
+        self.until(state.exists)
+
+    def until(self, condition: Callable[[], Any], timeout: float = 20) -> Any:
+        """Wait for something that a live operator shall bring about."""
+
+        def look() -> Any:
+            assert self._process is None or self._process.poll() is None, "the operator is gone"
+            return condition()
+
+        return self._wait_until(look, timeout=timeout)
+
+    def stop(self) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(20)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(10)
+
+    def logs(self) -> list[dict[str, Any]]:
+        text = (self.folder / "operator.log").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        port = json.loads((self.folder / "operator.json").read_text())["port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def make(self, name: str = MODEL, namespace: str = "", **spec: Any) -> None:
+        quick = {"scaleDownDelaySeconds": 0, "idleTimeoutSeconds": 0, "targetPerReplica": 10}
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "InferenceModel",
+            "metadata": {"name": name},
+            "spec": {
+                "type": "text-generation",
+                "source": {"path": "/models/m"},
+                "autoscaling": quick,
+                **spec,
+            },
+        }
+        place = GROUP, VERSION, namespace or self.namespace, PLURAL
+        self._custom.create_namespaced_custom_object(*place, body)
+
+    def change(self, **spec: Any) -> None:
+        place = GROUP, VERSION, self.namespace, PLURAL, MODEL
+        self._custom.patch_namespaced_custom_object(
+            *place, {"spec": spec}, _content_type="application/merge-patch+json"
+        )
+
+    def delete(self) -> None:
+        place = GROUP, VERSION, self.namespace, PLURAL, MODEL
+        self._custom.delete_namespaced_custom_object(*place)
+
+    def model(self, namespace: str = "") -> dict[str, Any]:
+        place = GROUP, VERSION, namespace or self.namespace, PLURAL, MODEL
+        found: dict[str, Any] = self._custom.get_namespaced_custom_object(*place)
+        return found
+
+    def status(self, namespace: str = "") -> dict[str, Any]:
+        status: dict[str, Any] = self.model(namespace).get("status", {})
+        return status
+
+    def condition(self, type: str = "Ready", namespace: str = "") -> dict[str, Any]:
+        conditions = self.status(namespace).get("conditions", [])
+        return next((c for c in conditions if c["type"] == type), {})
+
+    def until_reason(self, reason: str, timeout: float = 30, namespace: str = "") -> str:
+        """Wait for the reason of Ready; its message."""
+        self.until(lambda: self.condition(namespace=namespace).get("reason") == reason, timeout)
+        return str(self.condition(namespace=namespace)["message"])
+
+    def deployment(self) -> dict[str, Any] | None:
+        """As JSON, or None."""
+        try:
+            found = self.apps.read_namespaced_deployment(CHILD, self.namespace)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        content: dict[str, Any] = self._api.sanitize_for_serialization(found)
+        return content
+
+    def replicas(self) -> int | None:
+        deployment = self.deployment()
+        return deployment["spec"]["replicas"] if deployment else None
+
+    def pods(self) -> list[Any]:
+        selector = f"{LABEL_MODEL}={MODEL}"
+        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
+
+    def events(self) -> list[tuple[str, str]]:
+        """Reason and message of the model's own events."""
+        selector = "involvedObject.kind=InferenceModel"
+        found = self.core.list_namespaced_event(self.namespace, field_selector=selector).items
+        return [(event.reason, event.message) for event in found]
+
+
+@pytest.fixture
+def house(
+    api: kubernetes.client.ApiClient,
+    make_namespace: Callable[..., str],
+    tmp_path: Path,
+    redis_url: str,
+    wait_until: Callable[..., Any],
+) -> Iterator[House]:
+    house = House(api, make_namespace(OWNER), tmp_path, redis_url, wait_until)
+    yield house
+    house.close()
+
+
+def test_a_model_becomes_a_deployment_that_sleeps(house: House) -> None:
+    house.start()
+    house.make(pod={"nodeSelector": {"disk": "fast"}})
+    assert house.until_reason("ScaledToZero") == "starts with the first prediction"
+    deployment = house.deployment()
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 0
+    assert not deployment["spec"].get("paused")
+    assert deployment["spec"]["selector"] == {"matchLabels": {LABEL_MODEL: MODEL}}
+    pod = deployment["spec"]["template"]
+    assert pod["metadata"]["labels"][LABEL_OWNER] == OWNER
+    assert pod["spec"]["nodeSelector"] == {"disk": "fast"}
+    assert pod["spec"]["containers"][0]["image"] == NO_IMAGE
+    [owner] = deployment["metadata"]["ownerReferences"]
+    assert owner["uid"] == house.model()["metadata"]["uid"]
+    secret = house.core.read_namespaced_secret(CHILD, house.namespace)
+    assert secret.data == {"REDIS_URL": "cmVkaXM6Ly9yZWRpcy50ZXN0OjYzNzk="}
+    assert house.core.read_namespaced_service_account(CHILD, house.namespace)
+    assert house.network.read_namespaced_network_policy(CHILD, house.namespace)
+    assert house.condition("ScalingActive")["status"] == "True"
+    assert house.status()["selector"] == f"{LABEL_MODEL}={MODEL}"
+    history = house.apps.list_namespaced_replica_set(house.namespace).items
+    assert [rs.spec.replicas for rs in history] == [0]  # No pod was made for a moment.
+
+
+def test_restricted_pod_security_admits_the_runner(house: House) -> None:
+    enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
+    house.core.patch_namespace(house.namespace, {"metadata": {"labels": enforce}})
+    house.start()
+    house.make(minReplicas=1)
+    house.until(house.pods, 30)
+
+
+def test_work_in_redis_scales_and_its_end_scales_down(
+    house: House, redis_client: redis.Redis
+) -> None:
+    house.start()
+    house.make(maxReplicas=3)
+    house.until_reason("ScaledToZero")
+    queue = queues.queue_key(queues.model_key(f"{OWNER}/{MODEL}"))
+    redis_client.rpush(queue, *range(11))
+    house.until(lambda: house.replicas() == 2, 10)
+    house.until(lambda: house.status()["queued"] == 11, 20)
+    redis_client.delete(queue)
+    house.until(lambda: house.replicas() == 0, 10)
+    house.until(lambda: len(house.events()) == 2)
+    assert sorted(house.events()) == [
+        ("ScaledDown", "from 2 to 0 replicas: ScaleDown"),
+        ("ScaledUp", "from 0 to 2 replicas: ScaleUp"),
+    ]
+
+
+def test_drift_is_repaired(house: House) -> None:
+    house.start()
+    house.make()
+    house.until_reason("ScaledToZero")
+    drift = {"spec": {"replicas": 2, "progressDeadlineSeconds": 7}}
+    house.apps.patch_namespaced_deployment(CHILD, house.namespace, drift)
+    house.core.delete_namespaced_secret(CHILD, house.namespace)
+
+    def is_repaired() -> bool:
+        spec = (house.deployment() or {})["spec"]
+        return bool(spec["replicas"] == 0 and spec["progressDeadlineSeconds"] == 1200)
+
+    house.until(is_repaired)
+    secrets = house.core.list_namespaced_secret
+    house.until(lambda: [s.metadata.name for s in secrets(house.namespace).items] == [CHILD])
+
+
+def test_at_rest_nothing_is_written(house: House) -> None:
+    house.start(RESYNC_SECONDS="0.2")
+    house.make(
+        minReplicas=1,
+        pod={"resources": {"requests": {"memory": "1024Ti", "cpu": "0.1"}}},
+    )
+    house.until_reason("Unschedulable")
+    house.until(lambda: house.condition("ScalingActive").get("reason") == "Steady")
+    house.until(_is_quiet(house))
+    looks, writes = _looks(house), house.metric("inference_operator_writes_total")
+    versions = _versions(house)
+    house.until(lambda: _looks(house) >= looks + 10, 30)
+    assert house.metric("inference_operator_writes_total") == writes
+    assert _versions(house) == versions
+
+
+def test_a_restart_changes_nothing(house: House) -> None:
+    house.start()
+    house.make(minReplicas=1)
+    house.until_reason("ImagePullBackOff")
+    house.until(_is_quiet(house))
+    assert house.stop() == 0
+    generation = (house.deployment() or {})["metadata"]["generation"]
+    house.start()
+    house.until(lambda: _looks(house) >= 3, 30)
+    assert (house.deployment() or {})["metadata"]["generation"] == generation
+    assert house.condition()["reason"] == "ImagePullBackOff"
+
+
+def test_a_change_that_runners_do_not_see_leaves_them_alone(house: House) -> None:
+    house.start()
+    house.make()
+    house.until_reason("ScaledToZero")
+    template = (house.deployment() or {})["spec"]["template"]
+    house.change(displayName="Other", maxReplicas=5)
+    house.until(lambda: house.status()["observedGeneration"] == 2)
+    assert (house.deployment() or {})["spec"]["template"] == template
+    house.change(version="2")
+    hash_of = template["metadata"]["labels"][LABEL_HASH]
+
+    def has_other_hash() -> bool:
+        labels = (house.deployment() or {})["spec"]["template"]["metadata"]["labels"]
+        return bool(labels[LABEL_HASH] != hash_of)
+
+    house.until(has_other_hash)
+
+
+def test_a_foreign_deployment_is_refused(house: House) -> None:
+    labels = {"app": "other"}
+    container = {"name": "c", "image": NO_IMAGE}
+    spec = {
+        "replicas": 0,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+    }
+    body = {"metadata": {"name": CHILD}, "spec": spec}
+    house.apps.create_namespaced_deployment(house.namespace, body)
+    house.start()
+    house.make()
+    message = house.until_reason("NameTaken")
+    assert message.startswith(f"Deployment {CHILD} exists and is not of this InferenceModel:")
+    deployment = house.deployment()
+    assert deployment is not None
+    assert deployment["spec"]["selector"] == {"matchLabels": labels}
+    assert "ownerReferences" not in deployment["metadata"]
+    assert [reason for reason, _ in house.events()] == ["NameTaken"]
+    house.apps.delete_namespaced_deployment(CHILD, house.namespace)
+    house.until_reason("ScaledToZero")
+
+
+def test_a_namespace_needs_an_owner(house: House, make_namespace: Callable[..., str]) -> None:
+    nobodys = make_namespace()
+    house.start(WATCH_NAMESPACES=nobodys, RESYNC_SECONDS="3600")
+    house.make(namespace=nobodys)
+    message = house.until_reason("InvalidModel", namespace=nobodys)
+    assert message == (
+        f"namespace {nobodys} has no owner: kubectl label namespace {nobodys} {LABEL_OWNER}=OWNER"
+    )
+    house.core.patch_namespace(nobodys, {"metadata": {"labels": {LABEL_OWNER: "bob"}}})
+    house.until_reason("ScaledToZero", namespace=nobodys)
+
+
+def test_one_model_of_two_namespaces_of_an_owner(
+    house: House, make_namespace: Callable[..., str]
+) -> None:
+    other = make_namespace(OWNER)
+    house.make()
+    house.start(WATCH_NAMESPACES=f"{house.namespace},{other}")
+    house.until_reason("ScaledToZero")
+    house.make(namespace=other)
+    assert "alice/m is the older" in house.until_reason("NameTaken", namespace=other)
+    house.delete()
+    house.until_reason("ScaledToZero", namespace=other)
+
+
+def test_unknown_hardware(house: House) -> None:
+    house.start(HARDWARE_PROFILES='{"h100": {}}')
+    house.make(hardware="a100")
+    message = house.until_reason("InvalidModel")
+    assert message == "hardware 'a100' is none of this server's: cpu, h100; set spec.hardware"
+    assert house.deployment() is None
+
+
+def test_a_manifest_that_the_api_server_refuses(house: House) -> None:
+    house.start()
+    house.make(pod={"resources": {"requests": {"no prefix": "1"}}})
+    message = house.until_reason("InvalidModel")
+    assert message.startswith("the cluster refuses the Deployment: ")
+
+
+def test_an_impossible_request_is_unschedulable(house: House) -> None:
+    house.start()
+    house.make(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
+    message = house.until_reason("Unschedulable")
+    assert "Insufficient memory" in message
+
+
+def test_a_missing_image(house: House) -> None:
+    house.start()
+    house.make(minReplicas=1)
+    message = house.until_reason("ImagePullBackOff", 60)
+    assert message.startswith("the image cannot be pulled: ")
+    assert "no-such-image" in message
+
+
+def test_a_redis_that_is_away_holds_the_replicas(house: House) -> None:
+    house.start(REDIS_URL="redis://127.0.0.1:1")
+    house.make(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
+    house.until_reason("Unschedulable")
+    scaling = house.condition("ScalingActive")
+    assert (scaling["status"], scaling["reason"]) == ("Unknown", "LoadUnknown")
+    assert house.replicas() == 1
+
+
+def test_a_cache_of_its_own(house: House) -> None:
+    house.start()
+    house.make(minReplicas=1, cache={"size": "1024Mi"})
+    assert "PersistentVolumeClaim" in house.until_reason("Unschedulable")
+    claim = house.core.read_namespaced_persistent_volume_claim(CHILD, house.namespace)
+    assert claim.spec.access_modes == ["ReadWriteOnce"]
+    house.until(_is_quiet(house))
+
+
+@pytest.fixture
+def runner_image() -> str:
+    """The real runner's, if the cluster's registry has it."""
+    url = "http://localhost:5000/v2/inference-runner/manifests/dev"
+    accept = "application/vnd.oci.image.manifest.v1+json"
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})).close()
+    except OSError:
+        pytest.skip("the cluster's registry has no inference-runner:dev")
+    return "localhost:5000/inference-runner:dev"
+
+
+@pytest.fixture
+def echo_volume(house: House) -> Iterator[str]:
+    """A claim of a volume that holds the example's code; its name."""
+    name = f"{house.namespace}-echo"
+    size = {"storage": "1Mi"}
+    spec = {
+        "capacity": size,
+        "accessModes": ["ReadOnlyMany"],
+        "hostPath": {"path": str(ECHO)},
+        "storageClassName": "",
+    }
+    house.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
+    claim = {
+        "accessModes": ["ReadOnlyMany"],
+        "resources": {"requests": size},
+        "volumeName": name,
+        "storageClassName": "",
+    }
+    body = {"metadata": {"name": "echo"}, "spec": claim}
+    house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
+    yield "echo"
+    house.core.delete_persistent_volume(name)
+
+
+def test_a_model_that_does_not_load(house: House, runner_image: str) -> None:
+    house.start(RUNNER_IMAGE=runner_image)
+    house.make(minReplicas=1, source={"path": "/no/such/model"})
+    message = house.until_reason("LoadFailed", 90)
+    assert "/no/such/model" in message
+    assert any("/no/such/model" in line for line in house.status()["logTail"])
+    house.until(lambda: "LoadFailed" in [reason for reason, _ in house.events()])
+
+
+def test_a_model_that_needs_more_memory(house: House, runner_image: str) -> None:
+    house.start(RUNNER_IMAGE=runner_image)
+    memory = {"requests": {"memory": "12Mi"}, "limits": {"memory": "12Mi"}}
+    house.make(minReplicas=1, pod={"resources": memory})
+    assert "its limit of 12Mi" in house.until_reason("OOMKilled", 90)
+
+
+def test_a_model_becomes_ready_and_drains(
+    house: House, runner_image: str, echo_volume: str
+) -> None:
+    house.start(RUNNER_IMAGE=runner_image)
+    house.make(
+        type="custom",
+        source={"pvc": {"claimName": echo_volume}},
+        engine={"className": "echo:Echo"},
+        minReplicas=1,
+    )
+    assert house.until_reason("Ready", 90) == "1 of 1 replicas ready"
+    assert house.status()["readyReplicas"] == 1
+    assert house.condition("Progressing")["reason"] == "Stable"
+    house.change(minReplicas=0)
+    assert house.until_reason("ScaledToZero", 30)
+    house.until(lambda: house.condition("Progressing")["reason"] == "Stable", 60)
+    assert house.status()["replicas"] == 0
+
+
+def test_children_go_with_the_model(house: House) -> None:
+    house.start()
+    house.make()
+    house.until_reason("ScaledToZero")
+    house.delete()
+    house.until(lambda: house.deployment() is None, 30)
+    assert not [line for line in house.logs() if line["level"] == "error"]
+
+
+def _looks(house: House) -> float:
+    return house.metric("inference_operator_reconciles_total")
+
+
+def _is_quiet(house: House) -> Callable[[], bool]:
+    """Whether a few looks in a row wrote nothing."""
+    before = (-1.0, 0.0)
+
+    def is_quiet() -> bool:
+        nonlocal before
+        looks, writes = _looks(house), house.metric("inference_operator_writes_total")
+        if writes != before[0]:
+            before = writes, looks
+        return looks >= before[1] + 3
+
+    return is_quiet
+
+
+def _versions(house: House) -> dict[str, str]:
+    core, network = house.core, house.network
+    found = {
+        "model": house.model()["metadata"]["resourceVersion"],
+        "deployment": (house.deployment() or {})["metadata"]["resourceVersion"],
+    }
+    for read in (
+        core.read_namespaced_secret,
+        core.read_namespaced_service_account,
+        network.read_namespaced_network_policy,
+    ):
+        found[read.__name__] = read(CHILD, house.namespace).metadata.resource_version
+    return found

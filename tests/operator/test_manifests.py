@@ -1,0 +1,377 @@
+"""What is applied for a model, written out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inference_contract.inferencemodel import Pod
+from inference_contract.pods import LABEL_HASH
+from inference_operator.children import Children, children
+from inference_operator.kinds import Kind
+from inference_operator.kube_settings import KubeSettings
+from inference_operator.manifests.cache_claim import may_grow
+from inference_operator.manifests.child import ANNOTATION_APPLIED, Manifest
+from inference_operator.manifests.pod import merge
+from inference_operator.resources import Refusal, parse
+
+LABELS = {
+    "app.kubernetes.io/name": "inference-runner",
+    "app.kubernetes.io/managed-by": "inference",
+    "inference-server.dev/owner": "alice",
+    "inference-server.dev/model": "m",
+}
+OWNERS = [
+    {
+        "apiVersion": "inference-server.dev/v1alpha1",
+        "kind": "InferenceModel",
+        "name": "m",
+        "uid": "uid-1",
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+]
+HTTP = {"port": 8001, "scheme": "HTTP"}
+
+
+def _children(settings: dict[str, Any] | None = None, **spec: Any) -> Children:
+    found = {
+        "apiVersion": "inference-server.dev/v1alpha1",
+        "kind": "InferenceModel",
+        "metadata": {"name": "m", "namespace": "team-a", "uid": "uid-1"},
+        "spec": {"type": "text-generation", "source": {"path": "/models/m"}, **spec},
+    }
+    resource = parse(found, {"inference-server.dev/owner": "alice"})
+    values = {"runner_image": "runner:1", "redis_url": "redis://redis:6380/1"}
+    return children(resource, KubeSettings(**{**values, **(settings or {})}))
+
+
+def _pod(settings: dict[str, Any] | None = None, **spec: Any) -> Manifest:
+    pod: Manifest = _children(settings, **spec).deployment["spec"]["template"]["spec"]
+    return pod
+
+
+def _container(settings: dict[str, Any] | None = None, **spec: Any) -> Manifest:
+    container: Manifest = _pod(settings, **spec)["containers"][0]
+    return container
+
+
+def _env(settings: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    entries = _container(settings, **spec)["env"]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in entries}
+
+
+def _plain(manifest: Manifest) -> Manifest:
+    """Without the fingerprint, whose value is nobody's business."""
+    metadata = dict(manifest["metadata"])
+    assert list(metadata.pop("annotations")) == [ANNOTATION_APPLIED]
+    return {**manifest, "metadata": metadata}
+
+
+METADATA = {
+    "name": "m-runner",
+    "namespace": "team-a",
+    "labels": LABELS,
+    "ownerReferences": OWNERS,
+}
+
+
+def test_the_deployment() -> None:
+    made = _children(timeouts={"loadSeconds": 100})
+    deployment = _plain(made.deployment)
+    template = deployment["spec"].pop("template")
+    assert deployment == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": METADATA,
+        "spec": {
+            "paused": False,
+            "selector": {"matchLabels": {"inference-server.dev/model": "m"}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+            },
+            "progressDeadlineSeconds": 700,
+            "revisionHistoryLimit": 2,
+        },
+    }
+    assert template["metadata"]["labels"] == {**LABELS, LABEL_HASH: made.hash}
+
+
+def test_the_pod() -> None:
+    pod = _pod(timeouts={"loadSeconds": 100, "drainSeconds": 40})
+    [container] = pod.pop("containers")
+    del container["env"]
+    assert pod == {
+        "serviceAccountName": "m-runner",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 40,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}],
+    }
+    assert container == {
+        "name": "runner",
+        "image": "runner:1",
+        "ports": [{"name": "http", "containerPort": 8001, "protocol": "TCP"}],
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "cache", "mountPath": "/cache"},
+        ],
+        "startupProbe": {
+            "httpGet": {"path": "/health/ready", **HTTP},
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+            "failureThreshold": 130,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": "/health/ready", **HTTP},
+            "periodSeconds": 5,
+            "timeoutSeconds": 2,
+            "failureThreshold": 2,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/health/live", **HTTP},
+            "periodSeconds": 10,
+            "timeoutSeconds": 2,
+            "failureThreshold": 3,
+        },
+    }
+
+
+def test_the_environment() -> None:
+    secret = {"secretKeyRef": {"name": "hub", "key": "token"}}
+    env = _env(
+        {"lease_seconds": 12},
+        env=[
+            {"name": "A", "value": "1"},
+            {"name": "HF_TOKEN", "valueFrom": secret},
+            {"name": "REDIS_URL", "value": "mine"},
+            {"name": "RUNNER_NAME", "valueFrom": secret},
+        ],
+    )
+    assert "/models/m" in env.pop("INFERENCE_MODEL_SPEC")
+    assert env == {
+        "A": "1",
+        "HF_TOKEN": secret,
+        "HOME": "/tmp",
+        "INFERENCE_MODEL_ID": "alice/m",
+        "REDIS_URL": {"secretKeyRef": {"name": "m-runner", "key": "REDIS_URL"}},
+        "MODEL_CACHE_DIR": "/cache",
+        "ENABLE_GPU": "false",
+        "RUNNER_HOST": "0.0.0.0",
+        "RUNNER_PORT": "8001",
+        "RUNNER_NAME": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+        "RUNNER_LEASE_SECONDS": "12",
+    }
+
+
+def test_a_volume_is_the_source() -> None:
+    source = {"pvc": {"claimName": "weights", "path": "llama/8b"}}
+    pod = _pod(source=source)
+    claim = {"claimName": "weights", "readOnly": True}
+    assert pod["volumes"][-1] == {"name": "source", "persistentVolumeClaim": claim}
+    mount = {"name": "source", "mountPath": "/source", "readOnly": True}
+    assert pod["containers"][0]["volumeMounts"][-1] == mount
+    spec = _env(source=source)["INFERENCE_MODEL_SPEC"]
+    assert '"source":{"path":"/source/llama/8b"}' in spec
+
+
+def test_a_cache_on_the_node() -> None:
+    volume = _pod({"model_cache_node_path": "/var/weights"})["volumes"][1]
+    path = {"path": "/var/weights", "type": "DirectoryOrCreate"}
+    assert volume == {"name": "cache", "hostPath": path}
+
+
+def test_a_cache_of_its_own() -> None:
+    made = _children(cache={"size": "20Gi", "storageClassName": "fast"})
+    assert _plain(made.supporting[Kind.CLAIM]) == {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": METADATA,
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "fast",
+            "resources": {"requests": {"storage": "20Gi"}},
+        },
+    }
+    volume = made.deployment["spec"]["template"]["spec"]["volumes"][1]
+    assert volume == {"name": "cache", "persistentVolumeClaim": {"claimName": "m-runner"}}
+
+
+def test_a_cache_may_grow_and_nothing_else() -> None:
+    before = _children(cache={"size": "20Gi"}).supporting[Kind.CLAIM]
+    before["spec"]["storageClassName"] = "default"
+    wanted = _children(cache={"size": "30Gi", "storageClassName": "fast"}, maxReplicas=2)
+    grown = may_grow(wanted.supporting[Kind.CLAIM], before)
+    assert grown["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "default",
+        "resources": {"requests": {"storage": "30Gi"}},
+    }
+
+
+def test_hardware_is_what_a_pod_begins_with() -> None:
+    gpu = {
+        "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "32Gi"}},
+        "nodeSelector": {"gpu": "h100"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "runtimeClassName": "nvidia",
+    }
+    wishes = {
+        "image": "mine:2",
+        "resources": {"limits": {"memory": "64Gi"}},
+        "nodeSelector": {"zone": "a"},
+        "tolerations": [{"key": "spot", "value": "yes", "effect": "NoSchedule"}],
+        "priorityClassName": "high",
+    }
+    settings = {"hardware_profiles": {"h100": gpu}}
+    pod = _pod(settings, hardware="h100", pod=wishes)
+    assert pod["nodeSelector"] == {"gpu": "h100", "zone": "a"}
+    assert pod["tolerations"] == [
+        {"key": "gpu", "operator": "Exists"},
+        {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+    ]
+    assert (pod["runtimeClassName"], pod["priorityClassName"]) == ("nvidia", "high")
+    [container] = pod["containers"]
+    assert container["image"] == "mine:2"
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": "1", "memory": "64Gi"}}
+    assert _env(settings, hardware="h100")["ENABLE_GPU"] == "true"
+
+
+def test_nothing_merged_is_nothing() -> None:
+    assert merge(Pod(), Pod()) == Pod()
+
+
+def test_unknown_hardware_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"none of this server's: cpu, h100; set spec\.hardware"):
+        _children({"hardware_profiles": {"h100": {}}}, hardware="a100")
+
+
+def test_a_namespace_without_owner_is_refused() -> None:
+    found = {"metadata": {"name": "m", "namespace": "team-a", "uid": "u"}}
+    with pytest.raises(
+        Refusal, match=r"kubectl label namespace team-a inference-server\.dev/owner="
+    ):
+        parse(found, {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"displayName": "Other"},
+        {"description": "d"},
+        {"visibility": "public"},
+        {"minReplicas": 1},
+        {"maxReplicas": 9},
+        {"autoscaling": {"targetPerReplica": 3}},
+        {"inputSchema": {"x": {"type": "string"}}},
+    ],
+    ids=str,
+)
+def test_what_runners_do_not_read_changes_no_pod(change: dict[str, Any]) -> None:
+    assert _children(**change).deployment == _children().deployment
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "2"},
+        {"source": {"path": "/other"}},
+        {"engine": {"dtype": "float16"}},
+        {"batching": {"maxBatchSize": 2}},
+        {"env": [{"name": "A", "value": "1"}]},
+        {"pod": {"image": "other"}},
+    ],
+    ids=str,
+)
+def test_what_they_read_does(change: dict[str, Any]) -> None:
+    assert _children(**change).deployment != _children().deployment
+
+
+def test_a_new_redis_makes_new_pods() -> None:
+    other = _children({"redis_url": "redis://other:6379"})
+    assert other.deployment != _children().deployment
+    assert "other" not in str(other.deployment)
+
+
+def test_the_secret() -> None:
+    made = _children({"runner_redis_url": "redis://r"})
+    assert _plain(made.supporting[Kind.SECRET]) == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": METADATA,
+        "type": "Opaque",
+        "data": {"REDIS_URL": "cmVkaXM6Ly9y"},
+    }
+
+
+def test_the_service_account() -> None:
+    assert _plain(_children().supporting[Kind.SERVICE_ACCOUNT]) == {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": METADATA,
+        "automountServiceAccountToken": False,
+    }
+
+
+DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+HUB = {"ports": [{"protocol": "TCP", "port": 443}]}
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "source", "egress"),
+    [
+        (
+            "redis://redis:6380/1",
+            {"path": "/m"},
+            [DNS, {"ports": [{"protocol": "TCP", "port": 6380}]}],
+        ),
+        (
+            "rediss://:pw@10.0.0.7",
+            {"hub": {"repo": "a/b"}},
+            [
+                DNS,
+                {
+                    "to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}],
+                    "ports": [{"protocol": "TCP", "port": 6379}],
+                },
+                HUB,
+            ],
+        ),
+    ],
+)
+def test_the_network_policy(redis_url: str, source: dict[str, Any], egress: list[Any]) -> None:
+    made = _children({"redis_url": redis_url}, source=source)
+    assert _plain(made.supporting[Kind.NETWORK_POLICY]) == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": METADATA,
+        "spec": {
+            "podSelector": {"matchLabels": {"inference-server.dev/model": "m"}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": [{"protocol": "TCP", "port": 8001}]}],
+            "egress": egress,
+        },
+    }
+
+
+def test_a_new_deployment_is_paused_and_never_says_replicas() -> None:
+    made = _children()
+    assert made.unborn["spec"] == {**made.deployment["spec"], "paused": True}
+    assert made.unborn["metadata"]["annotations"] != made.deployment["metadata"]["annotations"]
+    assert "replicas" not in made.deployment["spec"]

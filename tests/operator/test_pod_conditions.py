@@ -1,0 +1,140 @@
+"""What the status of a model says whose runners are pods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from inference_contract.inferencemodel import ConditionType, InferenceModelStatus, Reason
+from inference_operator.autoscale import Decision, Why
+from inference_operator.loads import Load
+from inference_operator.pod_conditions import PodView, refused, status
+from inference_operator.runner_pods import RunnerPod, Trouble
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NEW = RunnerPod("p", "uid", "h")
+PLACED = replace(NEW, node="n1")
+LOADING = replace(PLACED, running_since="2026-01-02T03:04:00Z")
+READY = replace(LOADING, is_ready=True)
+GOING = replace(READY, is_going=True)
+STUCK = Trouble(Reason.UNSCHEDULABLE, "no node takes the pod", NEW)
+FAILED = Trouble(Reason.LOAD_FAILED, "no such file", LOADING, ("a", "b"))
+
+
+def _view(wanted: int = 1, why: Why = Why.STEADY, **changes: Any) -> PodView:
+    view = PodView(generation=7, decision=Decision(wanted, why), selector="s=1", hash="h")
+    return replace(view, **{"load": Load(0, 0)} | changes)
+
+
+def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
+    found = status(view, None, AT).condition(type)
+    assert found
+    assert found.observed_generation == 7
+    return found.status.value, found.reason, found.message
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (_view(0), ("True", "ScaledToZero", "starts with the first prediction")),
+        (
+            _view(0, pods=[GOING]),
+            ("True", "ScaledToZero", "stopping; starts with the next prediction"),
+        ),
+        (_view(), ("False", "Starting", "waiting for a node")),
+        (_view(pods=[NEW]), ("False", "Starting", "waiting for a node")),
+        (
+            _view(pods=[PLACED]),
+            ("False", "Starting", "node n1 pulls the image and starts the container"),
+        ),
+        (
+            _view(pods=[GOING]),
+            ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
+        ),
+        (_view(pods=[LOADING]), ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z")),
+        (_view(pods=[READY]), ("True", "Ready", "1 of 1 replicas ready")),
+        (_view(2, pods=[READY, LOADING]), ("True", "Ready", "1 of 2 replicas ready")),
+        (
+            _view(2, pods=[READY, NEW], trouble=STUCK),
+            ("True", "Ready", "1 of 2 replicas ready; Unschedulable: no node takes the pod"),
+        ),
+        (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "no node takes the pod")),
+        (_view(pods=[LOADING], trouble=FAILED), ("False", "LoadFailed", "no such file")),
+        (
+            _view(no_pods="exceeded quota: q"),
+            ("False", "NoCapacity", "no pod can be made: exceeded quota: q"),
+        ),
+        (
+            _view(no_pods="violates PodSecurity"),
+            ("False", "Starting", "no pod can be made: violates PodSecurity"),
+        ),
+    ],
+)
+def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
+    assert _verdict(view, ConditionType.READY) == expected
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (_view(0), ("False", "Stable", "0 replicas, as wanted")),
+        (_view(pods=[READY]), ("False", "Stable", "1 replicas, as wanted")),
+        (_view(pods=[LOADING]), ("True", "LoadingModel", "0 of 1 replicas ready")),
+        (_view(pods=[NEW]), ("True", "Starting", "0 of 1 replicas ready")),
+        (
+            _view(0, pods=[GOING]),
+            ("True", "Draining", "1 replicas finish their predictions and stop"),
+        ),
+        (
+            _view(pods=[replace(READY, hash="old")]),
+            ("True", "Updating", "1 replicas of an earlier document are still to be replaced"),
+        ),
+        (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "0 of 1 replicas ready")),
+    ],
+)
+def test_progressing(view: PodView, expected: tuple[str, str, str]) -> None:
+    assert _verdict(view, ConditionType.PROGRESSING) == expected
+
+
+def test_counts_and_the_log() -> None:
+    view = _view(2, pods=[READY, LOADING], trouble=FAILED, load=Load(3, 1))
+    found = status(view, None, AT)
+    counts = (found.replicas, found.ready_replicas, found.queued, found.in_flight)
+    assert counts == (2, 1, 3, 1)
+    assert found.selector == "s=1"
+    assert found.log_tail == ["a", "b"]
+
+
+def test_an_unknown_load_is_held() -> None:
+    before = status(_view(load=Load(3, 1)), None, AT)
+    found = status(_view(1, Why.UNKNOWN, load=None), before, AT)
+    assert (found.queued, found.in_flight) == (3, 1)
+    scaling = found.condition(ConditionType.SCALING_ACTIVE)
+    assert scaling
+    assert (scaling.status, scaling.reason) == ("Unknown", "LoadUnknown")
+
+
+def test_at_rest_a_status_is_the_same() -> None:
+    view = _view(pods=[LOADING])
+    before = status(view, None, AT)
+    assert status(view, before, AT + timedelta(seconds=9)) == before
+
+
+def test_a_refused_model_keeps_what_runs() -> None:
+    before = status(_view(pods=[READY]), None, AT)
+    later = AT + timedelta(seconds=9)
+    found = refused(Reason.NAME_TAKEN, "m-runner exists", 8, before, later)
+    assert (found.replicas, found.ready_replicas, found.observed_generation) == (1, 1, 8)
+    ready = found.condition(ConditionType.READY)
+    assert ready
+    assert (ready.status, ready.reason, ready.message) == ("False", "NameTaken", "m-runner exists")
+    assert ready.last_transition_time == later
+
+
+def test_a_model_may_be_refused_at_once() -> None:
+    assert (
+        refused(Reason.INVALID_MODEL, "no", 1, None, AT).replicas == InferenceModelStatus().replicas
+    )
