@@ -163,6 +163,8 @@ def test_every_setting_is_set_or_passed_on(stack: Any) -> None:
     ours = {*planned.environment("gateway"), *stacks.FROM_USER, "SECRET_KEY"}
     elsewhere = {"REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD"}
     elsewhere |= {"DATABASE_FORCE_IPV4", "DATABASE_HOSTADDR"}
+    elsewhere |= {"KUBECONFIG", "WATCH_NAMESPACES"}
+    elsewhere |= {"OWNER_NAMESPACE_PREFIX", "CREATE_OWNER_NAMESPACES"}
     fields = {*GatewaySettings.model_fields, *OperatorSettings.model_fields}
     assert {field.upper() for field in fields} - elsewhere <= ours
 
