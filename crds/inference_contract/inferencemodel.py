@@ -107,13 +107,36 @@ class Engine(_Document):
     )
 
 
+class ScalingMode(StrEnum):
+    OPERATOR = "Operator"
+    """The operator decides by the load."""
+    NONE = "None"
+    """Somebody else scales the Deployment: a person, an HPA, KEDA. On Kubernetes only."""
+
+
 class Autoscaling(_Document):
+    mode: ScalingMode = Field(
+        ScalingMode.OPERATOR,
+        description="None: somebody else scales the Deployment; on Kubernetes only.",
+    )
     target_per_replica: int = Field(
         16, ge=1, le=10_000, description="Predictions (queued + in flight) one replica carries."
     )
     scale_down_delay_seconds: int = Field(60, ge=0, le=86_400)
     idle_timeout_seconds: int = Field(
         300, ge=0, le=604_800, description="Idle time before the last replica goes."
+    )
+
+
+class Rollout(_Document):
+    """How a changed model takes the place of the running one; on Kubernetes only."""
+
+    max_surge: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Replicas beyond the wanted number meanwhile; 0: an old one drains first, so "
+        "that no spare GPU is needed.",
     )
 
 
@@ -210,6 +233,7 @@ class InferenceModelSpec(_Document):
     min_replicas: int = Field(0, ge=0, le=1000)
     max_replicas: int = Field(1, ge=1, le=1000)
     autoscaling: Autoscaling = Field(default_factory=Autoscaling)
+    rollout: Rollout = Field(default_factory=Rollout)
     batching: Batching = Field(default_factory=Batching)
     timeouts: Timeouts = Field(default_factory=Timeouts)
     env: list[EnvVar] = Field(default_factory=list, max_length=64)
@@ -242,6 +266,8 @@ class ConditionType(StrEnum):
     READY = "Ready"
     PROGRESSING = "Progressing"
     SCALING_ACTIVE = "ScalingActive"
+    ARTIFACT_CACHED = "ArtifactCached"
+    """Whether the weights of a hub are where the runners look for them."""
 
 
 class ConditionStatus(StrEnum):
@@ -266,6 +292,7 @@ class Reason(StrEnum):
 
     READY = "Ready"
     SCALED_TO_ZERO = "ScaledToZero"
+    DOWNLOADING_MODEL = "DownloadingModel"
     LOADING_MODEL = "LoadingModel"
     LOAD_FAILED = "LoadFailed"
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
@@ -277,6 +304,19 @@ class Reason(StrEnum):
     STARTING = "Starting"
     NAME_TAKEN = "NameTaken"
     """An object of the name that a child would have is not ours."""
+    REDIS_UNAVAILABLE = "RedisUnavailable"
+    """Redis does not give the model's runners a user of their own."""
+    ROLLOUT_FAILED = "RolloutFailed"
+    """The changed model did not become ready; what ran before runs on."""
+
+
+class RolloutStatus(_Document):
+    """What becomes of a change: so that a restarted operator goes on where this one was."""
+
+    hash: str = Field("", description="Of the replicas that were ready last.")
+    version: str = Field("", description="Theirs.")
+    failed_hash: str = Field("", description="Of a change that was taken back.")
+    failed_message: str = Field("", max_length=4000, description="Why it was.")
 
 
 class InferenceModelStatus(_Document):
@@ -286,6 +326,7 @@ class InferenceModelStatus(_Document):
     queued: int = 0
     in_flight: int = 0
     selector: str = Field("", description="Of the runners' pods, for the scale subresource.")
+    rollout: RolloutStatus = Field(default_factory=RolloutStatus)
     conditions: list[Condition] = Field(default_factory=list)
     log_tail: list[str] = Field(
         default_factory=list, description="Last log lines of a runner that failed."

@@ -23,6 +23,7 @@ from inference_operator.kube_settings import KubeSettings
 from inference_operator.loads import Loads
 from inference_operator.reconcile import Reconciler
 from inference_operator.scaler import Scaler
+from inference_operator.settings import explain
 from inference_operator.work_queue import Key, WorkQueue
 
 LIVE_WITHIN = 60.0
@@ -92,9 +93,7 @@ def main() -> int:
     try:
         settings = KubeSettings()
     except ValidationError as error:
-        for item in error.errors():
-            name = "_".join(str(part) for part in item["loc"]).upper()
-            sys.stderr.write(f"{name}: {item['msg']}\n")
+        sys.stderr.write(explain(error))
         return 2
     logs.configure("operator", settings.log_level)
     try:

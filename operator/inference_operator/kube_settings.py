@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from inference_contract.inferencemodel import Pod, Resources
 from inference_operator.manifests.pod import CACHE_DIR
 from inference_operator.plan import CPU
+from inference_operator.settings import Common
 
 _BUILT_IN = {CPU: Pod(resources=Resources(requests={"cpu": "250m", "memory": "512Mi"}))}
 
 
-class KubeSettings(BaseSettings):
+class KubeSettings(Common):
     model_config = SettingsConfigDict(extra="ignore")
 
     runner_image: str = Field(description="Image of runners whose model names none.")
@@ -34,12 +35,6 @@ class KubeSettings(BaseSettings):
         {},
         description="JSON: name → what spec.pod of its models begins with. cpu is built in.",
     )
-    enable_gpu: bool = Field(
-        True, description="Whether models of a hardware other than cpu may use the GPU."
-    )
-    lease_seconds: float = Field(
-        30, ge=0.5, le=3600, description="Silence after which a running attempt counts as dead."
-    )
     tick_seconds: float = Field(
         1, ge=0.05, le=4, description="Pause between two readings of the load of all models."
     )
@@ -49,14 +44,7 @@ class KubeSettings(BaseSettings):
     operator_workers: int = Field(
         4, ge=1, le=64, description="Models that are looked at at the same time."
     )
-    metrics_port: int = Field(
-        8002, ge=0, le=65_535, description="Port of health and metrics; 0: a free one."
-    )
     metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104 - a pod's
-    state_file: Path | None = Field(
-        None, description="Where the process writes its pid and port, for tests and tools."
-    )
-    log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
 
     @property
     def namespaces(self) -> list[str]:

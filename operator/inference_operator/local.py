@@ -39,7 +39,7 @@ from inference_operator.plan import RunnerPlan, plan
 from inference_operator.processes import Processes, stop_all
 from inference_operator.runners import Exit, Runner
 from inference_operator.scaler import Scaler
-from inference_operator.settings import Settings
+from inference_operator.settings import Settings, explain
 from inference_operator.statuses import Statuses
 
 LIVE_WITHIN = 30.0
@@ -238,9 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        for item in error.errors():
-            name = "_".join(str(part) for part in item["loc"]).upper()
-            sys.stderr.write(f"{name}: {item['msg']}\n")
+        sys.stderr.write(explain(error))
         return 2
     logs.configure("operator", settings.log_level)
     with _only_one(settings.inference_home):

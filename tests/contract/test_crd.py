@@ -92,7 +92,7 @@ def test_every_rule_and_every_list_key_has_its_place(generate: Any) -> None:
 def test_defaults_reach_into_objects_that_were_left_out(generate: Any) -> None:
     spec = generate.openapi_schema()["properties"]["spec"]["properties"]
     assert {name for name, node in spec.items() if node.get("default") == {}} == {
-        *("engine", "autoscaling", "batching", "timeouts", "pod", "cache")
+        *("engine", "autoscaling", "rollout", "batching", "timeouts", "pod", "cache")
     }
     assert spec["timeouts"]["properties"]["drainSeconds"]["default"] == 330
 

@@ -74,3 +74,14 @@ def make_namespace(api: kubernetes.client.ApiClient, crd: None) -> Iterator[Call
         except ApiException as error:
             if error.status != 404:
                 raise
+
+
+@pytest.fixture
+def prefix(api: kubernetes.client.ApiClient, crd: None) -> Iterator[str]:
+    """Of the namespaces that the gateway makes in this test; they go with it."""
+    prefix = f"gw-{secrets.token_hex(4)}-"
+    yield prefix
+    core = kubernetes.client.CoreV1Api(api)
+    for found in core.list_namespace(label_selector=LABEL_OWNER).items:
+        if found.metadata.name.startswith(prefix):
+            core.delete_namespace(found.metadata.name, propagation_policy="Background")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -17,16 +17,6 @@ from inference_gateway.app import create_app, front
 from inference_gateway.settings import Settings
 
 SHORT = {"name": "Echo", "model_type": "text-generation", "model_path": "gpt2"}
-
-
-@pytest.fixture
-def prefix(api: kubernetes.client.ApiClient, crd: None) -> Iterator[str]:
-    prefix = f"gw-{secrets.token_hex(4)}-"
-    yield prefix
-    core = kubernetes.client.CoreV1Api(api)
-    for found in core.list_namespace(label_selector=LABEL_OWNER).items:
-        if found.metadata.name.startswith(prefix):
-            core.delete_namespace(found.metadata.name, propagation_policy="Background")
 
 
 @pytest.fixture
