@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +23,10 @@ from inference_operator.fleet import Fleet
 from inference_operator.handlers import kopf_settings, register
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
+from inference_operator.leader import Leader
+from inference_operator.listing import Lister
 from inference_operator.loads import Loads
+from inference_operator.mirror import Mirror
 from inference_operator.reconcile import Reconciler
 from inference_operator.scaler import Scaler
 from inference_operator.settings import explain
@@ -41,28 +47,39 @@ class KubeOperator:
     def __init__(self, settings: KubeSettings) -> None:
         self._settings = settings
         self.metrics = KubeMetrics()
-        cluster = connect(settings.operator_workers)
+        self._mirror = Mirror()
+        cluster = connect(settings.operator_workers + 2)
+        self.leader = Leader(cluster, settings.leader_namespace, _identity())
         self.fleet = Fleet(Scaler(Loads(settings.redis_url)), self._put, settings.tick_seconds)
         self.queue = WorkQueue(
-            Reconciler(cluster, self.fleet, settings, self.metrics),
+            Reconciler(cluster, self._mirror, self.fleet, settings, self.metrics),
             workers=settings.operator_workers,
             resync=settings.resync_seconds,
+        )
+        self._lister = Lister(
+            cluster,
+            self._mirror,
+            settings.namespaces,
+            settings.resync_seconds,
+            wake=self._put,
+            ready=self._work,
         )
         self.metrics.queue.set_function(lambda: len(self.queue))
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. The runners go on."""
-        self.queue.start()
-        self.fleet.start()
         probes = ProbeServer(
             self._settings.metrics_host, self._settings.metrics_port, self._routes()
         )
         if self._settings.state_file:
             statefile.write(self._settings.state_file, {"pid": os.getpid(), "port": probes.port})
+        if self._settings.leader_namespace:
+            self.leader.acquire()
+        self._lister.start()
         namespaces = self._settings.namespaces
         log.info("watching %s, port %d", ", ".join(namespaces) or "all namespaces", probes.port)
         kopf.run(
-            registry=register(self._put),
+            registry=register(self._mirror, self._put),
             settings=kopf_settings(),
             standalone=True,
             identity=_IDENTITY,
@@ -70,9 +87,17 @@ class KubeOperator:
             namespaces=namespaces,
         )
         probes.close()
+        self._lister.close()
         self.fleet.close()
         self.queue.close()
+        if self._settings.leader_namespace:
+            self.leader.release()
         log.info("stopped; the runners go on")
+
+    def _work(self) -> None:
+        """Once it is known what is there, lest it be made anew."""
+        self.queue.start()
+        self.fleet.start()
 
     def _put(self, key: Key) -> None:
         self.queue.put(key)
@@ -89,6 +114,10 @@ class KubeOperator:
         return {"/health/live": live, "/health/ready": live, "/metrics": metrics}
 
 
+def _identity() -> str:
+    return f"{socket.gethostname()}_{secrets.token_hex(4)}"
+
+
 def main() -> int:
     try:
         settings = KubeSettings()
@@ -96,6 +125,8 @@ def main() -> int:
         sys.stderr.write(explain(error))
         return 2
     logs.configure("operator", settings.log_level)
+    # Until kopf takes over: the first process of a container has no default action.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         KubeOperator(settings).run()
     except (kubernetes.config.ConfigException, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from inference_contract.inferencemodel import Pod, Reason
@@ -10,7 +10,7 @@ from inference_contract.pods import LABEL_HASH, RunnerEnv
 from inference_operator.kinds import Kind
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.cache_claim import cache_claim
-from inference_operator.manifests.child import Manifest
+from inference_operator.manifests.child import Manifest, fingerprint
 from inference_operator.manifests.deployment import deployment
 from inference_operator.manifests.network_policy import network_policy
 from inference_operator.manifests.pod import merge, pod_template, spec_for_runner
@@ -23,16 +23,14 @@ from inference_operator.resources import Refusal, Resource
 @dataclass(frozen=True)
 class Children:
     hash: str
-    """Of the runners that shall be."""
+    """Of the pods that the document asks for: of all that they are made of."""
     supporting: Mapping[Kind, Manifest]
     """What a pod needs before it can start, in order."""
     deployment: Manifest
     unborn: Manifest
     """The Deployment as it is created: it makes no pods yet."""
-
-    @property
-    def all(self) -> tuple[Kind, ...]:
-        return (*self.supporting, Kind.DEPLOYMENT)
+    with_template: Callable[[Manifest], Manifest]
+    """The Deployment with the pods of another version."""
 
 
 def children(resource: Resource, settings: KubeSettings) -> Children:
@@ -45,7 +43,8 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
     spec = model.spec
     planned = plan(model, settings, 0)
     for_runner = spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True)
-    planned = replace(planned, env={**planned.env, RunnerEnv.SPEC.value: for_runner})
+    labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
+    planned = replace(planned, labels=labels, env={**planned.env, RunnerEnv.SPEC: for_runner})
     redis_url = settings.redis_url_of_runners
     template = pod_template(
         parent,
@@ -58,8 +57,6 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
         cache_node_path=settings.model_cache_node_path,
         has_cache_claim=spec.cache.size is not None,
     )
-    labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
-    load_seconds = planned.load_seconds
     supporting = {
         Kind.SERVICE_ACCOUNT: service_account(parent, labels),
         Kind.SECRET: secret(parent, labels, redis_url),
@@ -70,11 +67,25 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
         supporting[Kind.CLAIM] = cache_claim(
             parent, labels, size, storage_class, is_shared=is_shared
         )
+    version = fingerprint(template)
+    template["metadata"]["labels"][LABEL_HASH] = version
+
+    def with_template(template: Manifest, *, paused: bool = False) -> Manifest:
+        return deployment(
+            parent,
+            labels,
+            template,
+            planned.load_seconds,
+            max_surge=spec.rollout.max_surge,
+            paused=paused,
+        )
+
     return Children(
-        hash=planned.hash,
+        hash=version,
         supporting=supporting,
-        deployment=deployment(parent, labels, template, load_seconds, paused=False),
-        unborn=deployment(parent, labels, template, load_seconds, paused=True),
+        deployment=with_template(template),
+        unborn=with_template(template, paused=True),
+        with_template=with_template,
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import urlencode
 
 import kubernetes.client
 import kubernetes.config
@@ -18,21 +19,27 @@ import urllib3.exceptions
 from kubernetes.client.exceptions import ApiException
 
 from inference_contract.inferencemodel import API_VERSION, KIND
-from inference_contract.pods import LABEL_MODEL
 from inference_operator.events import Event
 from inference_operator.kinds import Kind
 from inference_operator.launches import TAIL_LINES
 from inference_operator.manifests.child import Manifest
-from inference_operator.manifests.pod import CONTAINER
 from inference_operator.work_queue import Key
 
 FIELD_MANAGER = "inference-operator"
+_MANAGED = f"?fieldManager={FIELD_MANAGER}"
+_PAGE = 500
+"""Objects of one answer."""
 _TIMEOUT = (5, 20)
 """Seconds to connect, and to wait for bytes."""
 _MAX_LOG_BYTES = 64_000
 _MAX_LINE = 2000
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+_JSON = "application/json"
+
+
+Page = tuple[list[Manifest], str]
+"""Some of the objects of a list, and the version of them all."""
 
 
 class ClusterError(Exception):
@@ -55,19 +62,43 @@ class Cluster:
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """None if there is no such object."""
-        return self._get(kind.path(namespace, name))
+        try:
+            return self._json("GET", kind.path(namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
 
-    def namespace_labels(self, namespace: str) -> dict[str, str]:
-        found = self._get(f"/api/v1/namespaces/{quote(namespace)}") or {}
-        return dict(found.get("metadata", {}).get("labels") or {})
+    def pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Page]:
+        """All objects of a namespace, or of all, as they were at one version."""
+        query = {"limit": str(_PAGE), "labelSelector": labels}
+        while True:
+            page = self._json("GET", f"{kind.path(namespace)}?{urlencode(query)}")
+            metadata, kind_of_items = page["metadata"], page["kind"].removesuffix("List")
+            items = [{"kind": kind_of_items, **item} for item in page["items"]]
+            yield items, metadata["resourceVersion"]
+            if not (token := metadata.get("continue")):
+                return
+            query["continue"] = token
 
-    def pods(self, namespace: str, model: str) -> list[Manifest]:
-        query = f"?labelSelector={quote(f'{LABEL_MODEL}={model}')}"
-        return cast("list[Manifest]", self._json("GET", Kind.POD.path(namespace) + query)["items"])
+    def create(self, kind: Kind, namespace: str, body: Manifest) -> Manifest:
+        return self._json("POST", kind.path(namespace), body, _JSON)
 
-    def log_tail(self, namespace: str, pod: str, *, previous: bool) -> list[str]:
-        """The last lines of the runner; none if the kubelet no longer has them."""
-        query = f"container={CONTAINER}&tailLines={TAIL_LINES}&limitBytes={_MAX_LOG_BYTES}"
+    def replace(self, kind: Kind, namespace: str, body: Manifest) -> Manifest:
+        """Status 409 if it is no longer the version that the body was made from."""
+        return self._json("PUT", kind.path(namespace, body["metadata"]["name"]), body, _JSON)
+
+    def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        """What is gone already is no error."""
+        try:
+            self._json("DELETE", kind.path(namespace, name))
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool) -> list[str]:
+        """The last lines of a container; none if the kubelet no longer has them."""
+        query = f"container={container}&tailLines={TAIL_LINES}&limitBytes={_MAX_LOG_BYTES}"
         query += f"&previous={str(previous).lower()}"
         path = Kind.POD.path(namespace, pod, "log")
         try:
@@ -81,13 +112,13 @@ class Cluster:
         metadata = manifest["metadata"]
         return self._apply(kind.path(metadata["namespace"], metadata["name"]), manifest)
 
-    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
+    def scale(self, namespace: str, deployment: str, replicas: int) -> Manifest:
+        """The Scale; its version is the Deployment's."""
         path = Kind.DEPLOYMENT.path(namespace, deployment, "scale")
-        query = f"?fieldManager={FIELD_MANAGER}"
-        self._json("PATCH", path + query, {"spec": {"replicas": replicas}}, _MERGE)
+        return self._json("PATCH", path + _MANAGED, {"spec": {"replicas": replicas}}, _MERGE)
 
-    def write_status(self, key: Key, status: dict[str, Any]) -> None:
-        """A model that is gone has no status: no error."""
+    def write_status(self, key: Key, status: dict[str, Any]) -> Manifest | None:
+        """The model with it; None if that is gone."""
         namespace, name = key
         content = {
             "apiVersion": API_VERSION,
@@ -96,10 +127,11 @@ class Cluster:
             "status": status,
         }
         try:
-            self._apply(Kind.MODEL.path(namespace, name, "status"), content)
+            return self._apply(Kind.MODEL.path(namespace, name, "status"), content)
         except ClusterError as error:
-            if error.status != 404:
-                raise
+            if error.status == 404:
+                return None
+            raise
 
     def emit(self, key: Key, uid: str, event: Event) -> None:
         namespace, name = key
@@ -124,19 +156,10 @@ class Cluster:
             "lastTimestamp": now,
             "count": 1,
         }
-        self._json("POST", Kind.EVENT.path(namespace), body, "application/json")
-
-    def _get(self, path: str) -> Manifest | None:
-        try:
-            return self._json("GET", path)
-        except ClusterError as error:
-            if error.status == 404:
-                return None
-            raise
+        self.create(Kind.EVENT, namespace, body)
 
     def _apply(self, path: str, body: Manifest) -> Manifest:
-        query = f"?fieldManager={FIELD_MANAGER}&force=true"
-        return self._json("PATCH", path + query, body, _APPLY)
+        return self._json("PATCH", f"{path}{_MANAGED}&force=true", body, _APPLY)
 
     def _json(
         self, method: str, path: str, body: Manifest | None = None, content_type: str = ""

@@ -8,8 +8,12 @@ from typing import Literal
 from inference_contract.inferencemodel import ConditionType, InferenceModelStatus, Reason
 from inference_operator.autoscale import Decision
 
-_TOLD = {Reason.LOAD_FAILED, Reason.NAME_TAKEN, Reason.OOM_KILLED}
-_MAX_NOTE = 1000
+_FINE = {
+    *(Reason.READY, Reason.SCALED_TO_ZERO, Reason.STARTING),
+    *(Reason.DOWNLOADING_MODEL, Reason.LOADING_MODEL),
+}
+_MAX = 1000
+"""Bytes of an event's note: the API server takes 1,024."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,26 @@ def scaled(before: int, decision: Decision) -> Event:
     return Event("Normal", reason, note)
 
 
-def transition(before: InferenceModelStatus | None, after: InferenceModelStatus) -> Event | None:
-    """What is worth an event in a change of status: a new failure, once."""
-    ready = after.condition(ConditionType.READY)
-    was = before.condition(ConditionType.READY) if before else None
-    if ready is None or ready.reason not in _TOLD or (was and was.reason == ready.reason):
+def transitions(before: InferenceModelStatus | None, after: InferenceModelStatus) -> list[Event]:
+    """What is worth an event in a change of status: each news once."""
+    before = before or InferenceModelStatus()
+    return [event for event in (_of_ready(before, after), _of_rollout(before, after)) if event]
+
+
+def _of_ready(before: InferenceModelStatus, after: InferenceModelStatus) -> Event | None:
+    ready, was = after.condition(ConditionType.READY), before.condition(ConditionType.READY)
+    if ready is None or (was and was.reason == ready.reason):
         return None
-    return Event("Warning", ready.reason, ready.message[:_MAX_NOTE])
+    if ready.reason == Reason.READY:
+        return Event("Normal", ready.reason, ready.message)
+    return None if ready.reason in _FINE else Event("Warning", ready.reason, ready.message[:_MAX])
+
+
+def _of_rollout(before: InferenceModelStatus, after: InferenceModelStatus) -> Event | None:
+    was, now = before.rollout, after.rollout
+    if now.failed_hash and now.failed_hash != was.failed_hash:
+        note = f"version {now.version} serves on; the change failed: {now.failed_message}"
+        return Event("Warning", Reason.ROLLOUT_FAILED, note[:_MAX])
+    if was.hash and now.hash and now.hash != was.hash:
+        return Event("Normal", "RolledOut", f"version {now.version} serves")
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,14 +51,17 @@ class Fleet:
         self._tick_seconds = tick_seconds
         self._lock = threading.Lock()
         self._models: dict[Key, Enrolled] = {}
+        self._keys: defaultdict[str, set[Key]] = defaultdict(set)
+        """By model id."""
         self._seen: dict[Key, Seen] = {}
         self._told: dict[Key, tuple[Seen, float]] = {}
         self._hurry = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
-        self._last_tick = time.monotonic()
+        self._last_tick: float | None = None
 
     def start(self) -> None:
+        self._last_tick = time.monotonic()
         self._thread.start()
 
     def close(self) -> None:
@@ -67,8 +71,8 @@ class Fleet:
         self._scaler.close()
 
     def silence(self) -> float:
-        """Seconds since the last reading, with or without an answer."""
-        return time.monotonic() - self._last_tick
+        """Seconds since the last reading, with or without an answer; 0 before the start."""
+        return 0.0 if self._last_tick is None else time.monotonic() - self._last_tick
 
     def enroll(self, key: Key, enrolled: Enrolled) -> Key:
         """From now on the model's load is read.
@@ -77,8 +81,12 @@ class Fleet:
             Whose the model's id is: of two namespaces of one owner the older resource has it.
         """
         with self._lock:
-            is_new = key not in self._models
+            before = self._models.get(key)
+            is_new = before is None
+            if before is not None:
+                self._keys[before.model.id].discard(key)
             self._models[key] = enrolled
+            self._keys[enrolled.model.id].add(key)
             rivals = self._rivals(enrolled.model.id)
         if is_new:
             self._hurry.set()
@@ -90,6 +98,8 @@ class Fleet:
     def dismiss(self, key: Key) -> None:
         with self._lock:
             gone = self._models.pop(key, None)
+            if gone is not None:
+                self._keys[gone.model.id].discard(key)
             self._seen.pop(key, None)
             self._told.pop(key, None)
             rivals = self._rivals(gone.model.id) if gone else []
@@ -128,8 +138,7 @@ class Fleet:
         return told.load != seen.load and now - at >= STATUS_SECONDS
 
     def _rivals(self, model_id: str) -> list[Key]:
-        same = [key for key, e in self._models.items() if e.model.id == model_id]
-        return sorted(same, key=self._age)
+        return sorted(self._keys[model_id], key=self._age)
 
     def _age(self, key: Key) -> tuple[str, Key]:
         return self._models[key].created, key

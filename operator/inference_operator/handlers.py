@@ -1,9 +1,9 @@
-"""Thin kopf glue: whatever happens to a model or its children puts the model on the work queue."""
+"""Thin kopf glue: what happens to a model, its children or its namespace goes into the mirror, and
+whom it concerns on the work queue."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,40 +11,37 @@ import kopf
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_MODEL
+from inference_operator.kinds import Kind
+from inference_operator.mirror import Mirror
 from inference_operator.work_queue import Key
 
+_KINDS = {
+    PLURAL: Kind.MODEL,
+    "deployments": Kind.DEPLOYMENT,
+    "pods": Kind.POD,
+    "namespaces": Kind.NAMESPACE,
+}
 
-def register(put: Callable[[Key], None]) -> kopf.OperatorRegistry:
+
+def register(mirror: Mirror, put: Callable[[Key], None]) -> kopf.OperatorRegistry:
     """Handlers that write nothing: no finalizers, no annotations, no results."""
     registry = kopf.OperatorRegistry()
     is_child = {LABEL_MODEL: kopf.PRESENT}
-    models: defaultdict[str, set[str]] = defaultdict(set)
 
     @kopf.on.login(registry=registry)
     async def login(**cogs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**cogs) or kopf.login_with_kubeconfig(**cogs)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def model_changed(namespace: str | None, name: str, type: str, **_: Any) -> None:
-        assert namespace is not None
-        if type == "DELETED":
-            models[namespace].discard(name)
-        else:
-            models[namespace].add(name)
-        put((namespace, name))
-
     @kopf.on.event("apps", "v1", "deployments", registry=registry, labels=is_child)
     @kopf.on.event("", "v1", "pods", registry=registry, labels=is_child)
-    async def child_changed(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        assert namespace is not None
-        if labels[LABEL_MODEL] in models.get(namespace, ()):
-            put((namespace, labels[LABEL_MODEL]))
-
     @kopf.on.event("", "v1", "namespaces", registry=registry)
-    async def owner_may_have_changed(name: str, type: str | None, **_: Any) -> None:
-        if type is not None:  # At the start every namespace is listed, and every model too.
-            for model in models.get(name, ()):
-                put((name, model))
+    async def changed(
+        resource: kopf.Resource, type: str | None, event: Mapping[str, Any], **_: Any
+    ) -> None:
+        note = mirror.delete if type == "DELETED" else mirror.put
+        for key in note(_KINDS[resource.plural], event["object"]):
+            put(key)
 
     return registry
 

@@ -11,14 +11,18 @@ from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 class Kind(Enum):
     MODEL = (f"apis/{GROUP}/{VERSION}", PLURAL)
     DEPLOYMENT = ("apis/apps/v1", "deployments")
+    REPLICA_SET = ("apis/apps/v1", "replicasets")
     NETWORK_POLICY = ("apis/networking.k8s.io/v1", "networkpolicies")
     SERVICE_ACCOUNT = ("api/v1", "serviceaccounts")
     SECRET = ("api/v1", "secrets")
     CLAIM = ("api/v1", "persistentvolumeclaims")
     POD = ("api/v1", "pods")
     EVENT = ("api/v1", "events")
+    LEASE = ("apis/coordination.k8s.io/v1", "leases")
+    NAMESPACE = ("api/v1", "namespaces")
 
-    def path(self, namespace: str, name: str = "", part: str = "") -> str:
+    def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
+        """Of an object, or of a collection; no namespace: of them all, or of what is in none."""
         api, plural = self.value
-        parts = ["", api, "namespaces", quote(namespace), plural, quote(name), part]
-        return "/".join(parts).rstrip("/")
+        scope = ["namespaces", quote(namespace)] if namespace else []
+        return "/".join(["", api, *scope, plural, quote(name), part]).rstrip("/")

@@ -35,6 +35,9 @@ class KubeSettings(Common):
         {},
         description="JSON: name → what spec.pod of its models begins with. cpu is built in.",
     )
+    leader_namespace: str = Field(
+        "", description="Namespace of the Lease of which one operator acts; empty: this one, alone."
+    )
     tick_seconds: float = Field(
         1, ge=0.05, le=4, description="Pause between two readings of the load of all models."
     )

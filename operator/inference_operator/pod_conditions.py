@@ -6,7 +6,7 @@ No message counts seconds: at rest a status stays as it is, and nobody writes it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from inference_contract.inferencemodel import (
@@ -14,6 +14,7 @@ from inference_contract.inferencemodel import (
     ConditionType,
     InferenceModelStatus,
     Reason,
+    RolloutStatus,
 )
 from inference_operator.autoscale import Decision
 from inference_operator.loads import Load
@@ -33,7 +34,11 @@ class PodView:
     pods: Sequence[RunnerPod] = ()
     hash: str = ""
     """Of the pods that shall be; others are being replaced."""
+    version: str = ""
+    """Of the document."""
+    rollout: RolloutStatus = field(default_factory=RolloutStatus)
     trouble: Trouble | None = None
+    """Of the pods that shall be."""
     load: Load | None = None
     """None if Redis did not say."""
     no_pods: str = ""
@@ -42,6 +47,10 @@ class PodView:
     @property
     def wanted(self) -> int:
         return self.decision.replicas
+
+    @property
+    def going(self) -> int:
+        return sum(pod.is_going for pod in self.pods)
 
     @property
     def ready(self) -> int:
@@ -70,6 +79,7 @@ def status(
         queued=view.load.queued if view.load else previous.queued,
         in_flight=view.load.in_flight if view.load else previous.in_flight,
         selector=view.selector,
+        rollout=view.rollout,
         conditions=conditions(verdicts, view.generation, previous, at),
         log_tail=list(view.trouble.log_tail) if view.trouble else [],
     )
@@ -110,7 +120,7 @@ def _ready(view: PodView) -> Verdict:
         if view.pods:
             return _TRUE, Reason.SCALED_TO_ZERO, "stopping; starts with the next prediction"
         return _TRUE, Reason.SCALED_TO_ZERO, "starts with the first prediction"
-    if trouble:
+    if trouble and not (trouble.reason is Reason.UNSCHEDULABLE and view.going):
         return _FALSE, trouble.reason, trouble.message
     loading = [pod for pod in view.pods if pod.running_since and not pod.is_going]
     if loading:
@@ -126,15 +136,16 @@ def _starting(view: PodView) -> str:
     placed = [pod for pod in view.pods if pod.node and not pod.is_going]
     if placed:
         return f"node {placed[0].node} pulls the image and starts the container"
-    if any(pod.is_going for pod in view.pods):
-        return f"waiting for {len(view.pods)} old runners to finish their predictions"
+    if view.going:
+        return f"waiting for {view.going} old runners to finish their predictions"
     return "waiting for a node"
 
 
 def _progressing(view: PodView) -> Verdict:
-    going = sum(pod.is_going for pod in view.pods)
-    if going:
-        return _TRUE, "Draining", f"{going} replicas finish their predictions and stop"
+    if view.rollout.failed_hash:
+        return _FALSE, Reason.ROLLOUT_FAILED, _taken_back(view)
+    if view.going:
+        return _TRUE, "Draining", f"{view.going} replicas finish their predictions and stop"
     if view.trouble:
         return _FALSE, view.trouble.reason, f"{view.ready} of {view.wanted} replicas ready"
     old = sum(pod.hash != view.hash for pod in view.pods)
@@ -145,3 +156,11 @@ def _progressing(view: PodView) -> Verdict:
         reason = Reason.LOADING_MODEL if is_loading else Reason.STARTING
         return _TRUE, reason, f"{view.ready} of {view.wanted} replicas ready"
     return _FALSE, "Stable", f"{view.wanted} replicas, as wanted"
+
+
+def _taken_back(view: PodView) -> str:
+    why = view.rollout.failed_message
+    return (
+        f"version {view.rollout.version} serves on, for version {view.version} did not become "
+        f"ready ({why}): correct the spec; another spec.version tries it again"
+    )

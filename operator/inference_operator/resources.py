@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from inference_contract.inferencemodel import KIND, NAME_PATTERN, InferenceModel, Reason
 from inference_contract.pods import LABEL_OWNER
 from inference_operator.documents import describe
-from inference_operator.manifests.child import Manifest, Parent
+from inference_operator.manifests.child import APP, Manifest, Parent
 from inference_operator.work_queue import Key
 
 
@@ -68,7 +68,7 @@ def claim(there: Manifest, parent: Parent) -> None:
     """Raises Refusal if an object of a child's name is not this model's."""
     metadata = there["metadata"]
     owners = metadata.get("ownerReferences", ())
-    if any(owner["uid"] == parent.uid for owner in owners):
+    if any(owner["uid"] == parent.uid for owner in owners) or is_left_to_us(there, parent):
         return
     what = f"{there['kind']} {metadata['name']}"
     if any(owner["kind"] == KIND and owner["name"] == parent.name for owner in owners):
@@ -79,3 +79,12 @@ def claim(there: Manifest, parent: Parent) -> None:
             "or rename the model"
         )
     raise Refusal(Reason.NAME_TAKEN, message)
+
+
+def is_left_to_us(there: Manifest, parent: Parent) -> bool:
+    """Whether it is a child without an owner: the operator removes it."""
+    metadata = there["metadata"]
+    labels = {**APP, **parent.selector}
+    return (
+        "ownerReferences" not in metadata and labels.items() <= metadata.get("labels", {}).items()
+    )

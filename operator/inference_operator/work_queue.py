@@ -127,7 +127,9 @@ class WorkQueue:
             thread.join(max(0.0, end - time.monotonic()))
 
     def silence(self) -> float:
-        """Seconds in which nothing was done although there was work."""
+        """Seconds in which nothing was done although there was work; 0 before the start."""
+        if not self._threads[0].is_alive():
+            return 0.0
         with self._changed:
             waiting = [at for at in (self._agenda.next_due(),) if at is not None]
             since = min([*waiting, *self._agenda.in_flight.values()], default=time.monotonic())

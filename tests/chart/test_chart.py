@@ -70,8 +70,8 @@ def test_a_first_try_needs_no_values(render: Callable[..., Any]) -> None:
     ]
     assert made.names("Job") == [f"{NAME}-migrate-1"]
     assert made.names("CustomResourceDefinition") == [f"{PLURAL}.{GROUP}"]
-    absent = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress", "ServiceMonitor", "Role")
-    assert [made.names(kind) for kind in absent] == [[], [], [], [], []]
+    absent = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress", "ServiceMonitor")
+    assert [made.names(kind) for kind in absent] == [[], [], [], []]
 
 
 # (values, kind, the names of that kind)
@@ -82,6 +82,7 @@ SWITCHES: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"externalRedis": {"existingSecret": "r"}}, "StatefulSet", [f"{NAME}-postgresql"]),
     ({"gateway": {"replicas": 2}}, "PodDisruptionBudget", [f"{NAME}-gateway"]),
     ({"dispatch": {"replicas": 2}}, "PodDisruptionBudget", [f"{NAME}-dispatch"]),
+    ({"operator": {"replicas": 2}}, "PodDisruptionBudget", [f"{NAME}-operator"]),
     (
         {"gateway": {"autoscaling": {"enabled": True}}},
         "HorizontalPodAutoscaler",
@@ -104,6 +105,7 @@ SWITCHES: list[tuple[dict[str, Any], str, list[str]]] = [
     ),
     ({"rbac": {"create": False}}, "ClusterRole", []),
     ({"rbac": {"create": False}}, "ClusterRoleBinding", []),
+    ({"rbac": {"create": False}}, "Role", []),
     ({"gateway": {"serviceAccount": {"create": False}}}, "ServiceAccount", [f"{NAME}-operator"]),
     ({"fullnameOverride": "x"}, "Secret", ["x"]),
 ]
@@ -254,7 +256,7 @@ def rights(made: Any, kind: str) -> Iterator[tuple[str, str, str]]:
     """(role, resource, verb)"""
     for found in made:
         if found["kind"] == kind:
-            name = found["metadata"]["name"].rpartition("-")[2]
+            name = found["metadata"]["name"].removeprefix(f"prod-{NAME}-")
             scope = found["metadata"].get("namespace")
             for rule in found["rules"]:
                 for resource in rule["resources"]:
@@ -264,38 +266,43 @@ def rights(made: Any, kind: str) -> Iterator[tuple[str, str, str]]:
 
 GATEWAY = {("inferencemodels", v) for v in ("get", "list", "watch", "create", "patch", "delete")}
 OPERATOR = {
-    *(("inferencemodels", verb) for verb in ("get", "list", "watch")),
+    *(("inferencemodels", verb) for verb in ("list", "watch")),
     ("inferencemodels/status", "patch"),
     ("inferencemodels/finalizers", "update"),
     *(("deployments", verb) for verb in ("get", "list", "watch", "create", "patch")),
     ("deployments/scale", "patch"),
+    ("replicasets", "list"),
     *(("pods", verb) for verb in ("list", "watch")),
     ("pods/log", "get"),
     *(("secrets", verb) for verb in ("get", "create", "patch")),
     *(("serviceaccounts", verb) for verb in ("get", "create", "patch")),
-    *(("networkpolicies", verb) for verb in ("get", "create", "patch")),
+    *(("networkpolicies", verb) for verb in ("get", "list", "create", "patch", "delete")),
     *(("persistentvolumeclaims", verb) for verb in ("get", "create", "patch")),
     ("events", "create"),
 }
-NAMESPACES = {("namespaces", verb) for verb in ("get", "list", "watch")}
+LEADER = {("operator-leader@prod", "leases", verb) for verb in ("get", "create", "update")}
+SEES_NAMESPACES = {("namespaces", verb) for verb in ("list", "watch")}
+NAMESPACES = {*SEES_NAMESPACES, ("namespaces", "get")}
 
 
 def test_rights_in_all_namespaces(render: Callable[..., Any]) -> None:
     assert set(rights(render(), "ClusterRole")) == {
         *(("gateway", *right) for right in GATEWAY | NAMESPACES | {("namespaces", "create")}),
-        *(("operator", *right) for right in OPERATOR | NAMESPACES),
+        *(("operator", *right) for right in OPERATOR | SEES_NAMESPACES),
     }
+    assert set(rights(render(), "Role")) == LEADER
 
 
 def test_rights_in_some_namespaces(render: Callable[..., Any]) -> None:
     made = render({"watchNamespaces": ["ada", "bob"]})
     assert set(rights(made, "ClusterRole")) == {
         *(("gateway", *right) for right in NAMESPACES),
-        *(("operator", *right) for right in NAMESPACES),
+        *(("operator", *right) for right in SEES_NAMESPACES),
     }
     assert set(rights(made, "Role")) == {
         *((f"gateway@{scope}", *right) for scope in ("ada", "bob") for right in GATEWAY),
         *((f"operator@{scope}", *right) for scope in ("ada", "bob") for right in OPERATOR),
+        *LEADER,
     }
     (rule,) = made.one("ClusterRole", f"prod-{NAME}-gateway")["rules"]
     assert rule["resourceNames"] == ["ada", "bob"]

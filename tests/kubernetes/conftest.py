@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ import kubernetes.client
 import kubernetes.config
 import pytest
 import yaml
+from house import OWNER, House
 from kubernetes.client.exceptions import ApiException
 
 from inference_contract.pods import LABEL_OWNER
 
-CRD = Path(__file__).parents[2] / "crds" / "inferencemodels.yaml"
+CRDS = Path(__file__).parents[2] / "crds"
+CRD = CRDS / "inferencemodels.yaml"
+ECHO = CRDS / "examples" / "echo"
 MANAGER = "tests"
 
 
@@ -85,3 +89,52 @@ def prefix(api: kubernetes.client.ApiClient, crd: None) -> Iterator[str]:
     for found in core.list_namespace(label_selector=LABEL_OWNER).items:
         if found.metadata.name.startswith(prefix):
             core.delete_namespace(found.metadata.name, propagation_policy="Background")
+
+
+@pytest.fixture
+def house(
+    api: kubernetes.client.ApiClient,
+    make_namespace: Callable[..., str],
+    tmp_path: Path,
+    redis_url: str,
+    wait_until: Callable[..., Any],
+) -> Iterator[House]:
+    house = House(api, make_namespace(OWNER), tmp_path, redis_url, wait_until)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def runner_image() -> str:
+    """The real runner's, if the cluster's registry has it."""
+    url = "http://localhost:5000/v2/inference-runner/manifests/dev"
+    accept = "application/vnd.oci.image.manifest.v1+json"
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})).close()
+    except OSError:
+        pytest.skip("the cluster's registry has no inference-runner:dev")
+    return "localhost:5000/inference-runner:dev"
+
+
+@pytest.fixture
+def echo_volume(house: House) -> Iterator[str]:
+    """A claim of a volume that holds the example's code; its name."""
+    name = f"{house.namespace}-echo"
+    size = {"storage": "1Mi"}
+    spec = {
+        "capacity": size,
+        "accessModes": ["ReadOnlyMany"],
+        "hostPath": {"path": str(ECHO)},
+        "storageClassName": "",
+    }
+    house.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
+    claim = {
+        "accessModes": ["ReadOnlyMany"],
+        "resources": {"requests": size},
+        "volumeName": name,
+        "storageClassName": "",
+    }
+    body = {"metadata": {"name": "echo"}, "spec": claim}
+    house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
+    yield "echo"
+    house.core.delete_persistent_volume(name)

@@ -2,186 +2,46 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import kubernetes.client
-import pytest
 import redis
-from kubernetes.client.exceptions import ApiException
+from house import CHILD, MODEL, NO_IMAGE, OWNER, House
 
 from inference_contract import queues
-from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER
 
-OWNER = "alice"
-MODEL = "m"
-CHILD = "m-runner"
-ECHO = Path(__file__).parents[2] / "crds" / "examples" / "echo"
-NO_IMAGE = "localhost:5000/no-such-image:1"
+
+def _looks(house: House) -> float:
+    return house.metric("inference_operator_reconciles_total")
 
 
-class House:
-    """A namespace, and the operator that looks after it."""
+def _is_quiet(house: House) -> Callable[[], bool]:
+    """Whether a few looks in a row wrote nothing."""
+    before = (-1.0, 0.0)
 
-    def __init__(
-        self,
-        api: kubernetes.client.ApiClient,
-        namespace: str,
-        folder: Path,
-        redis_url: str,
-        wait_until: Callable[..., Any],
-    ) -> None:
-        self.apps = kubernetes.client.AppsV1Api(api)
-        self.core = kubernetes.client.CoreV1Api(api)
-        self.network = kubernetes.client.NetworkingV1Api(api)
-        self._custom = kubernetes.client.CustomObjectsApi(api)
-        self._api = api
-        self.namespace = namespace
-        self.folder = folder
-        self.redis_url = redis_url
-        self._wait_until = wait_until
-        self._process: subprocess.Popen[bytes] | None = None
+    def is_quiet() -> bool:
+        nonlocal before
+        looks, writes = _looks(house), house.metric("inference_operator_writes_total")
+        if writes != before[0]:
+            before = writes, looks
+        return looks >= before[1] + 3
 
-    def start(self, **settings: str) -> None:
-        state = self.folder / "operator.json"
-        state.unlink(missing_ok=True)
-        env = {
-            **{name: os.environ[name] for name in ("PATH", "HOME", "KUBECONFIG")},
-            "REDIS_URL": self.redis_url,
-            "RUNNER_REDIS_URL": "redis://redis.test:6379",
-            "RUNNER_IMAGE": NO_IMAGE,
-            "WATCH_NAMESPACES": self.namespace,
-            "RESYNC_SECONDS": "1",
-            "TICK_SECONDS": "0.1",
-            "METRICS_HOST": "127.0.0.1",
-            "METRICS_PORT": "0",
-            "STATE_FILE": str(state),
-            **settings,
-        }
-        with (self.folder / "operator.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "inference_operator"], env=env, stderr=log, stdout=log
-            )
-        self.until(state.exists)
-
-    def until(self, condition: Callable[[], Any], timeout: float = 20) -> Any:
-        """Wait for something that a live operator shall bring about."""
-
-        def look() -> Any:
-            assert self._process is None or self._process.poll() is None, "the operator is gone"
-            return condition()
-
-        return self._wait_until(look, timeout=timeout)
-
-    def stop(self) -> int:
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(20)
-
-    def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(10)
-
-    def logs(self) -> list[dict[str, Any]]:
-        text = (self.folder / "operator.log").read_text()
-        return [json.loads(line) for line in text.splitlines()]
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        port = json.loads((self.folder / "operator.json").read_text())["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
-            lines = response.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-    def make(self, name: str = MODEL, namespace: str = "", **spec: Any) -> None:
-        quick = {"scaleDownDelaySeconds": 0, "idleTimeoutSeconds": 0, "targetPerReplica": 10}
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": "InferenceModel",
-            "metadata": {"name": name},
-            "spec": {
-                "type": "text-generation",
-                "source": {"path": "/models/m"},
-                "autoscaling": quick,
-                **spec,
-            },
-        }
-        place = GROUP, VERSION, namespace or self.namespace, PLURAL
-        self._custom.create_namespaced_custom_object(*place, body)
-
-    def change(self, **spec: Any) -> None:
-        place = GROUP, VERSION, self.namespace, PLURAL, MODEL
-        self._custom.patch_namespaced_custom_object(
-            *place, {"spec": spec}, _content_type="application/merge-patch+json"
-        )
-
-    def delete(self) -> None:
-        place = GROUP, VERSION, self.namespace, PLURAL, MODEL
-        self._custom.delete_namespaced_custom_object(*place)
-
-    def model(self, namespace: str = "") -> dict[str, Any]:
-        place = GROUP, VERSION, namespace or self.namespace, PLURAL, MODEL
-        found: dict[str, Any] = self._custom.get_namespaced_custom_object(*place)
-        return found
-
-    def status(self, namespace: str = "") -> dict[str, Any]:
-        status: dict[str, Any] = self.model(namespace).get("status", {})
-        return status
-
-    def condition(self, type: str = "Ready", namespace: str = "") -> dict[str, Any]:
-        conditions = self.status(namespace).get("conditions", [])
-        return next((c for c in conditions if c["type"] == type), {})
-
-    def until_reason(self, reason: str, timeout: float = 30, namespace: str = "") -> str:
-        """Wait for the reason of Ready; its message."""
-        self.until(lambda: self.condition(namespace=namespace).get("reason") == reason, timeout)
-        return str(self.condition(namespace=namespace)["message"])
-
-    def deployment(self) -> dict[str, Any] | None:
-        """As JSON, or None."""
-        try:
-            found = self.apps.read_namespaced_deployment(CHILD, self.namespace)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        content: dict[str, Any] = self._api.sanitize_for_serialization(found)
-        return content
-
-    def replicas(self) -> int | None:
-        deployment = self.deployment()
-        return deployment["spec"]["replicas"] if deployment else None
-
-    def pods(self) -> list[Any]:
-        selector = f"{LABEL_MODEL}={MODEL}"
-        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
-
-    def events(self) -> list[tuple[str, str]]:
-        """Reason and message of the model's own events."""
-        selector = "involvedObject.kind=InferenceModel"
-        found = self.core.list_namespaced_event(self.namespace, field_selector=selector).items
-        return [(event.reason, event.message) for event in found]
+    return is_quiet
 
 
-@pytest.fixture
-def house(
-    api: kubernetes.client.ApiClient,
-    make_namespace: Callable[..., str],
-    tmp_path: Path,
-    redis_url: str,
-    wait_until: Callable[..., Any],
-) -> Iterator[House]:
-    house = House(api, make_namespace(OWNER), tmp_path, redis_url, wait_until)
-    yield house
-    house.close()
+def _versions(house: House) -> dict[str, str]:
+    core, network = house.core, house.network
+    found = {
+        "model": house.model()["metadata"]["resourceVersion"],
+        "deployment": (house.deployment() or {})["metadata"]["resourceVersion"],
+    }
+    for read in (
+        core.read_namespaced_secret,
+        core.read_namespaced_service_account,
+        network.read_namespaced_network_policy,
+    ):
+        found[read.__name__] = read(CHILD, house.namespace).metadata.resource_version
+    return found
 
 
 def test_a_model_becomes_a_deployment_that_sleeps(house: House) -> None:
@@ -396,42 +256,6 @@ def test_a_cache_of_its_own(house: House) -> None:
     house.until(_is_quiet(house))
 
 
-@pytest.fixture
-def runner_image() -> str:
-    """The real runner's, if the cluster's registry has it."""
-    url = "http://localhost:5000/v2/inference-runner/manifests/dev"
-    accept = "application/vnd.oci.image.manifest.v1+json"
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})).close()
-    except OSError:
-        pytest.skip("the cluster's registry has no inference-runner:dev")
-    return "localhost:5000/inference-runner:dev"
-
-
-@pytest.fixture
-def echo_volume(house: House) -> Iterator[str]:
-    """A claim of a volume that holds the example's code; its name."""
-    name = f"{house.namespace}-echo"
-    size = {"storage": "1Mi"}
-    spec = {
-        "capacity": size,
-        "accessModes": ["ReadOnlyMany"],
-        "hostPath": {"path": str(ECHO)},
-        "storageClassName": "",
-    }
-    house.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
-    claim = {
-        "accessModes": ["ReadOnlyMany"],
-        "resources": {"requests": size},
-        "volumeName": name,
-        "storageClassName": "",
-    }
-    body = {"metadata": {"name": "echo"}, "spec": claim}
-    house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
-    yield "echo"
-    house.core.delete_persistent_volume(name)
-
-
 def test_a_model_that_does_not_load(house: House, runner_image: str) -> None:
     house.start(RUNNER_IMAGE=runner_image)
     house.make(minReplicas=1, source={"path": "/no/such/model"})
@@ -473,37 +297,5 @@ def test_children_go_with_the_model(house: House) -> None:
     house.until_reason("ScaledToZero")
     house.delete()
     house.until(lambda: house.deployment() is None, 30)
+    house.until(lambda: not house.network.list_namespaced_network_policy(house.namespace).items)
     assert not [line for line in house.logs() if line["level"] == "error"]
-
-
-def _looks(house: House) -> float:
-    return house.metric("inference_operator_reconciles_total")
-
-
-def _is_quiet(house: House) -> Callable[[], bool]:
-    """Whether a few looks in a row wrote nothing."""
-    before = (-1.0, 0.0)
-
-    def is_quiet() -> bool:
-        nonlocal before
-        looks, writes = _looks(house), house.metric("inference_operator_writes_total")
-        if writes != before[0]:
-            before = writes, looks
-        return looks >= before[1] + 3
-
-    return is_quiet
-
-
-def _versions(house: House) -> dict[str, str]:
-    core, network = house.core, house.network
-    found = {
-        "model": house.model()["metadata"]["resourceVersion"],
-        "deployment": (house.deployment() or {})["metadata"]["resourceVersion"],
-    }
-    for read in (
-        core.read_namespaced_secret,
-        core.read_namespaced_service_account,
-        network.read_namespaced_network_policy,
-    ):
-        found[read.__name__] = read(CHILD, house.namespace).metadata.resource_version
-    return found

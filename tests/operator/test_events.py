@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from inference_contract.inferencemodel import InferenceModelStatus, Reason
+from inference_contract.inferencemodel import InferenceModelStatus, Reason, RolloutStatus
 from inference_operator.autoscale import Decision, Why
-from inference_operator.events import Event, scaled, transition
+from inference_operator.events import Event, scaled, transitions
 from inference_operator.pod_conditions import refused
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -25,11 +25,48 @@ def _status(reason: Reason, message: str = "no") -> InferenceModelStatus:
         (Reason.LOADING_MODEL, Reason.LOAD_FAILED, Event("Warning", "LoadFailed", "no")),
         (Reason.LOAD_FAILED, Reason.LOAD_FAILED, None),
         (Reason.STARTING, Reason.NAME_TAKEN, Event("Warning", "NameTaken", "no")),
-        (Reason.LOAD_FAILED, Reason.READY, None),
+        (Reason.LOAD_FAILED, Reason.UNSCHEDULABLE, Event("Warning", "Unschedulable", "no")),
+        (Reason.LOAD_FAILED, Reason.READY, Event("Normal", "Ready", "no")),
+        (Reason.READY, Reason.READY, None),
+        (Reason.READY, Reason.SCALED_TO_ZERO, None),
+        (Reason.SCALED_TO_ZERO, Reason.LOADING_MODEL, None),
     ],
 )
 def test_transitions(before: Reason | None, after: Reason, expected: Event | None) -> None:
-    assert transition(before and _status(before, "else"), _status(after)) == expected
+    found = transitions(before and _status(before, "else"), _status(after))
+    assert found == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (RolloutStatus(), RolloutStatus(hash="a", version="1"), []),
+        (
+            RolloutStatus(hash="a", version="1"),
+            RolloutStatus(hash="b", version="2"),
+            [Event("Normal", "RolledOut", "version 2 serves")],
+        ),
+        (
+            RolloutStatus(hash="a", version="1"),
+            RolloutStatus(hash="a", version="1", failed_hash="b", failed_message="no file"),
+            [
+                Event(
+                    "Warning",
+                    "RolloutFailed",
+                    "version 1 serves on; the change failed: no file",
+                )
+            ],
+        ),
+        (
+            RolloutStatus(hash="a", version="1", failed_hash="b", failed_message="no file"),
+            RolloutStatus(hash="a", version="1"),
+            [],
+        ),
+    ],
+)
+def test_rollouts(before: RolloutStatus, after: RolloutStatus, expected: list[Event]) -> None:
+    statuses = [InferenceModelStatus(rollout=rollout) for rollout in (before, after)]
+    assert transitions(*statuses) == expected
 
 
 def test_scaling() -> None:

@@ -360,7 +360,7 @@ def test_the_network_policy(redis_url: str, source: dict[str, Any], egress: list
     assert _plain(made.supporting[Kind.NETWORK_POLICY]) == {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": METADATA,
+        "metadata": {key: value for key, value in METADATA.items() if key != "ownerReferences"},
         "spec": {
             "podSelector": {"matchLabels": {"inference-server.dev/model": "m"}},
             "policyTypes": ["Ingress", "Egress"],
@@ -375,3 +375,27 @@ def test_a_new_deployment_is_paused_and_never_says_replicas() -> None:
     assert made.unborn["spec"] == {**made.deployment["spec"], "paused": True}
     assert made.unborn["metadata"]["annotations"] != made.deployment["metadata"]["annotations"]
     assert "replicas" not in made.deployment["spec"]
+
+
+@pytest.mark.parametrize(("surge", "unavailable"), [(0, 1), (2, 0)])
+def test_a_rollout_without_and_with_room_to_spare(surge: int, unavailable: int) -> None:
+    made = _children(rollout={"maxSurge": surge})
+    assert made.deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_other"),
+    [
+        ({"settings": {"runner_image": "other:1"}}, True),
+        ({"version": "2"}, True),
+        ({"displayName": "Other"}, False),
+        ({"maxReplicas": 9}, False),
+        ({"rollout": {"maxSurge": 1}}, False),
+    ],
+)
+def test_what_makes_another_version(changes: dict[str, Any], is_other: bool) -> None:
+    settings = changes.pop("settings", {})
+    assert (_children(settings, **changes).hash != _children().hash) is is_other

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from inference_contract.inferencemodel import ConditionType, InferenceModelStatus, Reason
+from inference_contract.inferencemodel import (
+    ConditionType,
+    InferenceModelStatus,
+    Reason,
+)
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
 from inference_operator.pod_conditions import PodView, refused, status
@@ -62,6 +66,10 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ("True", "Ready", "1 of 2 replicas ready; Unschedulable: no node takes the pod"),
         ),
         (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "no node takes the pod")),
+        (
+            _view(pods=[GOING, NEW], trouble=STUCK),
+            ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
+        ),
         (_view(pods=[LOADING], trouble=FAILED), ("False", "LoadFailed", "no such file")),
         (
             _view(no_pods="exceeded quota: q"),

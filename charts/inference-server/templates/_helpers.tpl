@@ -297,10 +297,10 @@ latter only in watchNamespaces, if there are any. */}}
 {{- end }}
 {{- end }}
 
-{{- /* A role and its binding, in a namespace if one is given. */}}
+{{- /* A role and its binding, in a namespace if one is given; "part" tells several of a component apart. */}}
 {{- define "inference-server.grant" -}}
 {{- $cluster := ternary "" "Cluster" (hasKey . "namespace") }}
-{{- $name := include "inference-server.clusterName" . }}
+{{- $name := printf "%s%s" (include "inference-server.clusterName" .) (.part | default "") }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $cluster }}Role

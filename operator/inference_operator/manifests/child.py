@@ -43,8 +43,23 @@ def manifest(
     parent: Parent,
     labels: Mapping[str, str],
     content: Mapping[str, Any],
+    *,
+    is_owned: bool = True,
 ) -> Manifest:
-    """A complete child; `content` is all but its type and metadata."""
+    """A complete child.
+
+    Args:
+        content: all but its type and metadata.
+        is_owned: it goes when the model goes, by the cluster's garbage collector.
+    """
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": parent.name,
+        "uid": parent.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
     made: Manifest = {
         "apiVersion": api_version,
         "kind": kind,
@@ -52,16 +67,7 @@ def manifest(
             "name": parent.child,
             "namespace": parent.namespace,
             "labels": {**APP, **labels},
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "name": parent.name,
-                    "uid": parent.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            **({"ownerReferences": [owner]} if is_owned else {}),
         },
         **content,
     }

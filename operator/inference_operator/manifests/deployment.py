@@ -20,21 +20,23 @@ def deployment(
     template: Mapping[str, Any],
     load_seconds: float,
     *,
+    max_surge: int,
     paused: bool,
 ) -> Manifest:
     """The manifest to apply.
 
     Args:
+        max_surge: pods beyond the wanted number during an update; 0: an old one ends its work
+            before a new one starts, for there is no spare GPU.
         paused: makes no pods. The API server gives a new Deployment one replica, so that it is
             born paused, scaled, and let go then.
     """
     spec = {
         "paused": paused,
         "selector": {"matchLabels": parent.selector},
-        # An old runner ends its work before a new one starts: there is no spare GPU.
         "strategy": {
             "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+            "rollingUpdate": {"maxSurge": max_surge, "maxUnavailable": 0 if max_surge else 1},
         },
         "progressDeadlineSeconds": int(load_seconds) + _PULL_SECONDS,
         "revisionHistoryLimit": 2,

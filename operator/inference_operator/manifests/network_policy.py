@@ -1,6 +1,7 @@
 """What a model's runners may talk to: names, Redis, and the hub if the weights come from there.
 
-Policies add up: custom code that needs more gets a policy of its own beside this one.
+Policies add up: custom code that needs more gets a policy of its own beside this one. It has no
+owner, for then it would go with the model, before the pods: the operator removes it after them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def network_policy(
         "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
         "egress": egress,
     }
-    return manifest("networking.k8s.io/v1", "NetworkPolicy", parent, labels, {"spec": spec})
+    content = {"spec": spec}
+    api = "networking.k8s.io/v1"
+    return manifest(api, "NetworkPolicy", parent, labels, content, is_owned=False)
 
 
 def _redis(url: str) -> list[dict[str, Any]]:

@@ -1,0 +1,129 @@
+"""Makes the children of a model what they shall be; what is so already costs no write."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from inference_contract.inferencemodel import InferenceModelStatus, Reason
+from inference_operator import events
+from inference_operator.autoscale import Decision
+from inference_operator.children import Children
+from inference_operator.cluster import Cluster, ClusterError
+from inference_operator.drift import needs_apply
+from inference_operator.kinds import Kind
+from inference_operator.kube_metrics import KubeMetrics
+from inference_operator.manifests.cache_claim import may_grow
+from inference_operator.manifests.child import Manifest, Parent, fingerprint
+from inference_operator.mirror import Mirror
+from inference_operator.resources import Refusal, Resource, claim, is_left_to_us
+from inference_operator.work_queue import Key
+
+log = logging.getLogger(__name__)
+
+_UNPROCESSABLE = 422
+
+
+class Applier:
+    """
+    Args:
+        resync: seconds after which a model's supporting children are looked at again. No watch
+            tells of their drift, for the operator shall not list everybody's Secrets.
+    """
+
+    def __init__(
+        self, cluster: Cluster, mirror: Mirror, metrics: KubeMetrics, resync: float
+    ) -> None:
+        self._cluster = cluster
+        self._mirror = mirror
+        self._metrics = metrics
+        self._resync = resync
+        self._supported: dict[Key, tuple[str, float]] = {}
+        """What was seen to be there, and until when that counts."""
+
+    def support(self, resource: Resource, desired: Children) -> None:
+        """What a pod needs before it can start.
+
+        Raises:
+            Refusal: for an object that is not ours, or that the API server does not take.
+        """
+        key, parent = resource.key, resource.parent
+        wanted = fingerprint([parent.uid, *desired.supporting.values()])
+        if self._supported.get(key, ("", 0.0)) > (wanted, time.monotonic()):
+            return
+        for kind, manifest in desired.supporting.items():
+            there = self._cluster.get(kind, parent.namespace, parent.child)
+            if there is not None:
+                claim(there, parent)
+                if kind is Kind.CLAIM:
+                    manifest = may_grow(manifest, there)
+            if needs_apply(there, manifest):
+                self._write(kind, manifest)
+        self._supported[key] = wanted, time.monotonic() + self._resync / 2
+
+    def deploy(
+        self,
+        resource: Resource,
+        there: Manifest | None,
+        manifest: Manifest,
+        desired: Children,
+        decision: Decision,
+    ) -> events.Event | None:
+        """The Deployment, with as many replicas as were decided; an event if that is a change.
+
+        Raises:
+            Refusal: if the API server does not take it.
+        """
+        deployment = there or self._write(Kind.DEPLOYMENT, desired.unborn)
+        # An unborn one is paused: the replica that the API server gave it makes no pod.
+        replicas = there["spec"].get("replicas", 1) if there else 0
+        if deployment["spec"].get("replicas", 1) != decision.replicas:
+            deployment = self._scale(resource.parent, deployment, decision.replicas)
+        if needs_apply(deployment, manifest):
+            self._write(Kind.DEPLOYMENT, manifest)
+        return events.scaled(replicas, decision) if replicas != decision.replicas else None
+
+    def write_status(self, key: Key, status: InferenceModelStatus) -> None:
+        written = self._cluster.write_status(key, status.model_dump(mode="json", by_alias=True))
+        if written is not None:
+            self._mirror.put(Kind.MODEL, written)
+        self._metrics.writes.labels("status").inc()
+
+    def remove_policy(self, key: Key) -> None:
+        """The one child that no garbage collector removes."""
+        parent = Parent(*key, uid="")
+        there = self._cluster.get(Kind.NETWORK_POLICY, parent.namespace, parent.child)
+        if there is not None and is_left_to_us(there, parent):
+            self._cluster.delete(Kind.NETWORK_POLICY, parent.namespace, parent.child)
+            self._metrics.writes.labels(there["kind"]).inc()
+
+    def forget(self, key: Key) -> None:
+        self._supported.pop(key, None)
+
+    def _scale(self, parent: Parent, deployment: Manifest, replicas: int) -> Manifest:
+        """The Deployment as it is then."""
+        scaled = self._cluster.scale(parent.namespace, parent.child, replicas)
+        self._metrics.writes.labels("scale").inc()
+        version = scaled["metadata"]["resourceVersion"]
+        known = {
+            **deployment,
+            "metadata": {**deployment["metadata"], "resourceVersion": version},
+            "spec": {**deployment["spec"], "replicas": replicas},
+        }
+        self._mirror.put(Kind.DEPLOYMENT, known)
+        return known
+
+    def _write(self, kind: Kind, manifest: Manifest) -> Manifest:
+        metadata = manifest["metadata"]
+        try:
+            written = self._cluster.apply(kind, manifest)
+        except ClusterError as error:
+            if error.status != _UNPROCESSABLE:
+                raise
+            message = f"the cluster refuses the {manifest['kind']}: {error}"
+            raise Refusal(Reason.INVALID_MODEL, message) from error
+        if kind is Kind.DEPLOYMENT:
+            self._mirror.put(kind, written)
+        self._metrics.writes.labels(manifest["kind"]).inc()
+        log.info("applied %s %s/%s", manifest["kind"], metadata["namespace"], metadata["name"])
+        return written

@@ -1,0 +1,121 @@
+"""What the API server last said of models, Deployments, runner pods and namespaces.
+
+Watch events bring changes at once, lists the truth: kopf tells nobody of an object that went while
+a watch was broken.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from inference_contract.pods import LABEL_MODEL
+from inference_operator import runner_pods
+from inference_operator.cluster import Page
+from inference_operator.kinds import Kind
+from inference_operator.manifests.child import Manifest
+from inference_operator.runner_pods import RunnerPod
+from inference_operator.shelf import Found, Name, Shelf, name_of
+from inference_operator.work_queue import Key
+
+
+def _packed(found: Found) -> bytes:
+    """Small: of thousands of objects, parsed ones would take ten times the space."""
+    metadata = {key: v for key, v in found["metadata"].items() if key != "managedFields"}
+    return json.dumps({**found, "metadata": metadata}, separators=(",", ":")).encode()
+
+
+def _labels(found: Found) -> dict[str, str]:
+    return dict(found["metadata"].get("labels") or {})
+
+
+def _model(found: Found) -> Key | None:
+    """Whose a child is."""
+    model = _labels(found).get(LABEL_MODEL)
+    return (name_of(found)[0], model) if model else None
+
+
+class Mirror:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models = Shelf(_packed, lambda found: name_of(found)[0])
+        self._deployments = Shelf(_packed, _model)
+        self._pods = Shelf(runner_pods.parse, _model)
+        self._namespaces = Shelf(_labels, lambda _: None)
+        self._shelves: Mapping[Kind, Shelf[Any]] = {
+            Kind.MODEL: self._models,
+            Kind.DEPLOYMENT: self._deployments,
+            Kind.POD: self._pods,
+            Kind.NAMESPACE: self._namespaces,
+        }
+
+    def put(self, kind: Kind, found: Found) -> set[Key]:
+        """An object as a watch or an answer has it.
+
+        Returns:
+            The models that it is news for; none if we know a newer one.
+        """
+        with self._lock:
+            is_news = self._shelves[kind].put(found)
+            return self._concerned(kind, name_of(found)) if is_news else set()
+
+    def delete(self, kind: Kind, found: Found) -> set[Key]:
+        with self._lock:
+            concerned = self._concerned(kind, name_of(found))
+            self._shelves[kind].delete(found)
+            return concerned
+
+    def replace(self, kind: Kind, scope: str, pages: Iterable[Page]) -> set[Key]:
+        """All objects of a namespace (empty: of all), as they were at one version."""
+        shelf = self._shelves[kind]
+        there: set[Name] = set()
+        concerned: set[Key] = set()
+        version = "0"
+        for items, version in pages:  # noqa: B007 - that of the last page counts, as of all
+            there.update(map(name_of, items))
+            for item in items:
+                concerned |= self.put(kind, item)
+        with self._lock:
+            for name in shelf.vanished(scope, there, int(version)):
+                concerned |= self._concerned(kind, name)
+                shelf.forget(name)
+        return concerned
+
+    def model(self, key: Key) -> Manifest | None:
+        with self._lock:
+            return _unpacked(self._models.get(key))
+
+    def models(self) -> set[Key]:
+        with self._lock:
+            return self._models.names()
+
+    def deployment(self, namespace: str, name: str) -> Manifest | None:
+        with self._lock:
+            return _unpacked(self._deployments.get((namespace, name)))
+
+    def pods(self, key: Key) -> list[RunnerPod]:
+        """Those of a model that have not ended for good, by name."""
+        with self._lock:
+            found = [self._pods.get(name) for name in self._pods.grouped(key)]
+        return [pod for pod in found if pod is not None]
+
+    def namespace_labels(self, namespace: str) -> dict[str, str]:
+        with self._lock:
+            return self._namespaces.get(("", namespace)) or {}
+
+    def _concerned(self, kind: Kind, name: Name) -> set[Key]:
+        """A namespace says whose its models are."""
+        if kind is Kind.MODEL:
+            return {name}
+        if kind is Kind.NAMESPACE:
+            return set(self._models.grouped(name[1]))
+        group = self._shelves[kind].group_of(name)
+        return {cast("Key", group)} if group else set()
+
+
+def _unpacked(content: bytes | None) -> Manifest | None:
+    return cast("Manifest", json.loads(content)) if content else None

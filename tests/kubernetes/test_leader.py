@@ -1,0 +1,114 @@
+"""One operator acts at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kubernetes.client
+import pytest
+from house import House
+from proxy import Proxy
+
+from inference_operator import leader
+from inference_operator.cluster import Cluster
+from inference_operator.kinds import Kind
+from inference_operator.leader import DURATION, NAME, Leader
+
+
+@pytest.fixture
+def cluster(api: kubernetes.client.ApiClient) -> Cluster:
+    return Cluster(api)
+
+
+@pytest.fixture
+def namespace(make_namespace: Callable[..., str]) -> str:
+    return make_namespace()
+
+
+def _acquire(contender: Leader) -> threading.Thread:
+    thread = threading.Thread(target=contender.acquire, daemon=True)
+    thread.start()
+    return thread
+
+
+def _spec(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    lease = cluster.get(Kind.LEASE, namespace, NAME)
+    assert lease is not None
+    spec: dict[str, Any] = lease["spec"]
+    return spec
+
+
+def test_a_lease_given_back_is_taken_at_once(cluster: Cluster, namespace: str) -> None:
+    first, second = Leader(cluster, namespace, "first"), Leader(cluster, namespace, "second")
+    first.acquire()
+    before = _spec(cluster, namespace)
+    assert (before["holderIdentity"], before["leaseTransitions"]) == ("first", 0)
+    waiting = _acquire(second)
+    first.release()
+    waiting.join(3 * leader.RETRY)
+    assert not waiting.is_alive()
+    after = _spec(cluster, namespace)
+    assert (after["holderIdentity"], after["leaseTransitions"]) == ("second", 1)
+    second.release()
+
+
+def test_of_many_one_has_it(cluster: Cluster, namespace: str) -> None:
+    contenders = [Leader(cluster, namespace, f"c{n}") for n in range(4)]
+    threads = [_acquire(contender) for contender in contenders]
+    alive = threads
+    for left in reversed(range(4)):
+        while len(alive) > left:
+            alive = [thread for thread in threads if thread.is_alive()]
+        holder = _spec(cluster, namespace)["holderIdentity"]
+        assert len(alive) == left
+        contenders[int(holder[1:])].release()
+
+
+@pytest.fixture
+def proxy(api: kubernetes.client.ApiClient) -> Iterator[Proxy]:
+    host, _, port = api.configuration.host.removeprefix("https://").partition(":")
+    proxy = Proxy(host, int(port))
+    yield proxy
+    proxy.close()
+
+
+def test_who_cannot_renew_stops_before_another_begins(
+    api: kubernetes.client.ApiClient, cluster: Cluster, namespace: str, proxy: Proxy
+) -> None:
+    cut_off = kubernetes.client.Configuration()
+    cut_off.__dict__.update(api.configuration.__dict__)
+    cut_off.host = f"https://127.0.0.1:{proxy.port}"
+    cut_off.retries = False
+    lost = threading.Event()
+    with kubernetes.client.ApiClient(cut_off) as client:
+        first = Leader(Cluster(client), namespace, "first", lost.set)
+        first.acquire()
+        waiting = _acquire(second := Leader(cluster, namespace, "second"))
+        proxy.is_up = False
+        proxy.cut()
+        assert lost.wait(DURATION)
+        assert waiting.is_alive()  # What the first still had under way ends before this.
+    waiting.join(2 * DURATION)
+    assert not waiting.is_alive()
+    second.release()
+
+
+def test_two_operators(house: House, namespace: str, tmp_path: Any) -> None:
+    """The second does nothing until the first is killed, and then goes on with its work."""
+    other = house.beside(tmp_path / "other")
+    house.start(LEADER_NAMESPACE=namespace)
+    house.make()
+    house.until_reason("ScaledToZero")
+    other.start(LEADER_NAMESPACE=namespace)
+    house.change(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
+    house.until_reason("Unschedulable")
+    assert other.metric("inference_operator_reconciles_total") == 0
+    killed = time.monotonic()
+    house.kill()
+    other.change(minReplicas=0)
+    other.until_reason("ScaledToZero", 3 * DURATION)
+    assert time.monotonic() - killed > DURATION - leader.RENEW_WITHIN
+    assert other.stop() == 0

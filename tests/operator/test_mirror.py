@@ -1,0 +1,96 @@
+"""What is known of the cluster, whatever order lists and events come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference_contract.pods import LABEL_MODEL
+from inference_operator.kinds import Kind
+from inference_operator.mirror import Mirror
+
+KEY = ("team", "m")
+
+
+def _object(name: str, version: int, *, model: str = "", namespace: str = "team") -> dict[str, Any]:
+    labels = {LABEL_MODEL: model} if model else {}
+    metadata = {"name": name, "namespace": namespace, "uid": name, "labels": labels}
+    return {"metadata": {**metadata, "resourceVersion": str(version)}}
+
+
+def _version(mirror: Mirror) -> int:
+    model = mirror.model(KEY)
+    return int(model["metadata"]["resourceVersion"]) if model else 0
+
+
+def _list(mirror: Mirror, version: int, *items: dict[str, Any], scope: str = "") -> set[Any]:
+    return mirror.replace(Kind.MODEL, scope, [(list(items), str(version))])
+
+
+def test_news_is_what_is_newer() -> None:
+    mirror = Mirror()
+    assert mirror.put(Kind.MODEL, _object("m", 9)) == {KEY}
+    assert mirror.put(Kind.MODEL, _object("m", 9)) == set()
+    assert mirror.put(Kind.MODEL, _object("m", 8)) == set()
+    assert _version(mirror) == 9
+    assert mirror.put(Kind.MODEL, _object("m", 10)) == {KEY}
+    assert _version(mirror) == 10
+
+
+def test_what_is_gone_does_not_come_back_with_what_is_old() -> None:
+    mirror = Mirror()
+    mirror.put(Kind.MODEL, _object("m", 5))
+    assert mirror.delete(Kind.MODEL, _object("m", 7)) == {KEY}
+    mirror.put(Kind.MODEL, _object("m", 6))
+    assert _list(mirror, 6, _object("m", 6)) == set()
+    assert mirror.model(KEY) is None
+    mirror.put(Kind.MODEL, _object("m", 8))
+    assert _version(mirror) == 8
+
+
+def test_a_list_tells_of_what_went_unseen() -> None:
+    mirror = Mirror()
+    mirror.put(Kind.MODEL, _object("m", 5))
+    mirror.put(Kind.MODEL, _object("later", 12))
+    assert _list(mirror, 10) == {KEY}
+    assert mirror.models() == {("team", "later")}
+
+
+def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
+    mirror = Mirror()
+    mirror.put(Kind.MODEL, _object("m", 5))
+    assert _list(mirror, 10, scope="other") == set()
+    assert mirror.models() == {KEY}
+
+
+def test_pages_are_one_list() -> None:
+    mirror = Mirror()
+    pages = [([_object("a", 1)], "9"), ([_object("b", 2)], "9")]
+    assert mirror.replace(Kind.MODEL, "", pages) == {("team", "a"), ("team", "b")}
+    assert mirror.replace(Kind.MODEL, "", pages) == set()
+    assert mirror.models() == {("team", "a"), ("team", "b")}
+
+
+def test_children_concern_their_model() -> None:
+    mirror = Mirror()
+    for name in ("p2", "p1"):
+        assert mirror.put(Kind.POD, _object(name, 1, model="m")) == {KEY}
+    assert [pod.name for pod in mirror.pods(KEY)] == ["p1", "p2"]
+    assert mirror.delete(Kind.POD, _object("p2", 3, model="m")) == {KEY}
+    assert [pod.name for pod in mirror.pods(KEY)] == ["p1"]
+    assert mirror.pods(("team", "other")) == []
+
+
+def test_a_namespace_concerns_its_models() -> None:
+    mirror = Mirror()
+    mirror.put(Kind.MODEL, _object("m", 1))
+    namespace = {"metadata": {"name": "team", "resourceVersion": "2", "labels": {"a": "b"}}}
+    assert mirror.put(Kind.NAMESPACE, namespace) == {KEY}
+    assert mirror.namespace_labels("team") == {"a": "b"}
+    assert mirror.namespace_labels("other") == {}
+
+
+def test_what_is_kept_of_a_model_is_all_but_who_wrote_it() -> None:
+    mirror = Mirror()
+    found = _object("m", 1)
+    mirror.put(Kind.MODEL, {**found, "metadata": {**found["metadata"], "managedFields": [1]}})
+    assert mirror.model(KEY) == found
