@@ -15,6 +15,7 @@ from inference_operator.kinds import Kind
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.manifests.cache_claim import may_grow
 from inference_operator.manifests.child import Manifest, Parent, fingerprint
+from inference_operator.manifests.deployment import with_replicas
 from inference_operator.mirror import Mirror
 from inference_operator.resources import Refusal, Resource, claim, is_left_to_us
 from inference_operator.work_queue import Key
@@ -62,26 +63,20 @@ class Applier:
         self._supported[key] = wanted, time.monotonic() + self._resync / 2
 
     def deploy(
-        self,
-        resource: Resource,
-        there: Manifest | None,
-        manifest: Manifest,
-        desired: Children,
-        decision: Decision,
+        self, parent: Parent, there: Manifest | None, manifest: Manifest, decision: Decision
     ) -> events.Event | None:
         """The Deployment, with as many replicas as were decided; an event if that is a change.
 
         Raises:
             Refusal: if the API server does not take it.
         """
-        deployment = there or self._write(Kind.DEPLOYMENT, desired.unborn)
-        # An unborn one is paused: the replica that the API server gave it makes no pod.
-        replicas = there["spec"].get("replicas", 1) if there else 0
-        if deployment["spec"].get("replicas", 1) != decision.replicas:
-            deployment = self._scale(resource.parent, deployment, decision.replicas)
-        if needs_apply(deployment, manifest):
-            self._write(Kind.DEPLOYMENT, manifest)
-        return events.scaled(replicas, decision) if replicas != decision.replicas else None
+        replicas = decision.replicas
+        before = there["spec"].get("replicas", 1) if there else 0
+        if needs_apply(there, manifest):
+            self._write(Kind.DEPLOYMENT, with_replicas(manifest, replicas))
+        elif there is not None and before != replicas:
+            self._scale(parent, there, replicas)
+        return events.scaled(before, decision) if replicas != before else None
 
     def write_status(self, key: Key, status: InferenceModelStatus) -> None:
         written = self._cluster.write_status(key, status.model_dump(mode="json", by_alias=True))
@@ -100,8 +95,7 @@ class Applier:
     def forget(self, key: Key) -> None:
         self._supported.pop(key, None)
 
-    def _scale(self, parent: Parent, deployment: Manifest, replicas: int) -> Manifest:
-        """The Deployment as it is then."""
+    def _scale(self, parent: Parent, deployment: Manifest, replicas: int) -> None:
         scaled = self._cluster.scale(parent.namespace, parent.child, replicas)
         self._metrics.writes.labels("scale").inc()
         version = scaled["metadata"]["resourceVersion"]
@@ -111,9 +105,8 @@ class Applier:
             "spec": {**deployment["spec"], "replicas": replicas},
         }
         self._mirror.put(Kind.DEPLOYMENT, known)
-        return known
 
-    def _write(self, kind: Kind, manifest: Manifest) -> Manifest:
+    def _write(self, kind: Kind, manifest: Manifest) -> None:
         metadata = manifest["metadata"]
         try:
             written = self._cluster.apply(kind, manifest)
@@ -126,4 +119,3 @@ class Applier:
             self._mirror.put(kind, written)
         self._metrics.writes.labels(manifest["kind"]).inc()
         log.info("applied %s %s/%s", manifest["kind"], metadata["namespace"], metadata["name"])
-        return written

@@ -27,8 +27,6 @@ class Children:
     supporting: Mapping[Kind, Manifest]
     """What a pod needs before it can start, in order."""
     deployment: Manifest
-    unborn: Manifest
-    """The Deployment as it is created: it makes no pods yet."""
     with_template: Callable[[Manifest], Manifest]
     """The Deployment with the pods of another version."""
 
@@ -70,21 +68,14 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
     version = fingerprint(template)
     template["metadata"]["labels"][LABEL_HASH] = version
 
-    def with_template(template: Manifest, *, paused: bool = False) -> Manifest:
-        return deployment(
-            parent,
-            labels,
-            template,
-            planned.load_seconds,
-            max_surge=spec.rollout.max_surge,
-            paused=paused,
-        )
+    def with_template(template: Manifest) -> Manifest:
+        seconds, surge = planned.load_seconds, spec.rollout.max_surge
+        return deployment(parent, labels, template, seconds, max_surge=surge)
 
     return Children(
         hash=version,
         supporting=supporting,
         deployment=with_template(template),
-        unborn=with_template(template, paused=True),
         with_template=with_template,
     )
 

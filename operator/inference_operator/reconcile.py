@@ -122,7 +122,7 @@ class Reconciler:
         course, manifest = self._course(look, trouble)
         version = rollout.running(course, desired.hash)
         self._applier.support(resource, desired)
-        if change := self._applier.deploy(resource, deployment, manifest, desired, seen.decision):
+        if change := self._applier.deploy(parent, deployment, manifest, seen.decision):
             self._emit(key, parent.uid, change)
         if version != desired.hash:
             trouble = self._trouble(look, version)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import depth
 import echo
+import fleet
 import load
 import start
 import stream
@@ -32,20 +33,24 @@ PARTS: dict[str, Callable[[], None]] = {
     "start": start.measure,
     "depth": depth.measure,
 }
+ON_A_CLUSTER: dict[str, Callable[[], None]] = {"fleet": fleet.measure}
+"""Only when they are named."""
 
 
 def main() -> None:
     chosen = sys.argv[1:] or list(PARTS)
-    unknown = set(chosen) - set(PARTS)
+    parts = PARTS | ON_A_CLUSTER
+    unknown = set(chosen) - set(parts)
     if unknown:
-        raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    load.require_wrk()
+        raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}")
+    if not set(chosen) <= set(ON_A_CLUSTER):
+        load.require_wrk()
     # So that servers are stopped when the benchmark is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begin = time.monotonic()
     print(f"{os.cpu_count()} cores; load before: {os.getloadavg()[0]:.1f}")
     for name in chosen:
-        PARTS[name]()
+        parts[name]()
     print(f"\n{time.monotonic() - begin:.0f} s in all")
 
 

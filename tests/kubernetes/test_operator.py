@@ -51,7 +51,6 @@ def test_a_model_becomes_a_deployment_that_sleeps(house: House) -> None:
     deployment = house.deployment()
     assert deployment is not None
     assert deployment["spec"]["replicas"] == 0
-    assert not deployment["spec"].get("paused")
     assert deployment["spec"]["selector"] == {"matchLabels": {LABEL_MODEL: MODEL}}
     pod = deployment["spec"]["template"]
     assert pod["metadata"]["labels"][LABEL_OWNER] == OWNER

@@ -13,6 +13,7 @@ from inference_operator.kinds import Kind
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.cache_claim import may_grow
 from inference_operator.manifests.child import ANNOTATION_APPLIED, Manifest
+from inference_operator.manifests.deployment import with_replicas
 from inference_operator.manifests.pod import merge
 from inference_operator.resources import Refusal, parse
 
@@ -86,7 +87,6 @@ def test_the_deployment() -> None:
         "kind": "Deployment",
         "metadata": METADATA,
         "spec": {
-            "paused": False,
             "selector": {"matchLabels": {"inference-server.dev/model": "m"}},
             "strategy": {
                 "type": "RollingUpdate",
@@ -370,11 +370,10 @@ def test_the_network_policy(redis_url: str, source: dict[str, Any], egress: list
     }
 
 
-def test_a_new_deployment_is_paused_and_never_says_replicas() -> None:
-    made = _children()
-    assert made.unborn["spec"] == {**made.deployment["spec"], "paused": True}
-    assert made.unborn["metadata"]["annotations"] != made.deployment["metadata"]["annotations"]
-    assert "replicas" not in made.deployment["spec"]
+def test_replicas_are_said_when_it_is_sent() -> None:
+    made = _children().deployment
+    assert "replicas" not in made["spec"]
+    assert with_replicas(made, 3)["spec"] == {**made["spec"], "replicas": 3}
 
 
 @pytest.mark.parametrize(("surge", "unavailable"), [(0, 1), (2, 0)])

@@ -1,6 +1,6 @@
 """The Deployment of a model's runners.
 
-`replicas` is not in it: the scale subresource owns that field.
+`replicas` is not in it, for that changes without the rest: see `with_replicas`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ def deployment(
     load_seconds: float,
     *,
     max_surge: int,
-    paused: bool,
 ) -> Manifest:
     """The manifest to apply.
 
     Args:
         max_surge: pods beyond the wanted number during an update; 0: an old one ends its work
             before a new one starts, for there is no spare GPU.
-        paused: makes no pods. The API server gives a new Deployment one replica, so that it is
-            born paused, scaled, and let go then.
     """
     spec = {
-        "paused": paused,
         "selector": {"matchLabels": parent.selector},
         "strategy": {
             "type": "RollingUpdate",
@@ -43,3 +39,9 @@ def deployment(
         "template": template,
     }
     return manifest("apps/v1", "Deployment", parent, labels, {"spec": spec})
+
+
+def with_replicas(made: Manifest, replicas: int) -> Manifest:
+    """What is sent: without a number the API server would take one, now or, as long as nobody else
+    has scaled it, when it is applied again."""
+    return {**made, "spec": {**made["spec"], "replicas": replicas}}
