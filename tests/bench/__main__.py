@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import coldstart
 import depth
 import echo
 import fleet
@@ -33,7 +34,10 @@ PARTS: dict[str, Callable[[], None]] = {
     "start": start.measure,
     "depth": depth.measure,
 }
-ON_A_CLUSTER: dict[str, Callable[[], None]] = {"fleet": fleet.measure}
+ON_A_CLUSTER: dict[str, Callable[[], None]] = {
+    "fleet": fleet.measure,
+    "coldstart": coldstart.measure,
+}
 """Only when they are named."""
 
 

@@ -1,6 +1,6 @@
 """The operator with thousands of models, on a real API server, their pods on simulated nodes.
 
-Needs a cluster: KUBECONFIG, and `kwok` on PATH. FLEET="2000 5000" says how many models.
+Needs a cluster, and `kwok` on PATH. FLEET="2000 5000" says how many models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,20 +29,19 @@ from fleet_watch import Watch
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_OWNER
 from inference_local import valkey
+from on_cluster import connect, until
 
 CRD = Path(__file__).parents[2] / "crds" / "inferencemodels.yaml"
 _A_NAMESPACE = 100
 """Models of one owner."""
-_REST = float(os.environ.get("REST", 60))
+_REST = 60.0
 _CHURN = 20
 """Changes a second."""
 _CHURN_SECONDS = 30
 
 
 def measure() -> None:
-    if "KUBECONFIG" not in os.environ:
-        raise SystemExit("fleet needs a cluster: `make cluster`, then set KUBECONFIG as it says")
-    kubernetes.config.load_kube_config()
+    connect()
     for count in map(int, os.environ.get("FLEET", "2000").split()):
         report.title(f"{count:,} models with a pod each")
         with tempfile.TemporaryDirectory(prefix="inference-fleet-") as name:
@@ -70,11 +69,11 @@ def _measure(count: int, folder: Path) -> None:
 def _first_start(operator: Operator, watch: Watch, count: int) -> None:
     start = time.monotonic()
     operator.start()
-    _until(lambda: watch.observed() == count, 600)
+    until(lambda: watch.observed() == count, 600)
     report.target(
         "first start: all children made, all reconciled", time.monotonic() - start, 60, " s"
     )
-    _until(lambda: watch.ready() == count, 600)
+    until(lambda: watch.ready() == count, 600)
     print(f"  all pods ready after {time.monotonic() - start:.1f} s", flush=True)
     report.target("  memory at its highest", operator.peak_mib(), 250, " MiB")
     _until_quiet(operator)
@@ -85,7 +84,7 @@ def _restart(operator: Operator, watch: Watch, count: int) -> None:
     before = watch.changes
     start = time.monotonic()
     operator.start()
-    _until(lambda: operator.metric("inference_operator_reconciles_total") >= count, 600)
+    until(lambda: operator.metric("inference_operator_reconciles_total") >= count, 600)
     report.target("start with all there: all reconciled", time.monotonic() - start, 60, " s")
     report.target("  memory at its highest", operator.peak_mib(), 250, " MiB")
     _until_quiet(operator)
@@ -107,7 +106,7 @@ def _changes(
     alone = []
     for key in random.Random(1).sample(keys, 20):
         generation, start = _change(api, key)
-        _until(lambda k=key, g=generation: watch.has_observed(k, g), 60, every=0.005)
+        until(lambda k=key, g=generation: watch.has_observed(k, g), 60, every=0.005)
         alone.append(time.monotonic() - start)
     report.target("a change at rest is answered, at worst of 20", max(alone), 2, " s")
     delays = sorted(_churn(watch, api, keys))
@@ -128,7 +127,7 @@ def _churn(watch: Watch, api: kubernetes.client.ApiClient, keys: list[Key]) -> l
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(change, range(len(chosen))))
-    _until(lambda: all(watch.has_observed(key, generation) for key, generation, _ in made), 120)
+    until(lambda: all(watch.has_observed(key, generation) for key, generation, _ in made), 120)
     return [watch.observed_at(key, generation) - start for key, generation, start in made]
 
 
@@ -159,7 +158,7 @@ class Operator:
             "METRICS_HOST": "127.0.0.1",
             "METRICS_PORT": "0",
             "STATE_FILE": str(self._state),
-            "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
+            "LOG_LEVEL": "WARNING",
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -169,7 +168,7 @@ class Operator:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "inference_operator"], env=self._env, stdout=log, stderr=log
             )
-        _until(self._state.exists, 30)
+        until(self._state.exists, 30)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -195,14 +194,6 @@ class Operator:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _until(condition: Callable[[], object], seconds: float, every: float = 0.1) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit(f"not so after {seconds:g} s")
-        time.sleep(every)
-
-
 def _until_quiet(operator: Operator, seconds: float = 5) -> None:
     """Until it has written nothing for so long."""
     writes, since = -1.0, time.monotonic()
@@ -216,7 +207,7 @@ def _until_quiet(operator: Operator, seconds: float = 5) -> None:
 def _redis(folder: Path) -> Iterator[str]:
     server = subprocess.Popen(valkey.command(folder, folder), stdout=subprocess.DEVNULL)
     try:
-        _until(lambda: valkey.is_ready(folder), 30)
+        until(lambda: valkey.is_ready(folder), 30)
         yield valkey.url(folder)
     finally:
         server.terminate()
@@ -244,7 +235,7 @@ def _models(api: kubernetes.client.ApiClient, count: int) -> Iterator[list[Key]]
     finally:
         for name in names:
             core.delete_namespace(name)
-        _until(lambda: not core.list_namespace(label_selector=_one_of(names)).items, 900, every=1)
+        until(lambda: not core.list_namespace(label_selector=_one_of(names)).items, 900, every=1)
 
 
 def _one_of(names: list[str]) -> str:
