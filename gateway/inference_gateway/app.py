@@ -28,6 +28,7 @@ from inference_gateway.models import router as models
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.models.store import ModelStore
 from inference_gateway.models.yaml_store import YamlModelStore
+from inference_gateway.orphans import Orphans
 from inference_gateway.predictions import router as predictions
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.multipart import MultipartPrediction
@@ -127,6 +128,7 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
         redis=redis_sync,
         redis_async=redis_async,
         catalog=catalog,
+        orphans=Orphans(engine, redis_sync, catalog),
         authenticator=authenticator,
         predictions=PredictionService(
             settings, engine, redis_sync, redis_async, catalog, authenticator
@@ -138,9 +140,11 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
     )
     await catalog.start()
     await services.predictions.start()
+    await services.orphans.start()
     try:
         yield services
     finally:
+        await services.orphans.stop()
         await services.predictions.stop()
         await catalog.stop()
         passwords.close()

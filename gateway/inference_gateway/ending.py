@@ -61,8 +61,10 @@ if status == 'queued' then
   redis.call('DEL', KEYS[1])
   return 'removed'
 end
-redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
-redis.call('EXPIRE', KEYS[3], ARGV[4])
+if ARGV[2] then
+  redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
+  redis.call('EXPIRE', KEYS[3], ARGV[4])
+end
 return status and 'running' or 'missing'
 """
 
@@ -73,9 +75,9 @@ class Withdrawal(StrEnum):
     REMOVED = "removed"
     """It waited, and is gone."""
     RUNNING = "running"
-    """A runner has it, and is told to stop."""
+    """A runner has it."""
     MISSING = "missing"
-    """Never enqueued, lost, or just finished. If it runs after all, its runner is told to stop."""
+    """Never enqueued, lost, or just finished."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,10 @@ def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> 
     return row._asdict()
 
 
-def _unclaimed(client: redis.Redis, rows: Sequence[Row]) -> list[Row]:
+def _unclaimed(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> list[Row]:
     """Withdraw the jobs of one model; the rows of which no runner has, or had, anything to say."""
-    withdrawals = dict(zip((row["id"] for row in rows), withdraw(client, rows), strict=True))
+    replies = withdraw(client, rows, stop=stop)
+    withdrawals = dict(zip((row["id"] for row in rows), replies, strict=True))
     removed = [row for row in rows if withdrawals[row["id"]] is Withdrawal.REMOVED]
     missing = [
         row
@@ -165,8 +168,12 @@ def _unclaimed(client: redis.Redis, rows: Sequence[Row]) -> list[Row]:
     return removed
 
 
-def withdraw(client: redis.Redis, rows: Sequence[Row]) -> list[Withdrawal]:
-    """Take jobs off their queues, or tell their runners to stop; rows have id, model, attempt."""
+def withdraw(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> list[Withdrawal]:
+    """Take jobs off their queues; rows have id, model, attempt.
+
+    Args:
+        stop: tell the runner of what is not queued to stop it, if there is one.
+    """
     with client.pipeline(transaction=False) as pipe:
         for row in rows:
             key, prediction, attempt = (
@@ -176,8 +183,8 @@ def withdraw(client: redis.Redis, rows: Sequence[Row]) -> list[Withdrawal]:
             )
             job = queues.job_id(key, prediction, attempt)
             keys = [queues.job_key(job), queues.queue_key(key), queues.cancel_key(key)]
-            arguments = [job, prediction, attempt, _CANCEL_FLAG_SECONDS]
-            pipe.eval(_WITHDRAW, len(keys), *keys, *arguments)
+            flag = [prediction, attempt, _CANCEL_FLAG_SECONDS] if stop else []
+            pipe.eval(_WITHDRAW, len(keys), *keys, job, *flag)
         return [Withdrawal(reply.decode()) for reply in pipe.execute()]
 
 
@@ -221,31 +228,35 @@ def _event(ending: Ending) -> Event:
     return event
 
 
-_OPEN_OF_MODEL = text(f"""
-UPDATE predictions SET cancel_requested_at = COALESCE(cancel_requested_at, now())
-WHERE id IN (
-  SELECT id FROM predictions WHERE model = :model AND id > :after AND {OPEN} ORDER BY id LIMIT :page
-) AND {OPEN}
-RETURNING id, model, status, attempt, token
+_WAITING = text(f"""
+SELECT id, model, status, attempt, token FROM predictions
+WHERE model = :model AND id > :after AND {OPEN} AND status = 'starting'
+ORDER BY id LIMIT :page
 """)  # noqa: S608
 
 
-def end_model_predictions(engine: Engine, client: redis.Redis, model: str) -> None:
-    """Cancel all open predictions of a model that is being deleted; the runners' too.
+def has_waiting(engine: Engine, model: str) -> bool:
+    return bool(_waiting(engine, model, UUID(int=0), 1))
+
+
+def end_waiting(engine: Engine, client: redis.Redis, model: str) -> int:
+    """Cancel what waits for a model that is gone; how many. What its runners have, they may end.
 
     Raises:
-        redis.RedisError: if Redis is away; what is left then, dispatch cancels later.
+        redis.RedisError: if Redis is away, which alone knows what runs.
     """
-    after = UUID(int=0)
-    while True:
-        with engine.begin() as connection:
-            parameters = {"model": model, "after": after, "page": _PAGE}
-            rows = [row._asdict() for row in connection.execute(_OPEN_OF_MODEL, parameters)]
-        if not rows:
-            return
+    error = "The model was deleted."
+    after, ended = UUID(int=0), 0
+    while rows := _waiting(engine, model, after, _PAGE):
         # Oldest first: they stand at the head of the queue, where removing them is cheap.
-        rows.sort(key=lambda row: row["id"])
         after = rows[-1]["id"]
-        error = "The model was deleted."
-        gone = _unclaimed(client, rows)
-        end(engine, client, [canceled(row, ErrorCode.MODEL_DELETED, error) for row in gone])
+        gone = _unclaimed(client, rows, stop=False)
+        endings = [canceled(row, ErrorCode.MODEL_DELETED, error) for row in gone]
+        ended += len(end(engine, client, endings))
+    return ended
+
+
+def _waiting(engine: Engine, model: str, after: UUID, page: int) -> list[Row]:
+    with engine.connect() as connection:
+        parameters = {"model": model, "after": after, "page": page}
+        return [row._asdict() for row in connection.execute(_WAITING, parameters)]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from inference_gateway.auth.throttle import LoginThrottle
     from inference_gateway.health import Health
     from inference_gateway.models.catalog import ModelCatalog
+    from inference_gateway.orphans import Orphans
     from inference_gateway.predictions.service import PredictionService
 
 
@@ -30,6 +31,7 @@ class Services:
     """Blocks: for threads. Returns bytes."""
     redis_async: AsyncRedis
     catalog: ModelCatalog
+    orphans: Orphans
     authenticator: Authenticator
     predictions: PredictionService
     tokens: AccessTokens

@@ -81,3 +81,24 @@ def test_deleting_a_model_ends_what_waits(client: Any, wait_until: Callable[...,
     client.http.delete(f"/v1/models/{model_id}").raise_for_status()
     ended = wait_until(lambda: (p := client.prediction(made["id"]))["completed_at"] and p)
     assert (ended["status"], ended["error_code"]) == ("canceled", "model_deleted")
+
+
+def test_a_document_removed_by_hand_lets_finish_what_runs(
+    client: Any, wait_until: Callable[..., Any]
+) -> None:
+    model_id = client.apply_custom(
+        "retired",
+        "slow:Slow",
+        ("text",),
+        parameters={"seconds": 3},
+        minReplicas=1,
+        batching={"maxBatchSize": 1},
+    )
+    wait_until(lambda: _ready(client, model_id)["reason"] == "Ready", timeout=30)
+    runs, waits = (client.predict(model_id, {"text": text})["id"] for text in ("one", "two"))
+    wait_until(lambda: client.prediction(runs)["status"] == "processing")
+    (client.stack.home / "models" / f"{model_id}.yaml").unlink()
+    ended = wait_until(lambda: (p := client.prediction(waits))["completed_at"] and p)
+    assert (ended["status"], ended["error_code"]) == ("canceled", "model_deleted")
+    ended = wait_until(lambda: (p := client.prediction(runs))["completed_at"] and p)
+    assert (ended["status"], ended["output"]) == ("succeeded", "ONE")

@@ -18,7 +18,7 @@ from inference_gateway.models import namespaces
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.models.kubernetes_api import Refused, Unreachable
 from inference_gateway.models.kubernetes_cache import ObjectCache
-from inference_gateway.models.kubernetes_documents import entry, homes, manifest
+from inference_gateway.models.kubernetes_documents import entry, homes, manifest, may_hold
 from inference_gateway.models.kubernetes_errors import store_error
 from inference_gateway.models.store import (
     InvalidDocument,
@@ -106,6 +106,44 @@ def event(kind: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def versions(cache: ObjectCache) -> list[str]:
     return [found["metadata"]["resourceVersion"] for found in cache.all()]
+
+
+@pytest.mark.parametrize(
+    ("holding", "last_home", "sees_all", "expected"),
+    [
+        ({"ada-1"}, None, True, True),
+        ({"ada-2"}, None, True, True),
+        ({"bob-1"}, None, True, False),
+        ({"nobodys"}, None, True, False),
+        (set(), None, False, False),
+    ],
+)
+def test_whether_the_model_of_an_owner_with_a_namespace_may_be_there(
+    holding: set[str], last_home: str | None, sees_all: bool, expected: bool
+) -> None:
+    found = homes([namespace("ada-1", "ada", 9), namespace("ada-2", "ada"), namespace("b", "bob")])
+    assert may_hold("ada", holding, found, last_home, sees_all=sees_all) is expected
+
+
+@pytest.mark.parametrize(
+    ("holding", "last_home", "sees_all", "expected"),
+    [
+        (set(), None, True, False),
+        ({"b"}, None, True, False),
+        ({"b", "nobodys"}, None, True, True),
+        ({"nobodys"}, "nobodys", True, True),
+        ({"b"}, "b", True, True),
+        ({"b"}, "gone", True, False),
+        (set(), "gone", False, False),
+        (set(), None, False, True),
+    ],
+)
+def test_whether_the_model_of_an_owner_without_a_namespace_may_be_there(
+    holding: set[str], last_home: str | None, sees_all: bool, expected: bool
+) -> None:
+    """The label may be back in a moment; the namespaces that are not watched are unknown."""
+    found = homes([namespace("b", "bob")])
+    assert may_hold("ada", holding, found, last_home, sees_all=sees_all) is expected
 
 
 def test_an_event_that_comes_late_changes_nothing() -> None:

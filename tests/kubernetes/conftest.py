@@ -9,8 +9,10 @@ import os
 import secrets
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes.client
 import kubernetes.config
@@ -18,8 +20,10 @@ import pytest
 import yaml
 from house import OWNER, House
 from kubernetes.client.exceptions import ApiException
+from proxy import Proxy
 
 from inference_contract.pods import LABEL_OWNER
+from inference_gateway.models import kubernetes_api
 
 CRDS = Path(__file__).parents[2] / "crds"
 CRD = CRDS / "inferencemodels.yaml"
@@ -138,3 +142,11 @@ def echo_volume(house: House) -> Iterator[str]:
     house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
     yield "echo"
     house.core.delete_persistent_volume(name)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    target = urlsplit(kubernetes_api.configuration(os.environ["KUBECONFIG"]).host)
+    assert target.hostname is not None
+    with closing(Proxy(target.hostname, target.port or 443)) as proxy:
+        yield proxy

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,14 +23,6 @@ from inference_gateway.settings import Settings
 
 WaitUntil = Callable[..., Any]
 Apply = Callable[..., None]
-
-
-@pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    target = urlsplit(kubernetes_api.configuration(os.environ["KUBECONFIG"]).host)
-    assert target.hostname is not None
-    with closing(Proxy(target.hostname, target.port or 443)) as proxy:
-        yield proxy
 
 
 @pytest.fixture

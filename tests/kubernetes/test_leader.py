@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import kubernetes.client
@@ -65,14 +65,6 @@ def test_of_many_one_has_it(cluster: Cluster, namespace: str) -> None:
         holder = _spec(cluster, namespace)["holderIdentity"]
         assert len(alive) == left
         contenders[int(holder[1:])].release()
-
-
-@pytest.fixture
-def proxy(api: kubernetes.client.ApiClient) -> Iterator[Proxy]:
-    host, _, port = api.configuration.host.removeprefix("https://").partition(":")
-    proxy = Proxy(host, int(port))
-    yield proxy
-    proxy.close()
 
 
 def test_who_cannot_renew_stops_before_another_begins(

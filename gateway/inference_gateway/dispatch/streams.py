@@ -7,10 +7,10 @@ from collections.abc import Iterable, Set
 from typing import Any
 
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from inference_contract.queues import DOORBELL, RECORDER_GROUP, events_key, model_key
-from inference_gateway.tables import OPEN
+from inference_gateway.open_models import open_models
 
 _KEEP_SECONDS = 60.0
 _ASK_DATABASE_EVERY = 5.0
@@ -18,18 +18,6 @@ _ASK_DOORBELL_EVERY = 0.1
 _TRIM_EVERY = 1.0
 _RETAIN_MS = 5000
 """A gateway between two reads must still find an entry that is recorded already."""
-
-# One index lookup per model with open rows, however many rows those are.
-_MODELS_WITH_WORK = text(f"""
-WITH RECURSIVE m(model) AS (
-  (SELECT model FROM predictions WHERE {OPEN} ORDER BY model LIMIT 1)
-  UNION ALL
-  SELECT (SELECT p.model FROM predictions p WHERE p.{OPEN} AND p.model > m.model
-          ORDER BY p.model LIMIT 1)
-  FROM m WHERE m.model IS NOT NULL
-)
-SELECT model FROM m WHERE model IS NOT NULL
-""")  # noqa: S608 - constants of ours
 
 
 class Keys:
@@ -64,8 +52,7 @@ class Keys:
             self.heard(self._rings())
             self._doorbell_at = now + _ASK_DOORBELL_EVERY
         if now >= self._database_at:
-            with self._engine.begin() as connection:
-                self.heard(map(model_key, connection.execute(_MODELS_WITH_WORK).scalars()))
+            self.heard(map(model_key, open_models(self._engine)))
             self._database_at = now + _ASK_DATABASE_EVERY
             self._until = {key: until for key, until in self._until.items() if until > now}
         return set(self._until) - before

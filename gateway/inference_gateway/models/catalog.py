@@ -144,6 +144,10 @@ class ModelCatalog:
             self._store.delete(model_id)
         self.refresh()
 
+    def is_gone(self, model_id: str) -> bool:
+        """Whether the model was certainly deleted. Blocks."""
+        return self.entry(model_id) is None and self._store.is_gone(model_id)
+
     def _written(self, model_id: str) -> CatalogModel:
         self.refresh()
         entry = self._entries.get(model_id)

@@ -7,7 +7,7 @@ the label of that owner.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,24 @@ def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
         else:
             of[owner] = metadata["name"]
     return Homes(of, rivals)
+
+
+def may_hold(
+    owner: str, holding: Set[str], homes: Homes, last_home: str | None, *, sees_all: bool
+) -> bool:
+    """Whether a model of this owner may be in one of the namespaces that hold one of its name.
+
+    Args:
+        last_home: the owner's last namespace, as far as is known. A label that was taken off has
+            deleted nothing: until it is back, or the model gone, nothing is certain.
+        sees_all: whether there are no other namespaces.
+    """
+    mine = {namespace for namespace, other in homes.rivals.items() if other == owner}
+    home = homes.of.get(owner, last_home)
+    if home is not None:
+        return not holding.isdisjoint({home, *mine})
+    owned = {*homes.of.values(), *homes.rivals}
+    return not sees_all or not holding <= owned
 
 
 def _age(metadata: Mapping[str, Any]) -> tuple[str, str]:

@@ -6,9 +6,11 @@ Rights that it needs: list, watch, create, patch, delete of `inferencemodels`; l
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from inference_contract.inferencemodel import API_VERSION, PLURAL, InferenceModel
@@ -23,6 +25,8 @@ from inference_gateway.models.kubernetes_errors import store_error
 from inference_gateway.models.namespaces import OwnerNamespaces
 from inference_gateway.models.store import ModelMissing, StoreUnavailable
 from inference_gateway.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _START_SECONDS = 2.0
 """How long a start waits for the first list: beyond, it goes on without, and is not ready."""
@@ -70,6 +74,8 @@ class KubernetesModelStore:
         self._lock = threading.Lock()
         self._stamp: list[int] = []
         self._homes = Homes({}, {})
+        self._last_homes: dict[str, str] = {}
+        """Owner → namespace, also of those who have none any more."""
         self._known: dict[tuple[str, str], _Known] = {}
         self._listed: dict[str, Entry] = {}
         self._is_ready = False
@@ -108,6 +114,7 @@ class KubernetesModelStore:
                 self._homes = resources.homes(
                     found for watcher in self._namespaces for found in watcher.cache.all()
                 )
+                self._last_homes.update(self._homes.of)
                 self._listed = self._read()
                 self._stamp = stamp
             self._is_ready = True
@@ -149,6 +156,38 @@ class KubernetesModelStore:
         except KubernetesError as error:
             raise store_error(error, model_id) from error
         self._watcher(namespace).cache.delete(namespace, name)
+
+    def is_gone(self, model_id: str) -> bool:
+        """A watch may lag behind without anybody knowing it: what it misses may be new. So the API
+        server is asked, about all namespaces: whose they are may have changed too."""
+        owner, _, name = model_id.partition("/")
+        if not self._is_synced or any(watcher.problem for watcher in self._watchers):
+            return False
+        self.list()
+        if self._may_hold(owner, name, (f for w in self._models.values() for f in w.cache.all())):
+            return False
+        query = {"fieldSelector": f"metadata.name={name}"}
+        try:
+            found = [self._api.list_all(_collection(scope), query)[0] for scope in self._models]
+        except KubernetesError as error:
+            log.warning("whether model %s is gone is not known: %s", model_id, error)
+            return False
+        return not self._may_hold(owner, name, itertools.chain(*found))
+
+    def _may_hold(self, owner: str, name: str, models: Iterable[dict[str, Any]]) -> bool:
+        found = (m["metadata"] for m in models)
+        holding = {
+            metadata["namespace"]
+            for metadata in found
+            if metadata["name"] == name and "deletionTimestamp" not in metadata
+        }
+        return resources.may_hold(
+            owner,
+            holding,
+            self._homes,
+            self._last_homes.get(owner),
+            sees_all="" in self._models,
+        )
 
     @property
     def _watchers(self) -> tuple[Watcher, ...]:

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway import ending
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, OptionalUser
 from inference_gateway.errors import Forbidden, Invalid, NotFound
@@ -101,7 +100,7 @@ async def put_model(
 
 @router.delete("/{owner}/{name}", status_code=204)
 async def delete_model(owner: str, name: str, user: CurrentUser, services: AppServices) -> Response:
-    """Remove the model and cancel its open predictions."""
+    """Remove the model. What waits for it is canceled, what runs may finish."""
     model_id = f"{owner}/{name}"
     _visible(services, model_id, user)
     if not _is_theirs(model_id, user):
@@ -111,10 +110,8 @@ async def delete_model(owner: str, name: str, user: CurrentUser, services: AppSe
 
 
 def _delete(services: Services, model_id: str) -> None:
-    # Before, so that without the database nothing is deleted; after, for what came in between.
-    ending.end_model_predictions(services.engine, services.redis, model_id)
     services.catalog.delete(model_id)
-    ending.end_model_predictions(services.engine, services.redis, model_id)
+    services.orphans.model_deleted(model_id)
 
 
 def _visible(services: Services, model_id: str, user: Principal | None) -> Entry:

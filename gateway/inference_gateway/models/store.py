@@ -80,3 +80,7 @@ class ModelStore(Protocol):
 
     def delete(self, model_id: str) -> None:
         """Raises ModelMissing, StoreUnavailable."""
+
+    def is_gone(self, model_id: str) -> bool:
+        """Whether there is certainly no such document; False while nobody can say. Asks the home
+        itself, not what is remembered of it."""

@@ -93,6 +93,16 @@ class YamlModelStore:
                 raise ModelMissing(model_id) from error
             _sync_folder(path.parent)
 
+    def is_gone(self, model_id: str) -> bool:
+        try:
+            self._path(model_id).lstat()
+        except FileNotFoundError:
+            # Without the folder of all documents, the disk is not there.
+            return layout.models_dir(self._home).is_dir()
+        except OSError:
+            return False
+        return False
+
     def _path(self, model_id: str) -> Path:
         owner, _, name = model_id.partition("/")
         return layout.model_file(self._home, owner, name)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from inference_gateway.ending import cancel, end_model_predictions
+from inference_gateway.ending import cancel, end_waiting
 from inference_gateway.errors import NotFound
 
 AWAY = redis.Redis(host="127.0.0.1", port=1, retry=None)
@@ -121,18 +121,32 @@ def test_without_redis_the_request_is_kept(lab: Any) -> None:
     assert lab.row(prediction)["status"] == "canceled"
 
 
-def test_a_deleted_models_predictions_end(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_a_model_that_is_gone_ends(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("inference_gateway.ending._PAGE", 2)
     waiting = [lab.insert(webhook="https://example.com/") for _ in range(5)]
-    running, other = lab.insert(), lab.insert(model="ada/other")
-    lab.enqueue(running, *waiting)
+    running, claimed, other = lab.insert(), lab.insert(), lab.insert(model="ada/other")
+    lab.enqueue(running, claimed, *waiting)
     lab.say("started", lab.claim())
+    lab.claim()
     lab.record()
-    end_model_predictions(lab.engine, lab.redis, "ada/echo")
+    assert end_waiting(lab.engine, lab.redis, "ada/echo") == 5
     rows = [lab.row(prediction) for prediction in waiting]
     assert {(r["status"], r["error_code"]) for r in rows} == {("canceled", "model_deleted")}
     assert all(lab.told_of(prediction) == ["completed"] for prediction in waiting)
     assert lab.row(running)["status"] == "processing"
-    assert lab.redis.hexists("ada_echo:cancel", running)
+    assert lab.row(claimed)["status"] == "starting"
+    assert lab.row(running)["cancel_requested_at"] is None
+    assert not lab.redis.exists("ada_echo:cancel")
     assert lab.queued() == []
     assert lab.row(other)["status"] == "starting"
+
+
+def test_a_result_that_is_on_its_way_is_not_canceled_with_the_model(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    lab.finish(lab.claim())
+    assert end_waiting(lab.engine, lab.redis, "ada/echo") == 0
+    lab.record()
+    assert lab.row(prediction)["status"] == "succeeded"

@@ -1,0 +1,80 @@
+"""Predictions whose model is gone, however it went: what waits is canceled, what runs may finish.
+
+Every gateway looks again and again, so that nothing has to be remembered, and no deletion is missed
+for having happened while nobody watched. Two that look at once do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import redis
+from sqlalchemy import Engine
+
+from inference_gateway import ending
+from inference_gateway.models.catalog import ModelCatalog
+from inference_gateway.open_models import open_models
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 0.5
+GRACE_SECONDS = 1.0
+"""A model is replaced by a deletion and a creation (`kubectl replace --force`, editors of files):
+in this time its queue waits for the new one."""
+
+
+class Orphans:
+    def __init__(self, engine: Engine, client: redis.Redis, catalog: ModelCatalog) -> None:
+        self._engine = engine
+        self._redis = client
+        self._catalog = catalog
+        self._missed: dict[str, float] = {}
+        """Model → when it was first missed, by the monotonic clock."""
+        self._is_failing = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="orphans")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def step(self) -> None:
+        """One look. Blocks."""
+        now = time.monotonic()
+        missed = [m for m in open_models(self._engine) if self._catalog.entry(m) is None]
+        self._missed = {model: self._missed.get(model, now) for model in missed}
+        for model, since in self._missed.items():
+            is_due = now - since >= GRACE_SECONDS and ending.has_waiting(self._engine, model)
+            if is_due and self._catalog.is_gone(model):
+                self._end(model)
+
+    def model_deleted(self, model: str) -> None:
+        """At once; whatever is in the way now, `step` deals with later. Blocks."""
+        try:
+            self._end(model)
+        except Exception as error:
+            log.warning("what waits for model %s is canceled later: %s", model, error)
+
+    def _end(self, model: str) -> None:
+        count = ending.end_waiting(self._engine, self._redis, model)
+        if count:
+            log.info("model %s is gone: %d predictions canceled", model, count)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            try:
+                await asyncio.to_thread(self.step)
+            except Exception as error:
+                if not self._is_failing:
+                    log.warning("predictions without a model: %s", " ".join(str(error).split()))
+                self._is_failing = True
+            else:
+                self._is_failing = False
