@@ -18,6 +18,7 @@ import fleet
 import load
 import start
 import stream
+from scaling.measure import measure as scaling
 from stack import Stack, running
 
 
@@ -33,12 +34,14 @@ PARTS: dict[str, Callable[[], None]] = {
     "stream": lambda: _on_a_stack(stream.measure),
     "start": start.measure,
     "depth": depth.measure,
+    "scaling": scaling,
 }
 ON_A_CLUSTER: dict[str, Callable[[], None]] = {
     "fleet": fleet.measure,
     "coldstart": coldstart.measure,
 }
 """Only when they are named."""
+_WITHOUT_LOAD = {*ON_A_CLUSTER, "scaling"}
 
 
 def main() -> None:
@@ -47,7 +50,7 @@ def main() -> None:
     unknown = set(chosen) - set(parts)
     if unknown:
         raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}")
-    if not set(chosen) <= set(ON_A_CLUSTER):
+    if set(chosen) - _WITHOUT_LOAD:
         load.require_wrk()
     # So that servers are stopped when the benchmark is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
