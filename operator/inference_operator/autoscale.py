@@ -2,7 +2,8 @@
 
 Up at once, straight to what the load needs. Down only when the highest wish of the whole
 `scaleDownDelaySeconds` is lower, and to zero only after `idleTimeoutSeconds` without any work.
-Time that was not seen proves nothing: it never takes a replica away.
+Time that was not seen proves nothing: it never takes a replica away. With `mode: None` somebody
+else decides, and what there is stays.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from inference_contract.inferencemodel import InferenceModelSpec
+from inference_contract.inferencemodel import InferenceModelSpec, ScalingMode
 
 MAX_SILENCE = 5.0
 """Seconds between two readings, or after the last one, beyond which we did not see the load."""
@@ -55,6 +56,7 @@ class Why(StrEnum):
     IDLE = "IdleTimeout"
     LIMITED = "MaxReplicas"
     UNKNOWN = "LoadUnknown"
+    EXTERNAL = "External"
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ def decide(
     Args:
         history: readings, oldest first.
         now: seconds of the clock of the readings.
-        current: how many there shall be now, by the last decision.
+        current: how many there shall be now, by the last decision or by whoever scales.
     """
+    if spec.autoscaling.mode is ScalingMode.NONE:
+        return Decision(current, Why.EXTERNAL)
     held = min(max(current, spec.min_replicas), spec.max_replicas)
     seen = _unbroken(history, now)
     if not seen:

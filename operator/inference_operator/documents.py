@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from inference_contract import layout
-from inference_contract.inferencemodel import InferenceModel
+from inference_contract.inferencemodel import InferenceModel, ScalingMode
 
 MAX_BYTES = 1_000_000
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -88,6 +88,7 @@ def parse(path: Path) -> InferenceModel:
     except ValidationError as error:
         raise ValueError("; ".join(describe(error))) from error
     _refuse_kubernetes(model)
+    model.spec.autoscaling.mode = ScalingMode.OPERATOR  # Nobody else could scale processes.
     if model.spec.source.path is not None:
         model.spec.source.path = str(path.parent / model.spec.source.path)
     return model

@@ -16,7 +16,7 @@ from inference_contract.inferencemodel import (
     Reason,
     RolloutStatus,
 )
-from inference_operator.autoscale import Decision
+from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
 from inference_operator.runner_pods import RunnerPod, Trouble
 from inference_operator.verdicts import Verdict, conditions, scaling
@@ -117,9 +117,7 @@ def _ready(view: PodView) -> Verdict:
             message = f"{message}; {trouble.reason}: {trouble.message}"
         return _TRUE, Reason.READY, message
     if not view.wanted:
-        if view.pods:
-            return _TRUE, Reason.SCALED_TO_ZERO, "stopping; starts with the next prediction"
-        return _TRUE, Reason.SCALED_TO_ZERO, "starts with the first prediction"
+        return _TRUE, Reason.SCALED_TO_ZERO, _asleep(view)
     if trouble and not (trouble.reason is Reason.UNSCHEDULABLE and view.going):
         return _FALSE, trouble.reason, trouble.message
     loading = [pod for pod in view.pods if pod.running_since and not pod.is_going]
@@ -130,6 +128,14 @@ def _ready(view: PodView) -> Verdict:
         reason = Reason.NO_CAPACITY if "exceeded quota" in view.no_pods else Reason.STARTING
         return _FALSE, reason, f"no pod can be made: {view.no_pods}"
     return _FALSE, Reason.STARTING, _starting(view)
+
+
+def _asleep(view: PodView) -> str:
+    if view.decision.reason is Why.EXTERNAL:
+        return "predictions wait until somebody scales the Deployment up"
+    return (
+        f"{'stopping; starts with the next' if view.pods else 'starts with the first'} prediction"
+    )
 
 
 def _starting(view: PodView) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from inference_contract.inferencemodel import InferenceModel
+from inference_contract.inferencemodel import InferenceModel, ScalingMode
 from inference_operator.autoscale import Decision, Gap, Sample, decide, remember
 from inference_operator.loads import Load, Loads, RedisUnavailable
 
@@ -46,9 +46,13 @@ class Scaler:
         """How many replicas each model shall have.
 
         Args:
-            running: replicas by model; a model that was not seen before begins with them.
+            running: replicas by model; a model that was not seen before begins with them, and one
+                that somebody else scales has them.
         """
-        before = {m: self._replicas.get(m, running.get(m, 0)) for m in models}
+        before = {
+            model_id: self._current(model_id, model, running.get(model_id, 0))
+            for model_id, model in models.items()
+        }
         histories, decisions = {}, {}
         for model_id, model in models.items():
             load = loads.get(model_id)
@@ -62,3 +66,8 @@ class Scaler:
         self._histories = histories
         self._replicas = {model_id: d.replicas for model_id, d in decisions.items()}
         return decisions
+
+    def _current(self, model_id: str, model: InferenceModel, running: int) -> int:
+        if model.spec.autoscaling.mode is ScalingMode.NONE:
+            return running
+        return self._replicas.get(model_id, running)

@@ -41,6 +41,9 @@ def scaling(decision: Decision | None) -> Verdict:
     if decision.reason is Why.UNKNOWN:
         held = f"replicas stay at {decision.replicas} until Redis says what the load is"
         return ConditionStatus.UNKNOWN, Why.UNKNOWN, held
+    if decision.reason is Why.EXTERNAL:
+        left = f"left at {decision.replicas} replicas: spec.autoscaling.mode is None"
+        return ConditionStatus.FALSE, Why.EXTERNAL, left
     return ConditionStatus.TRUE, decision.reason, f"{decision.replicas} replicas wanted"
 
 

@@ -14,7 +14,12 @@ from inference_operator.autoscale import MAX_SILENCE, Gap, Sample, Why, decide, 
 
 
 def _spec(
-    min: int = 0, max: int = 5, target: int = 10, delay: int = 60, idle: int = 300
+    min: int = 0,
+    max: int = 5,
+    target: int = 10,
+    delay: int = 60,
+    idle: int = 300,
+    mode: str = "Operator",
 ) -> InferenceModelSpec:
     return InferenceModelSpec.model_validate(
         {
@@ -23,6 +28,7 @@ def _spec(
             "minReplicas": min,
             "maxReplicas": max,
             "autoscaling": {
+                "mode": mode,
                 "targetPerReplica": target,
                 "scaleDownDelaySeconds": delay,
                 "idleTimeoutSeconds": idle,
@@ -86,11 +92,16 @@ UNSEEN = [
     ("a failure within the timeout", _spec(), 1, [(0, 999), None, (0, 299)], (1, Why.IDLE)),
     ("up right after a failure", _spec(), 1, [None, (31, 1)], (4, Why.SCALE_UP)),
 ]
+EXTERNAL = [
+    ("somebody else scales up", _spec(mode="None"), 0, [(999, 1)], (0, Why.EXTERNAL)),
+    ("somebody else scales down", _spec(mode="None"), 3, [(0, 999)], (3, Why.EXTERNAL)),
+    ("beyond the bounds", _spec(min=2, mode="None"), 9, [], (9, Why.EXTERNAL)),
+]
 
 
 @pytest.mark.parametrize(
     ("spec", "current", "stretches", "expected"),
-    [pytest.param(*row, id=name) for name, *row in UP + DOWN + ZERO + UNSEEN],
+    [pytest.param(*row, id=name) for name, *row in UP + DOWN + ZERO + UNSEEN + EXTERNAL],
 )
 @pytest.mark.parametrize("condensed", [False, True])
 def test_decisions(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_contract.inferencemodel import InferenceModel
+from inference_contract.inferencemodel import InferenceModel, ScalingMode
 from inference_operator.documents import MAX_BYTES, Documents, Invalid
 
 VALID = """
@@ -44,6 +44,13 @@ def test_a_relative_path_starts_at_the_document(tmp_path: Path) -> None:
     model = Documents(tmp_path).read()["alice/m"]
     assert isinstance(model, InferenceModel)
     assert model.spec.source.path == str(file.parent / "echo")
+
+
+def test_the_operator_scales_what_nobody_else_could(tmp_path: Path) -> None:
+    _write(tmp_path, VALID.replace("spec: {", "spec: {autoscaling: {mode: None}, "))
+    model = Documents(tmp_path).read()["alice/m"]
+    assert isinstance(model, InferenceModel)
+    assert model.spec.autoscaling.mode is ScalingMode.OPERATOR
 
 
 @pytest.mark.parametrize(

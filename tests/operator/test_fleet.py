@@ -18,14 +18,16 @@ from inference_operator.work_queue import Key
 KEY, RIVAL = ("team-a", "m"), ("team-b", "m")
 
 
-def _enrolled(replicas: int = 0, created: str = "2026-01-01T00:00:00Z") -> Enrolled:
+def _enrolled(
+    replicas: int = 0, created: str = "2026-01-01T00:00:00Z", mode: str = "Operator"
+) -> Enrolled:
     document = {
         "metadata": {"name": "m", "namespace": "alice"},
         "spec": {
             "type": "text-generation",
             "source": {"path": "/m"},
             "maxReplicas": 5,
-            "autoscaling": {"targetPerReplica": 2},
+            "autoscaling": {"mode": mode, "targetPerReplica": 2},
         },
     }
     return Enrolled(InferenceModel.model_validate(document), created, replicas)
@@ -67,6 +69,21 @@ def test_a_restarted_operator_begins_with_what_runs(woken: Woken) -> None:
     seen = woken.fleet.seen(KEY)
     assert seen
     assert seen.decision.replicas == 4
+
+
+def test_replicas_that_somebody_else_scales_are_followed(
+    woken: Woken, redis_client: redis.Redis
+) -> None:
+    redis_client.rpush(queues.queue_key("alice_m"), *range(5))
+    found = []
+    for now, replicas in enumerate((1, 4, 0)):
+        woken.fleet.enroll(KEY, _enrolled(replicas, mode="None"))
+        woken.fleet.tick(now)
+        found.append(woken.fleet.seen(KEY))
+    assert found == [Seen(Decision(n, Why.EXTERNAL), Load(5, 0)) for n in (1, 4, 0)]
+    woken.fleet.enroll(KEY, _enrolled(0))
+    woken.fleet.tick(10)
+    assert woken.fleet.seen(KEY) == Seen(Decision(3, Why.SCALE_UP), Load(5, 0))
 
 
 def test_without_redis_the_replicas_are_held() -> None:

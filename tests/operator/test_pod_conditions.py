@@ -48,6 +48,10 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             _view(0, pods=[GOING]),
             ("True", "ScaledToZero", "stopping; starts with the next prediction"),
         ),
+        (
+            _view(0, Why.EXTERNAL),
+            ("True", "ScaledToZero", "predictions wait until somebody scales the Deployment up"),
+        ),
         (_view(), ("False", "Starting", "waiting for a node")),
         (_view(pods=[NEW]), ("False", "Starting", "waiting for a node")),
         (
@@ -105,6 +109,20 @@ def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
 )
 def test_progressing(view: PodView, expected: tuple[str, str, str]) -> None:
     assert _verdict(view, ConditionType.PROGRESSING) == expected
+
+
+@pytest.mark.parametrize(
+    ("why", "expected"),
+    [
+        (Why.STEADY, ("True", "Steady", "2 replicas wanted")),
+        (
+            Why.EXTERNAL,
+            ("False", "External", "left at 2 replicas: spec.autoscaling.mode is None"),
+        ),
+    ],
+)
+def test_scaling_active(why: Why, expected: tuple[str, str, str]) -> None:
+    assert _verdict(_view(2, why), ConditionType.SCALING_ACTIVE) == expected
 
 
 def test_counts_and_the_log() -> None:
