@@ -6,18 +6,21 @@ import logging
 import time
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
-from inference_operator import events
+from inference_operator import events, retirement
 from inference_operator.autoscale import Decision
 from inference_operator.children import Children
 from inference_operator.cluster import Cluster, ClusterError
 from inference_operator.drift import needs_apply
 from inference_operator.kinds import Kind
 from inference_operator.kube_metrics import KubeMetrics
+from inference_operator.kube_settings import KubeSettings
+from inference_operator.loads import RedisUnavailable
 from inference_operator.manifests.cache_claim import may_grow
 from inference_operator.manifests.child import Manifest, Parent, fingerprint
 from inference_operator.manifests.deployment import with_replicas
 from inference_operator.mirror import Mirror
 from inference_operator.resources import Refusal, Resource, claim, is_left_to_us
+from inference_operator.runner_pods import ANNOTATION_COST
 from inference_operator.work_queue import Key
 
 log = logging.getLogger(__name__)
@@ -26,19 +29,16 @@ _UNPROCESSABLE = 422
 
 
 class Applier:
-    """
-    Args:
-        resync: seconds after which a model's supporting children are looked at again. No watch
-            tells of their drift, for the operator shall not list everybody's Secrets.
-    """
+    """Looks at a model's supporting children again within `resync_seconds`: no watch tells of
+    their drift, for the operator shall not list everybody's Secrets."""
 
     def __init__(
-        self, cluster: Cluster, mirror: Mirror, metrics: KubeMetrics, resync: float
+        self, cluster: Cluster, mirror: Mirror, metrics: KubeMetrics, settings: KubeSettings
     ) -> None:
         self._cluster = cluster
         self._mirror = mirror
         self._metrics = metrics
-        self._resync = resync
+        self._settings = settings
         self._supported: dict[Key, tuple[str, float]] = {}
         """What was seen to be there, and until when that counts."""
 
@@ -60,10 +60,10 @@ class Applier:
                     manifest = may_grow(manifest, there)
             if needs_apply(there, manifest):
                 self._write(kind, manifest)
-        self._supported[key] = wanted, time.monotonic() + self._resync / 2
+        self._supported[key] = wanted, time.monotonic() + self._settings.resync_seconds / 2
 
     def deploy(
-        self, parent: Parent, there: Manifest | None, manifest: Manifest, decision: Decision
+        self, resource: Resource, there: Manifest | None, manifest: Manifest, decision: Decision
     ) -> events.Event | None:
         """The Deployment, with as many replicas as were decided; an event if that is a change.
 
@@ -72,10 +72,12 @@ class Applier:
         """
         replicas = decision.replicas
         before = there["spec"].get("replicas", 1) if there else 0
+        if 0 < replicas < before:
+            self._spare_busy(resource, replicas)
         if needs_apply(there, manifest):
             self._write(Kind.DEPLOYMENT, with_replicas(manifest, replicas))
         elif there is not None and before != replicas:
-            self._scale(parent, there, replicas)
+            self._scale(resource.parent, there, replicas)
         return events.scaled(before, decision) if replicas != before else None
 
     def write_status(self, key: Key, status: InferenceModelStatus) -> None:
@@ -94,6 +96,18 @@ class Applier:
 
     def forget(self, key: Key) -> None:
         self._supported.pop(key, None)
+
+    def _spare_busy(self, resource: Resource, wanted: int) -> None:
+        """Tell the cluster which pods are idle; without Redis any may go, and drains."""
+        try:
+            running = retirement.running_by_pod(self._settings.redis_url, resource.model.id)
+        except RedisUnavailable as error:
+            log.warning("busy pods may go before idle ones: %s", error)
+            return
+        pods = self._mirror.pods(resource.key)
+        for pod, cost in retirement.costs(pods, running, wanted).items():
+            self._cluster.annotate(resource.parent.namespace, pod, {ANNOTATION_COST: cost})
+            self._metrics.writes.labels("cost").inc()
 
     def _scale(self, parent: Parent, deployment: Manifest, replicas: int) -> None:
         scaled = self._cluster.scale(parent.namespace, parent.child, replicas)

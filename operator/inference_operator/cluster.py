@@ -117,6 +117,15 @@ class Cluster:
         path = Kind.DEPLOYMENT.path(namespace, deployment, "scale")
         return self._json("PATCH", path + _MANAGED, {"spec": {"replicas": replicas}}, _MERGE)
 
+    def annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
+        """A pod that is gone is no error."""
+        path = Kind.POD.path(namespace, pod) + _MANAGED
+        try:
+            self._json("PATCH", path, {"metadata": {"annotations": annotations}}, _MERGE)
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
     def write_status(self, key: Key, status: dict[str, Any]) -> Manifest | None:
         """The model with it; None if that is gone."""
         namespace, name = key

@@ -57,7 +57,7 @@ class Reconciler:
         self._fleet = fleet
         self._settings = settings
         self._metrics = metrics
-        self._applier = Applier(cluster, mirror, metrics, settings.resync_seconds)
+        self._applier = Applier(cluster, mirror, metrics, settings)
         self._logs = RunnerLogs(cluster)
         self._versions = Versions(cluster)
 
@@ -122,7 +122,7 @@ class Reconciler:
         course, manifest = self._course(look, trouble)
         version = rollout.running(course, desired.hash)
         self._applier.support(resource, desired)
-        if change := self._applier.deploy(parent, deployment, manifest, seen.decision):
+        if change := self._applier.deploy(resource, deployment, manifest, seen.decision):
             self._emit(key, parent.uid, change)
         if version != desired.hash:
             trouble = self._trouble(look, version)

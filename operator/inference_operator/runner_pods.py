@@ -12,6 +12,9 @@ from inference_contract.pods import LABEL_HASH, RunnerExit
 from inference_operator.failures import describe
 from inference_operator.manifests.pod import CONTAINER
 
+ANNOTATION_COST = "controller.kubernetes.io/pod-deletion-cost"
+"""Of the ready pods of a ReplicaSet that is scaled down, those of the lowest cost go first."""
+
 _PULL_REASONS = {
     *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
     *("ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"),
@@ -54,6 +57,7 @@ class RunnerPod:
     unschedulable: str = ""
     """The scheduler's message."""
     memory_limit: str = ""
+    deletion_cost: str = "0"
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         waiting=(waiting.get("reason", ""), waiting.get("message", "")),
         unschedulable=scheduled.get("message", "") if is_unschedulable else "",
         memory_limit=_memory_limit(pod),
+        deletion_cost=metadata.get("annotations", {}).get(ANNOTATION_COST, "0"),
     )
 
 

@@ -272,7 +272,7 @@ OPERATOR = {
     *(("deployments", verb) for verb in ("get", "list", "watch", "create", "patch")),
     ("deployments/scale", "patch"),
     ("replicasets", "list"),
-    *(("pods", verb) for verb in ("list", "watch")),
+    *(("pods", verb) for verb in ("list", "watch", "patch")),
     ("pods/log", "get"),
     *(("secrets", verb) for verb in ("get", "create", "patch")),
     *(("serviceaccounts", verb) for verb in ("get", "create", "patch")),

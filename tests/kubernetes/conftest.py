@@ -25,9 +25,8 @@ from proxy import Proxy
 from inference_contract.pods import LABEL_OWNER
 from inference_gateway.models import kubernetes_api
 
-CRDS = Path(__file__).parents[2] / "crds"
-CRD = CRDS / "inferencemodels.yaml"
-ECHO = CRDS / "examples" / "echo"
+ROOT = Path(__file__).parents[2]
+CRD = ROOT / "crds" / "inferencemodels.yaml"
 MANAGER = "tests"
 
 
@@ -111,37 +110,50 @@ def house(
 @pytest.fixture
 def runner_image() -> str:
     """The real runner's, if the cluster's registry has it."""
-    url = "http://localhost:5000/v2/inference-runner/manifests/dev"
+    return _image("inference-runner")
+
+
+@pytest.fixture
+def valkey_image() -> str:
+    return _image("valkey")
+
+
+def _image(name: str) -> str:
+    url = f"http://localhost:5000/v2/{name}/manifests/dev"
     accept = "application/vnd.oci.image.manifest.v1+json"
     try:
         urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})).close()
     except OSError:
-        pytest.skip("the cluster's registry has no inference-runner:dev")
-    return "localhost:5000/inference-runner:dev"
+        pytest.skip(f"the cluster's registry has no {name}:dev")
+    return f"localhost:5000/{name}:dev"
 
 
 @pytest.fixture
-def echo_volume(house: House) -> Iterator[str]:
-    """A claim of a volume that holds the example's code; its name."""
-    name = f"{house.namespace}-echo"
-    size = {"storage": "1Mi"}
-    spec = {
-        "capacity": size,
-        "accessModes": ["ReadOnlyMany"],
-        "hostPath": {"path": str(ECHO)},
-        "storageClassName": "",
-    }
-    house.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
-    claim = {
-        "accessModes": ["ReadOnlyMany"],
-        "resources": {"requests": size},
-        "volumeName": name,
-        "storageClassName": "",
-    }
-    body = {"metadata": {"name": "echo"}, "spec": claim}
-    house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
-    yield "echo"
-    house.core.delete_persistent_volume(name)
+def make_volume(house: House) -> Iterator[Callable[[str], str]]:
+    """Makes a claim of a volume that holds a folder of the repository; its name."""
+    made: list[str] = []
+
+    def make(folder: str) -> str:
+        claim = Path(folder).name
+        name = f"{house.namespace}-{claim}"
+        size = {"storage": "1Mi"}
+        common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+        spec = {**common, "capacity": size, "hostPath": {"path": str(ROOT / folder)}}
+        house.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
+        made.append(name)
+        spec = {**common, "resources": {"requests": size}, "volumeName": name}
+        body = {"metadata": {"name": claim}, "spec": spec}
+        house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
+        return claim
+
+    yield make
+    for name in made:
+        house.core.delete_persistent_volume(name)
+
+
+@pytest.fixture
+def echo_volume(make_volume: Callable[[str], str]) -> str:
+    return make_volume("crds/examples/echo")
 
 
 @pytest.fixture

@@ -90,3 +90,13 @@ def test_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         reader = Loads(f"redis://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(RedisUnavailable, match="timed out"):
             reader.read(["a/m"])
+
+
+def test_a_model_that_would_fill_the_operators_memory(
+    reader: Loads, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loads, "MAX_BYTES", 1000)
+    redis_client.zadd("rq:wip:a_m", {"x" * 2000: 1.0})
+    with pytest.raises(RedisUnavailable, match="more than 1,000 bytes"):
+        reader.ask([("ZRANGE", "rq:wip:a_m", "0", "-1")])
+    assert reader.read(["a/m"]) == {"a/m": Load(0, 1)}

@@ -137,23 +137,31 @@ class House:
         place = GROUP, VERSION, self.namespace, PLURAL, MODEL
         self._custom.delete_namespaced_custom_object(*place)
 
-    def model(self, namespace: str = "") -> dict[str, Any]:
-        place = GROUP, VERSION, namespace or self.namespace, PLURAL, MODEL
+    def model(self, namespace: str = "", name: str = MODEL) -> dict[str, Any]:
+        place = GROUP, VERSION, namespace or self.namespace, PLURAL, name
         found: dict[str, Any] = self._custom.get_namespaced_custom_object(*place)
         return found
 
-    def status(self, namespace: str = "") -> dict[str, Any]:
-        status: dict[str, Any] = self.model(namespace).get("status", {})
+    def status(self, namespace: str = "", name: str = MODEL) -> dict[str, Any]:
+        status: dict[str, Any] = self.model(namespace, name).get("status", {})
         return status
 
-    def condition(self, type: str = "Ready", namespace: str = "") -> dict[str, Any]:
-        conditions = self.status(namespace).get("conditions", [])
+    def condition(
+        self, type: str = "Ready", namespace: str = "", name: str = MODEL
+    ) -> dict[str, Any]:
+        conditions = self.status(namespace, name).get("conditions", [])
         return next((c for c in conditions if c["type"] == type), {})
 
-    def until_reason(self, reason: str, timeout: float = 30, namespace: str = "") -> str:
+    def until_reason(
+        self, reason: str, timeout: float = 30, namespace: str = "", name: str = MODEL
+    ) -> str:
         """Wait for the reason of Ready; its message."""
-        self.until(lambda: self.condition(namespace=namespace).get("reason") == reason, timeout)
-        return str(self.condition(namespace=namespace)["message"])
+
+        def ready() -> dict[str, Any]:
+            return self.condition(namespace=namespace, name=name)
+
+        self.until(lambda: ready().get("reason") == reason, timeout)
+        return str(ready()["message"])
 
     def deployment(self) -> dict[str, Any] | None:
         """As JSON, or None."""
@@ -170,8 +178,8 @@ class House:
         deployment = self.deployment()
         return deployment["spec"]["replicas"] if deployment else None
 
-    def pods(self) -> list[Any]:
-        selector = f"{LABEL_MODEL}={MODEL}"
+    def pods(self, name: str = MODEL) -> list[Any]:
+        selector = f"{LABEL_MODEL}={name}"
         return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
 
     def events(self) -> list[tuple[str, str]]:
