@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from inference_contract.inferencemodel import Pod, Reason
+from inference_contract.inferencemodel import InferenceModelSpec, Pod, Reason
 from inference_contract.pods import LABEL_HASH, RunnerEnv
 from inference_operator.kinds import Kind
 from inference_operator.kube_settings import KubeSettings
@@ -16,7 +16,7 @@ from inference_operator.manifests.network_policy import network_policy
 from inference_operator.manifests.pod import merge, pod_template, spec_for_runner
 from inference_operator.manifests.secret import secret
 from inference_operator.manifests.service_account import service_account
-from inference_operator.plan import plan
+from inference_operator.plan import CPU, plan
 from inference_operator.resources import Refusal, Resource
 
 
@@ -35,7 +35,7 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
     """The manifests to apply.
 
     Raises:
-        Refusal: for a hardware profile that nobody has set up.
+        Refusal: for a hardware profile that nobody has set up, or a GPU that nobody may have.
     """
     model, parent = resource.model, resource.parent
     spec = model.spec
@@ -48,7 +48,7 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
         parent,
         planned,
         spec.env,
-        merge(_profile(spec.hardware, settings), spec.pod),
+        _pod(spec, settings),
         image=settings.runner_image,
         redis_url=redis_url,
         pvc=spec.source.pvc,
@@ -80,10 +80,21 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
     )
 
 
-def _profile(hardware: str, settings: KubeSettings) -> Pod:
+def _pod(spec: InferenceModelSpec, settings: KubeSettings) -> Pod:
+    """The hardware profile and the model's own wishes; with ENABLE_GPU=false the profile is cpu."""
     profiles = settings.profiles
-    if hardware not in profiles:
+    if spec.hardware not in profiles:
         known = ", ".join(sorted(profiles))
-        message = f"hardware {hardware!r} is none of this server's: {known}; set spec.hardware"
+        message = f"hardware {spec.hardware!r} is none of this server's: {known}; set spec.hardware"
         raise Refusal(Reason.INVALID_MODEL, message)
-    return profiles[hardware]
+    if settings.enable_gpu:
+        return merge(profiles[spec.hardware], spec.pod)
+    wishes = spec.pod.resources
+    devices = sorted(name for name in {*wishes.requests, *wishes.limits} if "/" in name)
+    if devices:
+        message = (
+            f"spec.pod.resources asks for {', '.join(devices)}, but with ENABLE_GPU=false no model "
+            "gets a device: remove it, or have the administrator enable GPUs"
+        )
+        raise Refusal(Reason.NO_CAPACITY, message)
+    return merge(profiles[CPU], spec.pod)

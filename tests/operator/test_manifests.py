@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inference_contract.inferencemodel import Pod
+from inference_contract.inferencemodel import Pod, Reason
 from inference_contract.pods import LABEL_HASH
 from inference_operator.children import Children, children
 from inference_operator.kinds import Kind
@@ -225,13 +225,16 @@ def test_a_cache_may_grow_and_nothing_else() -> None:
     }
 
 
+H100: dict[str, Any] = {
+    "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "32Gi"}},
+    "nodeSelector": {"gpu": "h100"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "runtimeClassName": "nvidia",
+}
+NO_GPU = {"hardware_profiles": {"h100": H100}, "enable_gpu": False}
+
+
 def test_hardware_is_what_a_pod_begins_with() -> None:
-    gpu = {
-        "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "32Gi"}},
-        "nodeSelector": {"gpu": "h100"},
-        "tolerations": [{"key": "gpu", "operator": "Exists"}],
-        "runtimeClassName": "nvidia",
-    }
     wishes = {
         "image": "mine:2",
         "resources": {"limits": {"memory": "64Gi"}},
@@ -239,7 +242,7 @@ def test_hardware_is_what_a_pod_begins_with() -> None:
         "tolerations": [{"key": "spot", "value": "yes", "effect": "NoSchedule"}],
         "priorityClassName": "high",
     }
-    settings = {"hardware_profiles": {"h100": gpu}}
+    settings = {"hardware_profiles": {"h100": H100}}
     pod = _pod(settings, hardware="h100", pod=wishes)
     assert pod["nodeSelector"] == {"gpu": "h100", "zone": "a"}
     assert pod["tolerations"] == [
@@ -251,6 +254,27 @@ def test_hardware_is_what_a_pod_begins_with() -> None:
     assert container["image"] == "mine:2"
     assert container["resources"] == {"limits": {"nvidia.com/gpu": "1", "memory": "64Gi"}}
     assert _env(settings, hardware="h100")["ENABLE_GPU"] == "true"
+
+
+def test_without_gpus_hardware_is_cpu() -> None:
+    wishes = {"resources": {"limits": {"memory": "64Gi"}}, "nodeSelector": {"zone": "a"}}
+    pod = _pod(NO_GPU, hardware="h100", pod=wishes)
+    assert pod["nodeSelector"] == {"zone": "a"}
+    assert {"tolerations", "runtimeClassName"}.isdisjoint(pod)
+    [container] = pod["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "250m", "memory": "512Mi"},
+        "limits": {"memory": "64Gi"},
+    }
+    assert _env(NO_GPU, hardware="h100")["ENABLE_GPU"] == "false"
+
+
+@pytest.mark.parametrize("part", ["requests", "limits"])
+def test_a_device_that_nobody_gets(part: str) -> None:
+    wishes = {"resources": {part: {"nvidia.com/gpu": "1", "memory": "1Gi"}}}
+    with pytest.raises(Refusal, match=r"asks for nvidia.com/gpu, but with ENABLE_GPU=false") as no:
+        _children(NO_GPU, hardware="h100", pod=wishes)
+    assert no.value.reason is Reason.NO_CAPACITY
 
 
 def test_nothing_merged_is_nothing() -> None:
