@@ -7,7 +7,7 @@ import time
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
 from inference_operator import events, retirement
-from inference_operator.autoscale import Decision
+from inference_operator.autoscale import Decision, Why
 from inference_operator.children import Children
 from inference_operator.cluster import Cluster, ClusterError
 from inference_operator.drift import needs_apply
@@ -70,8 +70,10 @@ class Applier:
         Raises:
             Refusal: if the API server does not take it.
         """
-        replicas = decision.replicas
         before = there["spec"].get("replicas", 1) if there else 0
+        if there and decision.reason is Why.EXTERNAL:
+            decision = Decision(before, Why.EXTERNAL)  # It may have changed since the last tick.
+        replicas = decision.replicas
         if 0 < replicas < before:
             self._spare_busy(resource, replicas)
         if needs_apply(there, manifest):

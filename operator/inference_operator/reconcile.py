@@ -150,7 +150,8 @@ class Reconciler:
 
     def _enroll(self, resource: Resource, deployment: Manifest | None) -> None:
         """Raises Refusal if another InferenceModel has the id."""
-        replicas = deployment["spec"].get("replicas", 1) if deployment else 0
+        at_birth = resource.model.spec.min_replicas
+        replicas = deployment["spec"].get("replicas", 1) if deployment else at_birth
         enrolled = Enrolled(resource.model, resource.created, replicas)
         holder = self._fleet.enroll(resource.key, enrolled)
         if holder != resource.key:

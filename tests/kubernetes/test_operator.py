@@ -95,6 +95,28 @@ def test_work_in_redis_scales_and_its_end_scales_down(
     ]
 
 
+def test_somebody_else_scales(house: House, redis_client: redis.Redis) -> None:
+    house.start()
+    house.make(minReplicas=2, maxReplicas=3, autoscaling={"mode": "None"})
+    house.until(lambda: house.replicas() == 2)
+    queue = queues.queue_key(queues.model_key(f"{OWNER}/{MODEL}"))
+    redis_client.rpush(queue, *range(100))
+    house.until(lambda: house.status().get("queued") == 100)
+    for replicas in (4, 0):
+        scale = {"spec": {"replicas": replicas}}
+        house.apps.patch_namespaced_deployment_scale(CHILD, house.namespace, scale)
+        left = f"left at {replicas} replicas: spec.autoscaling.mode is None"
+        house.until(lambda left=left: house.condition("ScalingActive")["message"] == left)
+        looks = _looks(house)
+        house.until(lambda looks=looks: _looks(house) >= looks + 3)
+        assert house.replicas() == replicas
+    scaling = house.condition("ScalingActive")
+    assert (scaling["status"], scaling["reason"]) == ("False", "External")
+    assert house.until_reason("ScaledToZero").startswith("predictions wait until somebody scales")
+    scaled = [note for reason, note in house.events() if reason.startswith("Scaled")]
+    assert scaled == ["from 0 to 2 replicas: External"]
+
+
 def test_drift_is_repaired(house: House) -> None:
     house.start()
     house.make()
