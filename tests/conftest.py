@@ -19,7 +19,7 @@ import redis
 
 from inference_local import postgres, valkey
 
-pytest_plugins = ["inference_stack"]
+pytest_plugins = ["inference_stack", "fake_hub"]
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent

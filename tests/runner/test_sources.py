@@ -34,19 +34,6 @@ def test_a_repository_that_is_there_is_not_downloaded(tmp_path: Path) -> None:
     assert sources.fetch(source(hub={"repo": "org/model"}), tmp_path) == tmp_path / "org" / "model"
 
 
-def test_a_hub_that_is_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def away(*_: Any, **__: Any) -> None:
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
-    with pytest.raises(sources.SourceError, match=r"cannot download org/model .*no route to host"):
-        sources.fetch(source(hub={"repo": "org/model"}), tmp_path)
-    assert not (tmp_path / "org" / "model").exists()
-    assert not list((tmp_path / "org").glob("*.partial"))
-
-
 def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     made = []
 

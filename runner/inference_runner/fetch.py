@@ -1,0 +1,41 @@
+"""`python -m inference_runner.fetch`: a hub model into MODEL_CACHE_DIR, before its runner starts.
+
+An init container of the runner's pods: it may take as long as it takes, and says how far it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from inference_contract import logs
+from inference_contract.pods import RunnerExit
+from inference_runner import settings as settings_of
+from inference_runner import sources
+from inference_runner.settings import SettingsError
+
+log = logging.getLogger("inference_runner.fetch")
+
+
+def main() -> int:
+    try:
+        settings = settings_of.read_for_fetch(os.environ)
+    except SettingsError as error:
+        print(f"inference_runner.fetch: {error}", file=sys.stderr)  # noqa: T201 - no log yet
+        return RunnerExit.MISCONFIGURED
+    logs.configure("fetch", settings.log_level)
+    # The first process of a container ignores what it does not handle, and threads would go on.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda number, _: os._exit(128 + number))
+    try:
+        sources.fetch(settings.spec.source, settings.cache_dir)
+    except sources.SourceError as error:
+        log.error("the model was not downloaded", extra={"error": str(error)})
+        return RunnerExit.LOAD_FAILED
+    return RunnerExit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""A repository of the Hugging Face hub, as a folder of MODEL_CACHE_DIR.
+
+The layout is the hub's own: a snapshot of each commit, made of files that never change, and a ref
+that says which commit a revision is. We write the ref when the snapshot is whole, so that whoever
+looks a revision up, on the same volume at the same time, finds all of it.
+
+What a killed download leaves is taken up again by whole files; a connection that breaks, in the
+middle of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import time
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import (
+    is_offline_mode,
+    model_info,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.tqdm import tqdm
+
+from inference_contract.inferencemodel import HubSource
+from inference_contract.pods import DOWNLOADING
+from inference_runner.progress import Progress
+from inference_runner.sources import SourceError
+
+log = logging.getLogger(__name__)
+
+_SKIPPED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.py"]
+"""No pickles, no code: what the engines do not read does not come here."""
+_ASK_SECONDS = 10
+_ABANDONED_SECONDS = 600
+"""Nobody writes a partial file this old any more: downloads time out much earlier."""
+_TOKEN = "set HF_TOKEN in spec.env, from a Secret"  # noqa: S105 - words
+_MORE_ROOM = "make room, or raise spec.cache.size"
+
+
+def fetch(hub: HubSource, cache: Path) -> Path:
+    """The folder of the snapshot.
+
+    A pinned revision that is in the cache is not looked up again; without one the hub says what its
+    newest commit is, and if it cannot be reached the newest in the cache will do. A folder named
+    like the repository is used as it is: somebody put it there.
+
+    Raises:
+        SourceError
+    """
+    by_hand = cache / (f"{hub.repo}@{hub.revision}" if hub.revision else hub.repo)
+    if by_hand.is_dir():
+        log.info("in the cache", extra={"repo": hub.repo, "folder": str(by_hand)})
+        return by_hand
+    _log_in_our_way()
+    here: Path | None = None
+    try:
+        here = _cached(hub, cache)
+        if here is None or (hub.revision is None and not is_offline_mode()):
+            return _download(hub, cache)
+    except SourceError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        if refusal := _refusal(hub, cache, cause or error):
+            raise SourceError(refusal) from error
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if here is None:
+            raise SourceError(
+                f"cannot download {hub.repo}: the hub does not answer; check the network, and "
+                f"HF_ENDPOINT if it is set ({reason})"
+            ) from error
+        log.warning(
+            "the hub does not answer: going on with what is in the cache",
+            extra={"repo": hub.repo, "commit": here.name, "error": reason},
+        )
+    else:
+        log.info("in the cache", extra={"repo": hub.repo, "commit": here.name})
+    return here
+
+
+def _cached(hub: HubSource, cache: Path) -> Path | None:
+    """The snapshot, if all of it is there. Asks nobody."""
+    try:
+        return Path(
+            snapshot_download(
+                hub.repo,
+                revision=hub.revision,
+                cache_dir=cache,
+                ignore_patterns=_SKIPPED,
+                local_files_only=True,
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _download(hub: HubSource, cache: Path) -> Path:
+    info = model_info(hub.repo, revision=hub.revision, files_metadata=True, timeout=_ASK_SECONDS)
+    commit = str(info.sha)
+    sizes = {
+        file.rfilename: file.size or 0
+        for file in info.siblings or []
+        if not any(fnmatch(file.rfilename, pattern) for pattern in _SKIPPED)
+    }
+    missing = [name for name in sizes if not _is_there(hub, cache, commit, name)]
+    what, total = {"repo": hub.repo, "commit": commit}, sum(sizes.values())
+    needed = sum(sizes[name] for name in missing)
+
+    def say(done: int, percent: int) -> None:
+        said = {**what, "percent": percent, "bytes": done, "total_bytes": total}
+        log.info(DOWNLOADING, extra=said)
+
+    progress = Progress(total - needed, total, say)
+    if missing:
+        _make_room(hub, cache, needed)
+        progress.begin()
+    snapshot = snapshot_download(
+        hub.repo,
+        revision=commit,
+        cache_dir=cache,
+        ignore_patterns=_SKIPPED,
+        tqdm_class=_bar_of(progress),
+    )
+    if missing:
+        progress.end()
+    else:
+        log.info("in the cache", extra=what)
+    _write_ref(Path(snapshot), hub.revision or "main", commit)
+    return Path(snapshot)
+
+
+def _is_there(hub: HubSource, cache: Path, commit: str, file: str) -> bool:
+    found = try_to_load_from_cache(hub.repo, file, cache_dir=cache, revision=commit)
+    return isinstance(found, str)
+
+
+def _make_room(hub: HubSource, cache: Path, needed: int) -> None:
+    """Raises SourceError rather than fill a disk that others may share."""
+    blobs = cache / repo_folder_name(repo_id=hub.repo, repo_type="model") / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for partial in blobs.glob("*.incomplete"):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                partial.unlink()
+    free = shutil.disk_usage(blobs).free
+    if needed > free:
+        raise SourceError(
+            f"the disk is full: {hub.repo} needs {needed / 1e9:.1f} GB more, and {cache} "
+            f"(MODEL_CACHE_DIR) has {free / 1e9:.1f} GB; {_MORE_ROOM}"
+        )
+
+
+def _write_ref(snapshot: Path, revision: str, commit: str) -> None:
+    if revision == commit:
+        return
+    ref = snapshot.parent.parent / "refs" / revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    temporary = ref.with_name(f"{ref.name}.{time.time_ns()}.tmp")
+    temporary.write_text(commit)
+    temporary.replace(ref)
+
+
+def _bar_of(progress: Progress) -> type[tqdm]:
+    """What the hub's library takes for a progress bar, and shows nothing.
+
+    It makes several: one counts files, one the bytes that came, one those that were written. The
+    last two are ahead of each other by turns, so that the larger counts.
+    """
+    start = progress.done
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._counts_bytes = kwargs.get("unit") == "B"
+            self._bytes = start + int(kwargs.get("initial") or 0)
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]  # the library's
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts_bytes:
+                self._bytes += int(n or 0)
+                progress.reach(self._bytes)
+            return None
+
+    return Bar
+
+
+def _refusal(hub: HubSource, cache: Path, error: BaseException) -> str:
+    """Why asking again is of no use, and what to do; empty if it may be."""
+    match error:
+        case GatedRepoError():
+            return f"{hub.repo} is gated: accept its terms on the hub, and {_TOKEN}"
+        case RepositoryNotFoundError():
+            return (
+                f"the hub has no repository {hub.repo}, or it is private: correct "
+                f"spec.source.hub.repo, or {_TOKEN}"
+            )
+        case RevisionNotFoundError():
+            return f"{hub.repo} has no revision {hub.revision}: correct spec.source.hub.revision"
+        case HfHubHTTPError() if error.response.status_code in (401, 403):
+            code = error.response.status_code
+            return f"the hub does not let us have {hub.repo} (HTTP {code}): {_TOKEN} that may"
+        case HFValidationError():
+            return f"spec.source.hub.repo is no name of a repository: {error}"
+        case OfflineModeIsEnabled():
+            return f"{hub.repo} is not in the cache, and HF_HUB_OFFLINE forbids to download it"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return f"the disk of {cache} (MODEL_CACHE_DIR) is full: {_MORE_ROOM}"
+        case OSError(errno=errno.EACCES | errno.EROFS | errno.EPERM):
+            return f"cannot write to {cache} (MODEL_CACHE_DIR): {error}"
+    return ""
+
+
+def _log_in_our_way() -> None:
+    """The library's warnings become lines like ours; a line for each request is too many."""
+    hub_logging.enable_propagation()
+    logging.getLogger("huggingface_hub").handlers.clear()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -1,0 +1,55 @@
+"""How far a download is, said now and then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+PERIOD = 2.0
+"""Seconds between two lines, at least."""
+
+
+class Progress:
+    """Bytes that only grow in number, however many threads count them.
+
+    Args:
+        say: gets the bytes that are there, and percent of all.
+    """
+
+    def __init__(
+        self,
+        done: int,
+        total: int,
+        say: Callable[[int, int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.done = done
+        self._total = total
+        self._say = say
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._said_at = 0.0
+
+    def begin(self) -> None:
+        with self._lock:
+            self._speak()
+
+    def reach(self, done: int) -> None:
+        """More is said only if it is time; the end is for `end`."""
+        with self._lock:
+            if not self.done < done < self._total:
+                return
+            self.done = done
+            if self._clock() - self._said_at >= PERIOD:
+                self._speak()
+
+    def end(self) -> None:
+        with self._lock:
+            self.done = self._total
+            self._speak()
+
+    def _speak(self) -> None:
+        self._said_at = self._clock()
+        percent = 100 * self.done // self._total if self._total else 100
+        self._say(self.done, percent)

@@ -1,0 +1,324 @@
+"""`python -m inference_runner.fetch`, and the same download in a runner; the hub is `fake_hub`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_hub import Hub
+
+from inference_contract.pods import RunnerExit
+from inference_runner.progress import PERIOD, Progress
+
+REPO = "org/model"
+WEIGHTS = "model.safetensors"
+FETCH = [sys.executable, "-m", "inference_runner.fetch"]
+Line = dict[str, Any]
+
+
+def _files(seed: int = 0, weights: int = 3_000_000) -> dict[str, bytes]:
+    body = random.Random(seed).randbytes(weights)
+    return {"config.json": b"{}", WEIGHTS: body, "pytorch_model.bin": b"pickle", "code.py": b"1"}
+
+
+class House:
+    """A cache, and downloads into it."""
+
+    def __init__(self, hub: Hub, folder: Path) -> None:
+        self.hub = hub
+        self.cache = folder / "cache"
+        self._env = {**os.environ, "HOME": str(folder), "MODEL_CACHE_DIR": str(self.cache)}
+
+    def start(self, revision: str | None = None, **environ: str) -> subprocess.Popen[str]:
+        source = {"hub": {"repo": REPO, "revision": revision}}
+        env = {
+            **self._env,
+            "INFERENCE_MODEL_SPEC": json.dumps({"type": "text-generation", "source": source}),
+            "HF_ENDPOINT": self.hub.url,
+            **environ,
+        }
+        return subprocess.Popen(FETCH, env=env, stderr=subprocess.PIPE, text=True)
+
+    def fetch(self, revision: str | None = None, **environ: str) -> tuple[int, list[Line]]:
+        """The exit code, and what was logged."""
+        process = self.start(revision, **environ)
+        return _end(process)
+
+    def folder(self, revision: str | None = None) -> Path:
+        """As a runner without network finds it."""
+        code, lines = self.fetch(revision, HF_HUB_OFFLINE="1")
+        assert code == RunnerExit.OK, lines
+        return self.cache / "models--org--model" / "snapshots" / lines[-1]["commit"]
+
+    def gets(self, file: str = WEIGHTS) -> list[str]:
+        """The requests for the content of a file since the last call."""
+        found = [r for r in self.hub.requests if r.startswith("GET") and f"/{file}" in r]
+        self.hub.requests.clear()
+        return found
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[int, list[Line]]:
+    _, text = process.communicate(timeout=60)
+    return process.returncode, [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def house(hub: Hub, tmp_path: Path) -> House:
+    hub.add(REPO, _files())
+    return House(hub, tmp_path)
+
+
+def test_what_the_engines_read_is_downloaded(house: House) -> None:
+    code, lines = house.fetch()
+    assert code == RunnerExit.OK
+    folder = house.folder()
+    assert {path.name for path in folder.iterdir()} == {"config.json", WEIGHTS}
+    assert (folder / WEIGHTS).read_bytes() == _files()[WEIGHTS]
+    total = len(_files()[WEIGHTS]) + 2
+    shown = [
+        (line["percent"], line["bytes"], line["total_bytes"]) for line in (lines[0], lines[-1])
+    ]
+    assert {line["event"] for line in lines} == {"downloading"}
+    assert shown == [(0, 0, total), (100, total, total)]
+    assert lines[0]["repo"] == REPO
+
+
+def test_it_says_how_far_it_is(house: House) -> None:
+    house.hub.add(REPO, _files(weights=30_000_000))
+    house.hub.rate = 10_000_000
+    _, lines = house.fetch()
+    percents = [line["percent"] for line in lines]
+    assert percents == sorted(percents)
+    assert any(0 < percent < 100 for percent in percents)
+
+
+def test_what_is_in_the_cache_is_not_downloaded_again(house: House) -> None:
+    commit = house.hub.commit(REPO)
+    house.fetch()
+    house.gets()
+    code, [line] = house.fetch()
+    assert (code, line["event"], line["commit"]) == (RunnerExit.OK, "in the cache", commit)
+    assert house.gets() == []
+
+
+@pytest.mark.parametrize("is_tag", [True, False])
+def test_a_pinned_revision_in_the_cache_is_not_looked_up(house: House, is_tag: bool) -> None:
+    commit = house.hub.commit(REPO)
+    house.hub.tags["v1"] = commit
+    revision = "v1" if is_tag else commit
+    assert house.fetch(revision)[0] == RunnerExit.OK
+    house.hub.requests.clear()
+    code, [line] = house.fetch(revision)
+    assert (code, line["event"]) == (RunnerExit.OK, "in the cache")
+    assert house.hub.requests == []
+
+
+def test_without_a_pin_the_newest_commit_is_taken(house: House) -> None:
+    house.fetch()
+    commit = house.hub.add(REPO, _files(seed=1))
+    house.fetch()
+    assert house.folder().name == commit
+
+
+def test_a_connection_that_breaks_is_resumed(house: House) -> None:
+    house.hub.add(REPO, _files(weights=25_000_000))
+    house.hub.cuts[WEIGHTS] = 15_000_000
+    code, lines = house.fetch()
+    assert code == RunnerExit.OK
+    assert lines[-1]["percent"] == 100
+    first, second = house.gets()
+    assert "bytes=" not in first
+    assert "bytes=" in second
+    assert (house.folder() / WEIGHTS).read_bytes() == _files(weights=25_000_000)[WEIGHTS]
+
+
+def test_a_killed_download_is_taken_up_again(house: House, wait_until: Callable[..., Any]) -> None:
+    """As the kubelet ends a container. Whole files are kept."""
+    house.hub.add(REPO, {**_files(), "a.safetensors": b"a" * 100})
+    house.hub.rate = 500_000
+    process = house.start()
+    blobs = house.cache / "models--org--model" / "blobs"
+    wait_until(lambda: len([p for p in blobs.glob("*") if p.suffix != ".incomplete"]) == 2)
+    process.send_signal(signal.SIGTERM)
+    assert _end(process)[0] == 128 + signal.SIGTERM
+    house.gets()
+    house.hub.rate = 0
+    code, lines = house.fetch()
+    assert code == RunnerExit.OK
+    assert lines[0]["bytes"] == 102
+    assert [r for r in house.hub.requests if "a.safetensors" in r] == []
+    house.folder()
+
+
+def test_an_unfinished_commit_does_not_take_the_place_of_a_whole_one(
+    house: House, wait_until: Callable[..., Any]
+) -> None:
+    whole = house.hub.commit(REPO)
+    house.fetch()
+    house.gets()
+    house.hub.add(REPO, _files(seed=1))
+    house.hub.rate = 500_000
+    process = house.start()
+    wait_until(lambda: house.gets())
+    process.kill()
+    process.communicate()
+    assert house.folder().name == whole
+
+
+def test_two_at_once_download_once(house: House) -> None:
+    house.hub.rate = 2_000_000
+    processes = [house.start(), house.start()]
+    assert [_end(process)[0] for process in processes] == [RunnerExit.OK] * 2
+    assert len(house.gets()) == 1
+
+
+def test_a_partial_file_that_nobody_writes_is_removed(house: House) -> None:
+    blobs = house.cache / "models--org--model" / "blobs"
+    blobs.mkdir(parents=True)
+    old, young = blobs / "old.incomplete", blobs / "young.incomplete"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1, 1))
+    house.fetch()
+    assert [old.exists(), young.exists()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            (404, "RepoNotFound"),
+            "the hub has no repository org/model, or it is private: correct spec.source.hub.repo, "
+            "or set HF_TOKEN in spec.env, from a Secret",
+        ),
+        (
+            (403, ""),
+            "the hub does not let us have org/model (HTTP 403): set HF_TOKEN in spec.env, from a "
+            "Secret that may",
+        ),
+        ((503, ""), "cannot download org/model: the hub does not answer; check the network"),
+    ],
+)
+def test_why_a_hub_gives_nothing(house: House, answer: tuple[int, str], message: str) -> None:
+    house.hub.answer = answer
+    code, lines = house.fetch()
+    assert code == RunnerExit.LOAD_FAILED
+    assert lines[-1]["level"] == "error"
+    assert lines[-1]["error"].startswith(message)
+
+
+def test_a_gated_repository_needs_a_token(house: House) -> None:
+    house.hub.gated.add(REPO)
+    house.hub.token = "hf_secret"
+    code, lines = house.fetch()
+    assert code == RunnerExit.LOAD_FAILED
+    assert lines[-1]["error"] == (
+        "org/model is gated: accept its terms on the hub, and set HF_TOKEN in spec.env, from a "
+        "Secret"
+    )
+    assert house.fetch(HF_TOKEN="hf_secret")[0] == RunnerExit.OK
+
+
+def test_a_revision_that_is_not_there(house: House) -> None:
+    _, lines = house.fetch("v9")
+    assert lines[-1]["error"] == "org/model has no revision v9: correct spec.source.hub.revision"
+
+
+@pytest.mark.parametrize(
+    "environ", [{"HF_ENDPOINT": "http://127.0.0.1:1"}, {}], ids=["away", "503"]
+)
+def test_without_the_hub_the_cache_will_do(house: House, environ: dict[str, str]) -> None:
+    house.fetch()
+    house.hub.answer = (503, "")
+    code, [line] = house.fetch(**environ)
+    assert code == RunnerExit.OK
+    assert line["level"] == "warning"
+    assert line["event"] == "the hub does not answer: going on with what is in the cache"
+
+
+def test_what_the_hub_refuses_the_cache_does_not_give(house: House) -> None:
+    """It may be the cache of a node, filled by somebody who had a token."""
+    house.fetch()
+    house.hub.answer = (401, "RepoNotFound")
+    assert house.fetch()[0] == RunnerExit.LOAD_FAILED
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(argv, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_not_filled(house: House, small_disk: Path) -> None:
+    code, lines = house.fetch(MODEL_CACHE_DIR=str(small_disk))
+    assert code == RunnerExit.LOAD_FAILED
+    assert lines[-1]["error"].startswith("the disk is full: org/model needs 0.0 GB more")
+    assert house.gets() == []
+
+
+def test_the_environment_must_be_valid(house: House) -> None:
+    process = subprocess.run(
+        FETCH, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert process.returncode == RunnerExit.MISCONFIGURED
+    assert process.stderr == "inference_runner.fetch: INFERENCE_MODEL_SPEC is not set\n"
+
+
+def test_it_does_not_import_what_it_does_not_need() -> None:
+    code = "import sys, inference_runner.fetch, inference_runner.hub; print(*sys.modules)"
+    argv = [sys.executable, "-c", code]
+    modules = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "transformers", "diffusers", "numpy", "redis", "rq"} & set(modules)
+
+
+def test_a_runner_asks_no_hub_for_what_was_fetched(
+    house: House,
+    runner: Callable[..., Any],
+    wait_until: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    tiny = Path(__file__).parents[1] / "docs" / "tiny_gpt2.py"
+    subprocess.run([sys.executable, str(tiny), str(tmp_path / "tiny")], check=True)
+    house.hub.add(REPO, tmp_path / "tiny")
+    house.fetch()
+    house.hub.requests.clear()
+    spec = {"type": "text-generation", "source": {"hub": {"repo": REPO}}}
+    process = runner(
+        spec,
+        HF_HUB_OFFLINE="1",
+        HF_ENDPOINT=house.hub.url,
+        MODEL_CACHE_DIR=str(house.cache),
+    )
+    wait_until(process.is_ready, timeout=60)
+    assert house.hub.requests == []
+
+
+def test_progress_is_said_at_the_ends_and_now_and_then() -> None:
+    said: list[tuple[int, int]] = []
+    times = iter([0.0, 0.1, PERIOD, PERIOD, PERIOD + 1, 9.0])
+    progress = Progress(10, 200, lambda *what: said.append(what), lambda: next(times))
+    progress.begin()
+    for done in (20, 50, 60, 40, 200):
+        progress.reach(done)
+    progress.end()
+    assert said == [(10, 5), (50, 25), (200, 100)]
+
+
+def test_nothing_to_count_is_all_of_it() -> None:
+    said: list[tuple[int, int]] = []
+    Progress(0, 0, lambda *what: said.append(what)).end()
+    assert said == [(0, 100)]
