@@ -12,6 +12,7 @@ from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.cache_claim import cache_claim
 from inference_operator.manifests.child import Manifest, fingerprint
 from inference_operator.manifests.deployment import deployment
+from inference_operator.manifests.fetch import fetch_first
 from inference_operator.manifests.network_policy import network_policy
 from inference_operator.manifests.pod import merge, pod_template, spec_for_runner
 from inference_operator.manifests.secret import secret
@@ -55,10 +56,14 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
         cache_node_path=settings.model_cache_node_path,
         has_cache_claim=spec.cache.size is not None,
     )
+    if spec.source.hub is not None:
+        template = fetch_first(template, settings.hf_endpoint)
     supporting = {
         Kind.SERVICE_ACCOUNT: service_account(parent, labels),
         Kind.SECRET: secret(parent, labels, redis_url),
-        Kind.NETWORK_POLICY: network_policy(parent, labels, redis_url, spec.source),
+        Kind.NETWORK_POLICY: network_policy(
+            parent, labels, redis_url, spec.source, settings.hf_endpoint
+        ),
     }
     if (size := spec.cache.size) is not None:
         storage_class, is_shared = spec.cache.storage_class_name, spec.max_replicas > 1

@@ -31,6 +31,11 @@ class KubeSettings(Common):
         pattern="^/.+",
         description="Folder of every node where weights are kept; unset: they go with the pod.",
     )
+    hf_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]+",
+        description="Mirror of the Hugging Face hub for downloads; unset: huggingface.co.",
+    )
     hardware_profiles: dict[str, Pod] = Field(
         {},
         description="JSON: name → what spec.pod of its models begins with. cpu is built in.",

@@ -16,12 +16,13 @@ from inference_contract.inferencemodel import (
     Reason,
     RolloutStatus,
 )
+from inference_operator import downloads
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
 from inference_operator.runner_pods import RunnerPod, Trouble
 from inference_operator.verdicts import Verdict, conditions, scaling
 
-_TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
+_TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class PodView:
     """None if Redis did not say."""
     no_pods: str = ""
     """Why the Deployment can make no pods."""
+    repo: str = ""
+    """Of a hub, that pods download first; empty: the model is elsewhere."""
 
     @property
     def wanted(self) -> int:
@@ -51,6 +54,10 @@ class PodView:
     @property
     def going(self) -> int:
         return sum(pod.is_going for pod in self.pods)
+
+    @property
+    def downloading(self) -> Sequence[RunnerPod]:
+        return [pod for pod in self.pods if pod.is_downloading and not pod.is_going]
 
     @property
     def ready(self) -> int:
@@ -72,6 +79,8 @@ def status(
         ConditionType.PROGRESSING: _progressing(view),
         ConditionType.SCALING_ACTIVE: scaling(view.decision),
     }
+    if view.repo:
+        verdicts[ConditionType.ARTIFACT_CACHED] = _cached(view)
     return InferenceModelStatus(
         observed_generation=view.generation,
         replicas=len(view.pods),
@@ -120,10 +129,12 @@ def _ready(view: PodView) -> Verdict:
         return _TRUE, Reason.SCALED_TO_ZERO, _asleep(view)
     if trouble and not (trouble.reason is Reason.UNSCHEDULABLE and view.going):
         return _FALSE, trouble.reason, trouble.message
-    loading = [pod for pod in view.pods if pod.running_since and not pod.is_going]
+    loading = [pod for pod in view.pods if pod.is_loading and not pod.is_going]
     if loading:
         since = min(pod.running_since for pod in loading)
         return _FALSE, Reason.LOADING_MODEL, f"loading since {since}"
+    if view.downloading:
+        return _FALSE, Reason.DOWNLOADING_MODEL, downloads.words(view.repo, view.downloading)
     if view.no_pods:
         reason = Reason.NO_CAPACITY if "exceeded quota" in view.no_pods else Reason.STARTING
         return _FALSE, reason, f"no pod can be made: {view.no_pods}"
@@ -158,9 +169,7 @@ def _progressing(view: PodView) -> Verdict:
     if old:
         return _TRUE, "Updating", f"{old} replicas of an earlier document are still to be replaced"
     if view.ready < view.wanted:
-        is_loading = any(pod.running_since and not pod.is_ready for pod in view.pods)
-        reason = Reason.LOADING_MODEL if is_loading else Reason.STARTING
-        return _TRUE, reason, f"{view.ready} of {view.wanted} replicas ready"
+        return _TRUE, _stage(view), f"{view.ready} of {view.wanted} replicas ready"
     return _FALSE, "Stable", f"{view.wanted} replicas, as wanted"
 
 
@@ -170,3 +179,21 @@ def _taken_back(view: PodView) -> str:
         f"version {view.rollout.version} serves on, for version {view.version} did not become "
         f"ready ({why}): correct the spec; another spec.version tries it again"
     )
+
+
+def _stage(view: PodView) -> Reason:
+    """The furthest that a pod has come which is not ready."""
+    if any(pod.is_loading for pod in view.pods):
+        return Reason.LOADING_MODEL
+    return Reason.DOWNLOADING_MODEL if view.downloading else Reason.STARTING
+
+
+def _cached(view: PodView) -> Verdict:
+    current = [pod for pod in view.pods if pod.hash == view.hash and not pod.is_going]
+    if any(pod.is_fetched for pod in current):
+        return _TRUE, "Cached", f"{view.repo} is where its runners look for it"
+    if view.trouble and view.trouble.has_log and not view.trouble.pod.is_fetched:
+        return _FALSE, view.trouble.reason, view.trouble.message
+    if view.downloading:
+        return _FALSE, Reason.DOWNLOADING_MODEL, downloads.words(view.repo, view.downloading)
+    return _UNKNOWN, "NotLookedUp", "a starting pod looks it up, and downloads what is missing"

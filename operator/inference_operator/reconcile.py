@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from inference_operator import events, pod_conditions, rollout, runner_pods
 from inference_operator.applier import Applier
 from inference_operator.children import Children, children
 from inference_operator.cluster import Cluster, ClusterError
+from inference_operator.downloads import Downloads
 from inference_operator.fleet import Enrolled, Fleet, Seen
 from inference_operator.kinds import Kind
 from inference_operator.kube_metrics import KubeMetrics
@@ -60,27 +62,28 @@ class Reconciler:
         self._applier = Applier(cluster, mirror, metrics, settings)
         self._logs = RunnerLogs(cluster)
         self._versions = Versions(cluster)
+        self._downloads = Downloads(partial(cluster.log_tail, previous=False))
 
-    def __call__(self, key: Key) -> bool:
-        """Whether the model is still there.
+    def __call__(self, key: Key) -> float | None:
+        """Seconds until it wants another look, inf if that does not matter; None if it is gone.
 
         Raises:
             ClusterError: to be tried again.
         """
         with self._metrics.seconds.time():
             try:
-                exists = self._look(key)
+                again = self._look(key)
             except Exception:
                 self._metrics.looks.labels("error").inc()
                 raise
         self._metrics.looks.labels("ok").inc()
-        return exists
+        return again
 
-    def _look(self, key: Key) -> bool:
+    def _look(self, key: Key) -> float | None:
         found = self._mirror.model(key)
         if found is None or "deletionTimestamp" in found["metadata"]:
             self._farewell(key)
-            return False
+            return None
         previous = _status_of(found)
         now = datetime.now(UTC).replace(microsecond=0)
         try:
@@ -90,13 +93,14 @@ class Reconciler:
             status = pod_conditions.refused(refusal.reason, str(refusal), generation, previous, now)
         if status is not None and status != previous:
             self._report(key, found["metadata"]["uid"], previous, status)
-        return True
+        return self._downloads.again(key)
 
     def _farewell(self, key: Key) -> None:
         """The garbage collector removes the children, and the pods end their work meanwhile."""
         self._fleet.dismiss(key)
         self._logs.forget(key)
         self._versions.forget(key)
+        self._downloads.forget(key)
         self._applier.forget(key)
         if self._mirror.model(key) is None and not self._mirror.pods(key):
             self._applier.remove_policy(key)
@@ -116,7 +120,7 @@ class Reconciler:
         self._enroll(resource, deployment)
         if (seen := self._fleet.seen(key)) is None:
             return None
-        pods = self._mirror.pods(key)
+        pods = self._downloads.with_progress(key, self._mirror.pods(key))
         look = _Look(resource, desired, deployment, pods, seen, before)
         trouble = self._trouble(look, desired.hash)
         course, manifest = self._course(look, trouble)
@@ -137,6 +141,7 @@ class Reconciler:
             trouble=trouble,
             load=seen.load,
             no_pods=_condition_message(deployment, "ReplicaFailure", "True"),
+            repo=hub.repo if (hub := resource.model.spec.source.hub) else "",
         )
         return pod_conditions.status(view, before, now)
 

@@ -38,10 +38,14 @@ def judge(
     Args:
         desired: hash of the model as its document is now; `version` is that of the document.
         trouble: of the pods of `desired`.
-        overdue: what the Deployment says if it has made no progress for longer than it may.
+        overdue: what the Deployment says if it has made no progress for longer than it may. It
+            knows of no downloads, which may take their time, and loads have a limit of their own.
     """
-    if any(pod.hash == desired and pod.is_ready for pod in pods):
+    new = [pod for pod in pods if pod.hash == desired]
+    if any(pod.is_ready for pod in new):
         return RolloutStatus(hash=desired, version=version)
+    if any(pod.is_downloading or pod.is_loading for pod in new):
+        overdue = ""
     if before.failed_hash not in ("", desired):
         return RolloutStatus(hash=before.hash, version=before.version)
     has_way_back = before.hash not in ("", desired)

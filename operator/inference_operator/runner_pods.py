@@ -10,6 +10,7 @@ from typing import Any
 from inference_contract.inferencemodel import Reason
 from inference_contract.pods import LABEL_HASH, RunnerExit
 from inference_operator.failures import describe
+from inference_operator.manifests.fetch import FETCH
 from inference_operator.manifests.pod import CONTAINER
 
 ANNOTATION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -31,7 +32,7 @@ _ORDER = (
 
 @dataclass(frozen=True)
 class End:
-    """How the runner's process ended."""
+    """How a container's process ended."""
 
     code: int
     reason: str
@@ -40,10 +41,21 @@ class End:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a download is."""
+
+    percent: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class RunnerPod:
+    """A pod as its current container has it: the download until that is done, then the runner."""
+
     name: str
     uid: str
     hash: str
+    container: str = CONTAINER
     node: str = ""
     is_ready: bool = False
     is_going: bool = False
@@ -58,6 +70,21 @@ class RunnerPod:
     """The scheduler's message."""
     memory_limit: str = ""
     deletion_cost: str = "0"
+    progress: Progress | None = None
+    """Of a download that runs, if its log was read and says so."""
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether a download is done, or there was none to do."""
+        return self.container == CONTAINER
+
+    @property
+    def is_downloading(self) -> bool:
+        return not self.is_fetched and bool(self.running_since)
+
+    @property
+    def is_loading(self) -> bool:
+        return self.is_fetched and bool(self.running_since) and not self.is_ready
 
 
 @dataclass(frozen=True)
@@ -83,9 +110,7 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         return None
     conditions = {c["type"]: c for c in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
-    container: Mapping[str, Any] = next(
-        (c for c in status.get("containerStatuses", ()) if c["name"] == CONTAINER), {}
-    )
+    name, container = _current(pod)
     state = container.get("state", {})
     waiting = state.get("waiting", {})
     is_unschedulable = scheduled.get("reason") == "Unschedulable"
@@ -93,6 +118,7 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         name=metadata["name"],
         uid=metadata["uid"],
         hash=metadata.get("labels", {}).get(LABEL_HASH, ""),
+        container=name,
         node=pod.get("spec", {}).get("nodeName", ""),
         is_ready=conditions.get("Ready", {}).get("status") == "True",
         is_going="deletionTimestamp" in metadata,
@@ -101,8 +127,8 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         end=_end(container),
         waiting=(waiting.get("reason", ""), waiting.get("message", "")),
         unschedulable=scheduled.get("message", "") if is_unschedulable else "",
-        memory_limit=_memory_limit(pod),
         deletion_cost=metadata.get("annotations", {}).get(ANNOTATION_COST, "0"),
+        memory_limit=_memory_limit(pod, name),
     )
 
 
@@ -125,6 +151,8 @@ def diagnose(pod: RunnerPod) -> Trouble | None:
         return Trouble(Reason.IMAGE_PULL_BACK_OFF, _pull(reason, said), pod)
     if reason in _CREATE_REASONS:
         return Trouble(Reason.STARTING, f"the container cannot start: {said or reason}", pod)
+    if pod.progress is not None:
+        return None  # It failed before, and gets on now.
     return _after_end(pod, pod.end) if pod.end else None
 
 
@@ -144,8 +172,11 @@ def _after_end(pod: RunnerPod, end: End) -> Trouble | None:
     times = f"{pod.restarts} restarts so far"
     if end.reason == "OOMKilled":
         limit = f"its limit of {pod.memory_limit}" if pod.memory_limit else "the node's memory"
-        message = f"the runner needs more than {limit}: raise spec.pod.resources.limits.memory"
+        who = "the runner" if pod.is_fetched else "the download"
+        message = f"{who} needs more than {limit}: raise spec.pod.resources.limits.memory"
         return Trouble(Reason.OOM_KILLED, f"{message}; {times}", pod)
+    if not pod.is_fetched:
+        return Trouble(Reason.LOAD_FAILED, f"the model was not downloaded; {times}", pod)
     if end.code in (RunnerExit.LOAD_FAILED, RunnerExit.MISCONFIGURED):
         return Trouble(Reason.LOAD_FAILED, f"the model did not load; {times}", pod)
     if pod.restarts > 1 or pod.waiting[0] == "CrashLoopBackOff":
@@ -173,9 +204,21 @@ def _end(container: Mapping[str, Any]) -> End | None:
     return End(ended.get("exitCode", 0), ended.get("reason", ""), is_last=now is not None)
 
 
-def _memory_limit(pod: Mapping[str, Any]) -> str:
-    for container in pod.get("spec", {}).get("containers", ()):
-        if container["name"] == CONTAINER:
-            limit = container.get("resources", {}).get("limits", {}).get("memory", "")
-            return str(limit)
-    return ""
+def _current(pod: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The container that is to work now, and its status: empty before the kubelet's first word."""
+    status = pod.get("status", {})
+    if any(found["name"] == FETCH for found in pod.get("spec", {}).get("initContainers", ())):
+        fetch = _named(status.get("initContainerStatuses", ()), FETCH)
+        if fetch.get("state", {}).get("terminated", {}).get("exitCode") != 0:
+            return FETCH, fetch
+    return CONTAINER, _named(status.get("containerStatuses", ()), CONTAINER)
+
+
+def _named(found: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return next((entry for entry in found if entry["name"] == name), {})
+
+
+def _memory_limit(pod: Mapping[str, Any], container: str) -> str:
+    spec = pod.get("spec", {})
+    found = _named((*spec.get("initContainers", ()), *spec.get("containers", ())), container)
+    return str(found.get("resources", {}).get("limits", {}).get("memory", ""))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
+from math import inf
 
 FIRST_RETRY = 0.5
 MAX_RETRY = 300.0
@@ -63,10 +64,10 @@ class Agenda:
         self.in_flight[key] = now
         return key
 
-    def done(self, key: Key, now: float, *, forget: bool = False) -> None:
-        """It went well. A key to forget comes back only if somebody puts it."""
+    def done(self, key: Key, now: float, again: float | None = inf) -> None:
+        """It went well. Without `again` (seconds) it comes back only if somebody puts it."""
         self._failures.pop(key, None)
-        self._land(key, None if forget else now + self._spread(self._resync))
+        self._land(key, None if again is None else now + min(self._spread(self._resync), again))
 
     def failed(self, key: Key, now: float) -> float:
         """It did not; how many seconds until it is tried again."""
@@ -94,10 +95,11 @@ class WorkQueue:
     """Threads that work off an agenda.
 
     Args:
-        work: gets a key; whether there is still something behind it. May raise anything.
+        work: gets a key; within how many seconds it wants to see it again, inf if that does not
+            matter, None if there is nothing behind it any more. May raise anything.
     """
 
-    def __init__(self, work: Callable[[Key], bool], *, workers: int, resync: float) -> None:
+    def __init__(self, work: Callable[[Key], float | None], *, workers: int, resync: float) -> None:
         self._work = work
         self._agenda = Agenda(resync)
         self._changed = threading.Condition()
@@ -144,7 +146,7 @@ class WorkQueue:
         while (key := self._take()) is not None:
             namespace, name = key
             try:
-                exists = self._work(key)
+                again = self._work(key)
             except Exception as error:
                 with self._changed:
                     pause = self._agenda.failed(key, time.monotonic())
@@ -160,7 +162,7 @@ class WorkQueue:
                 )
             else:
                 with self._changed:
-                    self._agenda.done(key, time.monotonic(), forget=not exists)
+                    self._agenda.done(key, time.monotonic(), again)
                     self._last_progress = time.monotonic()
                     self._changed.notify()
 

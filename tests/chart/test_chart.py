@@ -33,7 +33,7 @@ EVERYTHING = {
     "config": {"publicUrl": "https://api.example.com"},
     "gateway": {"replicas": 3, "nodeSelector": {"disk": "ssd"}},
     "dispatch": {"replicas": 2, "tolerations": [{"key": "a", "operator": "Exists"}]},
-    "runner": {"cacheNodePath": "/var/cache/models"},
+    "runner": {"cacheNodePath": "/var/cache/models", "hubUrl": "http://hub.example.com:8080"},
     "ingress": {"enabled": True, "host": "api.example.com", "tlsSecretName": "tls"},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "test": {"model": "ada/echo", "existingSecret": "token"},
@@ -239,6 +239,7 @@ def test_what_is_said_to_the_processes(
     operator = made.environment("operator")
     assert operator["RUNNER_IMAGE"] == "inference-runner:0.1.0"
     assert operator["MODEL_CACHE_NODE_PATH"] == "/var/cache/models"
+    assert operator["HF_ENDPOINT"] == "http://hub.example.com:8080"
     assert operator["ENABLE_GPU"] == "false"
     assert list(json.loads(operator["HARDWARE_PROFILES"])) == ["cpu", "nvidia-h100", "nvidia-t4"]
 

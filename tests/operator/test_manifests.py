@@ -180,6 +180,68 @@ def test_the_environment() -> None:
     }
 
 
+def test_a_hub_model_is_downloaded_first() -> None:
+    gpu = {
+        "requests": {"cpu": "2"},
+        "limits": {"memory": "8Gi", "ephemeral-storage": "1Gi", "nvidia.com/gpu": "1"},
+    }
+    secret = {"secretKeyRef": {"name": "hub", "key": "token"}}
+    hub = {"source": {"hub": {"repo": "a/b", "revision": "v1"}}}
+    pod = _pod(
+        **hub,
+        env=[{"name": "HF_TOKEN", "valueFrom": secret}],
+        pod={"image": "mine:2", "resources": gpu},
+    )
+    [init], [runner] = pod["initContainers"], pod["containers"]
+    env = {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in init.pop("env")}
+    assert init == {
+        "name": "fetch",
+        "image": "mine:2",
+        "command": ["python", "-P", "-m", "inference_runner.fetch"],
+        "resources": {
+            "requests": {"cpu": "2", "memory": "512Mi"},
+            "limits": {"memory": "8Gi", "ephemeral-storage": "1Gi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "cache", "mountPath": "/cache"},
+        ],
+    }
+    assert '"hub":{"repo":"a/b","revision":"v1"}' in env["INFERENCE_MODEL_SPEC"]
+    assert (env["HF_TOKEN"], env["MODEL_CACHE_DIR"], env["HOME"]) == (secret, "/cache", "/tmp")
+    assert not {"REDIS_URL", "HF_ENDPOINT", "HF_HUB_OFFLINE"} & set(env)
+    assert runner["name"] == "runner"
+    assert runner["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert _env(**hub)["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize("source", [{"path": "/m"}, {"wheel": {"package": "p"}}], ids=str)
+def test_other_models_are_not(source: dict[str, Any]) -> None:
+    assert "initContainers" not in _pod(source=source)
+    assert "HF_HUB_OFFLINE" not in _env(source=source)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ([], ("http://mirror:8080", None)),
+        ([{"name": "HF_ENDPOINT", "value": "https://own"}], ("https://own", None)),
+        ([{"name": "HF_HUB_OFFLINE", "value": "0"}], ("http://mirror:8080", "0")),
+    ],
+)
+def test_where_a_hub_model_comes_from(
+    env: list[dict[str, str]], expected: tuple[str | None, str | None]
+) -> None:
+    pod = _pod({"hf_endpoint": "http://mirror:8080"}, source={"hub": {"repo": "a/b"}}, env=env)
+    found = {entry["name"]: entry.get("value") for entry in pod["initContainers"][0]["env"]}
+    assert (found["HF_ENDPOINT"], found.get("HF_HUB_OFFLINE")) == expected
+
+
 def test_a_volume_is_the_source() -> None:
     source = {"pvc": {"claimName": "weights", "path": "llama/8b"}}
     pod = _pod(source=source)
@@ -392,6 +454,38 @@ def test_the_network_policy(redis_url: str, source: dict[str, Any], egress: list
             "egress": egress,
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("hub_url", "rule"),
+    [
+        ("https://mirror.example.com", HUB),
+        ("http://mirror", {"ports": [{"protocol": "TCP", "port": 80}]}),
+        (
+            "http://10.1.2.3:8080/hub",
+            {
+                "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}],
+                "ports": [{"protocol": "TCP", "port": 8080}],
+            },
+        ),
+    ],
+)
+def test_the_way_to_a_mirror_is_open_to_those_who_download(
+    hub_url: str, rule: dict[str, Any]
+) -> None:
+    def egress(source: dict[str, Any]) -> list[Any]:
+        made = _children({"hf_endpoint": hub_url}, source=source)
+        rules: list[Any] = made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"]
+        return rules
+
+    assert egress({"hub": {"repo": "a/b"}})[2:] == [HUB, rule]
+    assert len(egress({"path": "/m"})) == 2
+
+
+def test_no_document_opens_a_way() -> None:
+    env = [{"name": "HF_ENDPOINT", "value": "http://database:5432"}]
+    made = _children(source={"hub": {"repo": "a/b"}}, env=env)
+    assert made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"][2:] == [HUB]
 
 
 def test_replicas_are_said_when_it_is_sent() -> None:

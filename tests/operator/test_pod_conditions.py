@@ -16,16 +16,19 @@ from inference_contract.inferencemodel import (
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
 from inference_operator.pod_conditions import PodView, refused, status
-from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator.runner_pods import End, Progress, RunnerPod, Trouble
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NEW = RunnerPod("p", "uid", "h")
 PLACED = replace(NEW, node="n1")
 LOADING = replace(PLACED, running_since="2026-01-02T03:04:00Z")
+FETCHING = replace(LOADING, container="fetch")
+HALF = replace(FETCHING, progress=Progress(43, 1_234_000_000))
 READY = replace(LOADING, is_ready=True)
 GOING = replace(READY, is_going=True)
 STUCK = Trouble(Reason.UNSCHEDULABLE, "no node takes the pod", NEW)
 FAILED = Trouble(Reason.LOAD_FAILED, "no such file", LOADING, ("a", "b"))
+NO_REPO = Trouble(Reason.LOAD_FAILED, "no such repository", replace(FETCHING, end=End(3, "", True)))
 
 
 def _view(wanted: int = 1, why: Why = Why.STEADY, **changes: Any) -> PodView:
@@ -63,6 +66,15 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
         ),
         (_view(pods=[LOADING]), ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z")),
+        (_view(pods=[FETCHING], repo="a/b"), ("False", "DownloadingModel", "downloading a/b")),
+        (
+            _view(2, pods=[FETCHING, HALF], repo="a/b"),
+            ("False", "DownloadingModel", "downloading a/b: 43 % of 1.2 GB"),
+        ),
+        (
+            _view(2, pods=[HALF, LOADING], repo="a/b"),
+            ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z"),
+        ),
         (_view(pods=[READY]), ("True", "Ready", "1 of 1 replicas ready")),
         (_view(2, pods=[READY, LOADING]), ("True", "Ready", "1 of 2 replicas ready")),
         (
@@ -95,6 +107,7 @@ def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
         (_view(0), ("False", "Stable", "0 replicas, as wanted")),
         (_view(pods=[READY]), ("False", "Stable", "1 replicas, as wanted")),
         (_view(pods=[LOADING]), ("True", "LoadingModel", "0 of 1 replicas ready")),
+        (_view(pods=[HALF], repo="a/b"), ("True", "DownloadingModel", "0 of 1 replicas ready")),
         (_view(pods=[NEW]), ("True", "Starting", "0 of 1 replicas ready")),
         (
             _view(0, pods=[GOING]),
@@ -123,6 +136,33 @@ def test_progressing(view: PodView, expected: tuple[str, str, str]) -> None:
 )
 def test_scaling_active(why: Why, expected: tuple[str, str, str]) -> None:
     assert _verdict(_view(2, why), ConditionType.SCALING_ACTIVE) == expected
+
+
+LOOKS = "a starting pod looks it up, and downloads what is missing"
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (_view(0), ("Unknown", "NotLookedUp", LOOKS)),
+        (_view(pods=[replace(NEW, container="fetch")]), ("Unknown", "NotLookedUp", LOOKS)),
+        (_view(pods=[HALF]), ("False", "DownloadingModel", "downloading a/b: 43 % of 1.2 GB")),
+        (
+            _view(pods=[NO_REPO.pod], trouble=NO_REPO),
+            ("False", "LoadFailed", "no such repository"),
+        ),
+        (_view(pods=[LOADING]), ("True", "Cached", "a/b is where its runners look for it")),
+        (_view(2, pods=[READY, HALF]), ("True", "Cached", "a/b is where its runners look for it")),
+        (_view(pods=[GOING]), ("Unknown", "NotLookedUp", LOOKS)),
+        (_view(pods=[replace(READY, hash="old")]), ("Unknown", "NotLookedUp", LOOKS)),
+    ],
+)
+def test_whether_the_weights_are_there(view: PodView, expected: tuple[str, str, str]) -> None:
+    assert _verdict(replace(view, repo="a/b"), ConditionType.ARTIFACT_CACHED) == expected
+
+
+def test_a_model_that_is_no_hubs_has_no_such_condition() -> None:
+    assert status(_view(), None, AT).condition(ConditionType.ARTIFACT_CACHED) is None
 
 
 def test_counts_and_the_log() -> None:

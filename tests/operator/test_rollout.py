@@ -16,6 +16,7 @@ SERVED = RolloutStatus(hash=OLD, version="1")
 TAKEN_BACK = RolloutStatus(hash=OLD, version="1", failed_hash=NEW, failed_message="LoadFailed: no")
 POD = RunnerPod("p", "uid", NEW)
 READY = replace(POD, is_ready=True)
+DOWNLOADING = replace(POD, container="fetch", running_since="2026-01-02T03:04:05Z")
 
 
 def _trouble(reason: Reason, restarts: int = 0) -> Trouble:
@@ -62,6 +63,9 @@ def _trouble(reason: Reason, restarts: int = 0) -> Trouble:
             "deadline",
             TAKEN_BACK.model_copy(update={"failed_message": "deadline"}),
         ),
+        # A download may take longer than that, and then the load has not begun.
+        (SERVED, NEW, [DOWNLOADING], None, "deadline", SERVED),
+        (SERVED, NEW, [replace(DOWNLOADING, container="runner")], None, "deadline", SERVED),
         # Taken back, it stays so, whatever its last pods still say; another change is tried.
         (TAKEN_BACK, NEW, [POD], _trouble(Reason.OOM_KILLED, 5), "", TAKEN_BACK),
         (TAKEN_BACK, "third", [POD], None, "", SERVED),

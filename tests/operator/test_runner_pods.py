@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from inference_contract.inferencemodel import Reason
 from inference_contract.pods import LABEL_HASH
-from inference_operator.runner_pods import RunnerPod, diagnose, last_words, parse, worst
+from inference_operator.runner_pods import (
+    Progress,
+    RunnerPod,
+    diagnose,
+    last_words,
+    parse,
+    worst,
+)
 
 SCHEDULED = {"type": "PodScheduled", "status": "True"}
 NO_NODE = {
@@ -46,6 +54,25 @@ def _pod(
             "containerStatuses": statuses,
         },
     }
+
+
+def _fetching(
+    state: dict[str, Any] | None = None, last: dict[str, Any] | None = None, restarts: int = 0
+) -> dict[str, Any]:
+    """A pod whose download is in that state, and whose runner waits for it."""
+    pod = _pod(_waiting("PodInitializing", ""))
+    fetch = {"name": "fetch", "restartCount": restarts, "state": state, "lastState": last}
+    limits = {"memory": "1Gi"}
+    pod["spec"]["initContainers"] = [{"name": "fetch", "resources": {"limits": limits}}]
+    statuses = [{k: v for k, v in fetch.items() if v is not None}] if state else []
+    pod["status"]["initContainerStatuses"] = statuses
+    return pod
+
+
+def _download(*args: Any, **changes: Any) -> RunnerPod:
+    pod = parse(_fetching(*args, **changes))
+    assert pod is not None
+    return pod
 
 
 def _read(*args: Any, **changes: Any) -> RunnerPod:
@@ -117,6 +144,57 @@ PULL_SHOWN = f"the image cannot be pulled: {PULL}; correct spec.pod.image, or le
 def test_diagnosis(pod: RunnerPod, expected: tuple[Reason, str] | None) -> None:
     trouble = diagnose(pod)
     assert (trouble and (trouble.reason, trouble.message)) == expected
+
+
+NOT_DOWNLOADED = "the model was not downloaded; 1 restarts so far"
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (_download(), None),
+        (_download(RUNNING), None),
+        (_download(_ended(0, "Completed")), None),
+        (_download(_ended(3), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
+        (_download(_ended(1), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
+        (_download(BACK_OFF, _ended(3), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
+        (_download(RUNNING, _ended(3), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
+        (replace(_download(RUNNING, _ended(3), restarts=1), progress=Progress(1, 2)), None),
+        (_download(_waiting("ErrImagePull", PULL)), (Reason.IMAGE_PULL_BACK_OFF, PULL_SHOWN)),
+        (
+            _download(_waiting("CreateContainerConfigError", 'secret "s" not found')),
+            (Reason.STARTING, 'the container cannot start: secret "s" not found'),
+        ),
+        (
+            _download(BACK_OFF, _ended(137, "OOMKilled"), restarts=1),
+            (
+                Reason.OOM_KILLED,
+                "the download needs more than its limit of 1Gi: raise "
+                "spec.pod.resources.limits.memory; 1 restarts so far",
+            ),
+        ),
+    ],
+)
+def test_diagnosis_of_a_download(pod: RunnerPod, expected: tuple[Reason, str] | None) -> None:
+    trouble = diagnose(pod)
+    assert (trouble and (trouble.reason, trouble.message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (_download(), ("fetch", False, False)),
+        (_download(_waiting("PodInitializing", "")), ("fetch", False, False)),
+        (_download(RUNNING), ("fetch", True, False)),
+        (_download(BACK_OFF, _ended(3)), ("fetch", False, False)),
+        (_download(_ended(0)), ("runner", False, False)),
+        (_read(), ("runner", False, False)),
+        (_read(RUNNING), ("runner", False, True)),
+        (_read(RUNNING, None, READY), ("runner", False, False)),
+    ],
+)
+def test_what_a_pod_is_at(pod: RunnerPod, expected: tuple[str, bool, bool]) -> None:
+    assert (pod.container, pod.is_downloading, pod.is_loading) == expected
 
 
 def test_the_log_of_the_last_start_is_the_current_one_until_the_next() -> None:

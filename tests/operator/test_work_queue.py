@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -60,10 +61,17 @@ def test_every_key_comes_back(agenda: Agenda) -> None:
     assert agenda.next_due() == 102
 
 
+def test_a_key_may_come_back_earlier(agenda: Agenda) -> None:
+    agenda.put(A, 1)
+    agenda.take(1)
+    agenda.done(A, 2, 5)
+    assert agenda.next_due() == 7
+
+
 def test_a_key_to_forget_does_not(agenda: Agenda) -> None:
     agenda.put(A, 1)
     agenda.take(1)
-    agenda.done(A, 2, forget=True)
+    agenda.done(A, 2, None)
     assert agenda.next_due() is None
     assert len(agenda) == 0
 
@@ -72,7 +80,7 @@ def test_a_key_to_forget_that_was_put_meanwhile_does(agenda: Agenda) -> None:
     agenda.put(A, 1)
     agenda.take(1)
     agenda.put(A, 2)
-    agenda.done(A, 3, forget=True)
+    agenda.done(A, 3, None)
     assert agenda.take(3) == A
 
 
@@ -113,15 +121,15 @@ class Work:
         self.gate = threading.Event()
         self.gate.set()
         self.error: Exception | None = None
-        self.exists = True
+        self.again: float | None = inf
 
-    def __call__(self, key: Key) -> bool:
+    def __call__(self, key: Key) -> float | None:
         self.calls.append(key)
         self.gate.wait(10)
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        return self.exists
+        return self.again
 
 
 @pytest.fixture
@@ -173,6 +181,14 @@ def test_an_error_is_tried_again(
 def test_what_is_gone_is_forgotten(
     queue: WorkQueue, work: Work, wait_until: Callable[..., Any]
 ) -> None:
-    work.exists = False
+    work.again = None
     queue.put(A)
     wait_until(lambda: work.calls == [A] and len(queue) == 0)
+
+
+def test_what_wants_another_look_gets_it(
+    queue: WorkQueue, work: Work, wait_until: Callable[..., Any]
+) -> None:
+    work.again = 0.01
+    queue.put(A)
+    wait_until(lambda: len(work.calls) > 2)

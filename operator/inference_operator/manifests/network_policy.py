@@ -1,5 +1,8 @@
 """What a model's runners may talk to: names, Redis, and the hub if the weights come from there.
 
+The hub's address is a setting, and none that a document may name: whoever writes one could open the
+way to any server with it.
+
 Policies add up: custom code that needs more gets a policy of its own beside this one. It has no
 owner, for then it would go with the model, before the pods: the operator removes it after them.
 """
@@ -20,11 +23,21 @@ _HUB = {"ports": [{"protocol": "TCP", "port": 443}]}
 
 
 def network_policy(
-    parent: Parent, labels: Mapping[str, str], redis_url: str, source: Source
+    parent: Parent,
+    labels: Mapping[str, str],
+    redis_url: str,
+    source: Source,
+    hub_url: str | None = None,
 ) -> Manifest:
-    egress: list[dict[str, Any]] = [_DNS, *_redis(redis_url)]
+    """
+    Args:
+        hub_url: of a mirror, which may send on to other hosts by https; None: huggingface.co
+    """
+    egress: list[dict[str, Any]] = [_DNS, *_server(redis_url, 6379)]
     if source.hub is not None:
         egress.append(_HUB)
+        if hub_url is not None:
+            egress += _server(hub_url, 80 if hub_url.startswith("http:") else 443)
     spec = {
         "podSelector": {"matchLabels": parent.selector},
         "policyTypes": ["Ingress", "Egress"],
@@ -36,12 +49,12 @@ def network_policy(
     return manifest(api, "NetworkPolicy", parent, labels, content, is_owned=False)
 
 
-def _redis(url: str) -> list[dict[str, Any]]:
+def _server(url: str, default_port: int) -> list[dict[str, Any]]:
     """To any host that has the port, for a policy knows no names; an address is taken as it is."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return []
-    rule: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": parts.port or 6379}]}
+    rule: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": parts.port or default_port}]}
     try:
         address = ipaddress.ip_address(parts.hostname or "")
     except ValueError:
