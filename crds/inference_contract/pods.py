@@ -26,7 +26,7 @@ class RunnerEnv(StrEnum):
     STATE_FILE = "RUNNER_STATE_FILE"
     """Where the runner writes its RunnerState (JSON, replaced atomically). Optional."""
     NAME = "RUNNER_NAME"
-    """Name of the RQ worker, unique per replica."""
+    """Name of the RQ worker, unique per replica: see `queues.worker_name`."""
     LEASE_SECONDS = "RUNNER_LEASE_SECONDS"
     """How long a silent runner keeps its work; it renews every third of this."""
 

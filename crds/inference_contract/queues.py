@@ -59,6 +59,25 @@ def job_id(key: str, prediction_id: str, attempt: int) -> str:
     return f"{key}_{prediction_id}_{attempt}"
 
 
+def worker_name(key: str, replica: str) -> str:
+    """Of a runner's RQ worker. It begins with the model's key, as all that the runner may touch.
+
+    Args:
+        replica: what tells it from the model's other runners: on Kubernetes its pod's name.
+    """
+    return f"{key}_{replica}"
+
+
+def parse_worker_name(value: str) -> tuple[str, str]:
+    """Model key and replica.
+
+    Raises:
+        ValueError: if it is not the name of one of our workers.
+    """
+    owner, name, replica = value.split("_", 2)
+    return f"{owner}_{name}", replica
+
+
 def parse_job_id(value: str) -> tuple[str, str, int]:
     """Model key, prediction id and attempt.
 

@@ -28,6 +28,9 @@ from inference_operator.listing import Lister
 from inference_operator.loads import Loads
 from inference_operator.mirror import Mirror
 from inference_operator.reconcile import Reconciler
+from inference_operator.redis_link import RedisLink
+from inference_operator.redis_users import RedisUsers
+from inference_operator.runner_access import RunnerAccess
 from inference_operator.scaler import Scaler
 from inference_operator.settings import explain
 from inference_operator.work_queue import Key, WorkQueue
@@ -48,11 +51,14 @@ class KubeOperator:
         self._settings = settings
         self.metrics = KubeMetrics()
         self._mirror = Mirror()
+        self._is_working = False
         cluster = connect(settings.operator_workers + 2)
         self.leader = Leader(cluster, settings.leader_namespace, _identity())
-        self.fleet = Fleet(Scaler(Loads(settings.redis_url)), self._put, settings.tick_seconds)
+        link = RedisLink(settings.redis_url)
+        self.fleet = Fleet(Scaler(Loads(link)), self._put, settings.tick_seconds)
+        self._access = RunnerAccess(cluster, self._mirror, RedisUsers(link), settings)
         self.queue = WorkQueue(
-            Reconciler(cluster, self._mirror, self.fleet, settings, self.metrics),
+            Reconciler(cluster, self._mirror, self.fleet, self._access, settings, self.metrics),
             workers=settings.operator_workers,
             resync=settings.resync_seconds,
         )
@@ -62,7 +68,7 @@ class KubeOperator:
             settings.namespaces,
             settings.resync_seconds,
             wake=self._put,
-            ready=self._work,
+            listed=self._work,
         )
         self.metrics.queue.set_function(lambda: len(self.queue))
 
@@ -95,9 +101,12 @@ class KubeOperator:
         log.info("stopped; the runners go on")
 
     def _work(self) -> None:
-        """Once it is known what is there, lest it be made anew."""
-        self.queue.start()
-        self.fleet.start()
+        """Begins once it is known what is there, lest it be made anew."""
+        if not self._is_working:
+            self.queue.start()
+            self.fleet.start()
+            self._is_working = True
+        self._access.tidy(restore=True)
 
     def _put(self, key: Key) -> None:
         self.queue.put(key)

@@ -14,11 +14,11 @@ from inference_operator.drift import needs_apply
 from inference_operator.kinds import Kind
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
-from inference_operator.loads import RedisUnavailable
 from inference_operator.manifests.cache_claim import may_grow
 from inference_operator.manifests.child import Manifest, Parent, fingerprint
 from inference_operator.manifests.deployment import with_replicas
 from inference_operator.mirror import Mirror
+from inference_operator.redis_link import RedisUnavailable
 from inference_operator.resources import Refusal, Resource, claim, is_left_to_us
 from inference_operator.runner_pods import ANNOTATION_COST
 from inference_operator.work_queue import Key

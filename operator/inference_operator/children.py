@@ -32,8 +32,11 @@ class Children:
     """The Deployment with the pods of another version."""
 
 
-def children(resource: Resource, settings: KubeSettings) -> Children:
+def children(resource: Resource, settings: KubeSettings, redis_url: str) -> Children:
     """The manifests to apply.
+
+    Args:
+        redis_url: for the model's runners.
 
     Raises:
         Refusal: for a hardware profile that nobody has set up, or a GPU that nobody may have.
@@ -44,7 +47,6 @@ def children(resource: Resource, settings: KubeSettings) -> Children:
     for_runner = spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True)
     labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
     planned = replace(planned, labels=labels, env={**planned.env, RunnerEnv.SPEC: for_runner})
-    redis_url = settings.redis_url_of_runners
     template = pod_template(
         parent,
         planned,

@@ -19,9 +19,11 @@ class KubeSettings(Common):
     model_config = SettingsConfigDict(extra="ignore")
 
     runner_image: str = Field(description="Image of runners whose model names none.")
-    redis_url: str = Field(description="Where the operator reads the load of models.")
+    redis_url: str = Field(
+        description="Where the operator reads the load of models and makes their runners' users."
+    )
     runner_redis_url: str | None = Field(
-        None, description="The same Redis as runners reach it; unset: REDIS_URL."
+        None, description="One URL for all runners; unset: a Redis user for each model."
     )
     watch_namespaces: str = Field(
         "", description="Namespaces with models, separated by commas; empty: all."
@@ -61,10 +63,6 @@ class KubeSettings(Common):
     @property
     def model_cache_dir(self) -> Path:
         return Path(CACHE_DIR)
-
-    @property
-    def redis_url_of_runners(self) -> str:
-        return self.runner_redis_url or self.redis_url
 
     @property
     def profiles(self) -> dict[str, Pod]:

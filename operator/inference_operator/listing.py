@@ -28,7 +28,7 @@ class Lister:
         namespaces: those with models; none: all.
         seconds: pause between two lists.
         wake: is called with each model that a list has news of.
-        ready: is called once, after the first list.
+        listed: is called after each.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Lister:
         namespaces: Sequence[str],
         seconds: float,
         wake: Callable[[Key], None],
-        ready: Callable[[], None],
+        listed: Callable[[], None],
     ) -> None:
         self._cluster, self._mirror = cluster, mirror
         self._scopes = namespaces or [""]
         self._seconds = seconds
-        self._wake, self._ready = wake, ready
+        self._wake, self._listed = wake, listed
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="list", daemon=True)
 
@@ -55,7 +55,7 @@ class Lister:
         self._thread.join(5)
 
     def _run(self) -> None:
-        is_first, pause = True, 0.0
+        pause = 0.0
         while not self._closing.wait(pause):
             start = time.monotonic()
             try:
@@ -68,9 +68,7 @@ class Lister:
             log.debug("listed in %.1f s", time.monotonic() - start)
             for key in news:
                 self._wake(key)
-            if is_first:
-                self._ready()
-                is_first = False
+            self._listed()
 
     def _list(self) -> set[Key]:
         news = self._mirror.replace(Kind.NAMESPACE, "", self._cluster.pages(Kind.NAMESPACE))

@@ -37,6 +37,7 @@ from inference_operator.loads import Loads
 from inference_operator.metrics import Metrics
 from inference_operator.plan import RunnerPlan, plan
 from inference_operator.processes import Processes, stop_all
+from inference_operator.redis_link import RedisLink
 from inference_operator.runners import Exit, Runner
 from inference_operator.scaler import Scaler
 from inference_operator.settings import Settings, explain
@@ -56,7 +57,7 @@ class LocalOperator:
         home = settings.inference_home
         self._settings = settings
         self._documents = Documents(home)
-        self._scaler = Scaler(Loads(settings.redis_url))
+        self._scaler = Scaler(Loads(RedisLink(settings.redis_url)))
         self._processes = Processes(home)
         self._statuses = Statuses(home)
         self._failures = Failures()

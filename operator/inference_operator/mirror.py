@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from inference_contract.pods import LABEL_MODEL
+from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
+from inference_contract.queues import model_key
 from inference_operator import runner_pods
 from inference_operator.cluster import Page
 from inference_operator.kinds import Kind
@@ -103,9 +104,22 @@ class Mirror:
             found = [self._pods.get(name) for name in self._pods.grouped(key)]
         return [pod for pod in found if pod is not None]
 
+    def model_keys(self) -> set[str]:
+        """Of all models, and of all pods: theirs may be gone already."""
+        with self._lock:
+            ids = {f"{self._owner(namespace)}/{name}" for namespace, name in self._models.names()}
+            for name in self._pods.names():
+                pod, group = self._pods.get(name), self._pods.group_of(name)
+                if pod is not None:
+                    ids.add(f"{pod.owner}/{cast('Key', group)[1]}")
+        return set(map(model_key, ids))
+
     def namespace_labels(self, namespace: str) -> dict[str, str]:
         with self._lock:
             return self._namespaces.get(("", namespace)) or {}
+
+    def _owner(self, namespace: str) -> str:
+        return (self._namespaces.get(("", namespace)) or {}).get(LABEL_OWNER, "")
 
     def _concerned(self, kind: Kind, name: Name) -> set[Key]:
         """A namespace says whose its models are."""

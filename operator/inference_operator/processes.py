@@ -19,7 +19,7 @@ from pathlib import Path
 
 from inference_contract import statefile
 from inference_contract.pods import RunnerEnv, RunnerPhase
-from inference_contract.queues import model_key
+from inference_contract.queues import model_key, worker_name
 from inference_operator import procfs
 from inference_operator.launches import Launch, RunnerFiles, recorded
 from inference_operator.plan import RunnerPlan
@@ -81,7 +81,7 @@ class Processes:
             OSError: if the process or its files cannot be made.
         """
         files = RunnerFiles(self._home, plan.model, slot)
-        name = f"{model_key(plan.model)}-{slot}-{secrets.token_hex(4)}"
+        name = worker_name(model_key(plan.model), f"{slot}-{secrets.token_hex(4)}")
         launch = Launch(plan.model, slot, name, plan.hash, plan.grace_seconds, files.prepare())
         files.record(launch)
         with files.log.open("ab") as output:

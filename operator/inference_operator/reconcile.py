@@ -25,6 +25,7 @@ from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.child import Manifest, Parent
 from inference_operator.mirror import Mirror
 from inference_operator.resources import Refusal, Resource, claim, parse
+from inference_operator.runner_access import RunnerAccess
 from inference_operator.runner_logs import RunnerLogs
 from inference_operator.runner_pods import RunnerPod, Trouble
 from inference_operator.versions import Versions
@@ -51,12 +52,14 @@ class Reconciler:
         cluster: Cluster,
         mirror: Mirror,
         fleet: Fleet,
+        access: RunnerAccess,
         settings: KubeSettings,
         metrics: KubeMetrics,
     ) -> None:
         self._cluster = cluster
         self._mirror = mirror
         self._fleet = fleet
+        self._access = access
         self._settings = settings
         self._metrics = metrics
         self._applier = Applier(cluster, mirror, metrics, settings)
@@ -68,7 +71,7 @@ class Reconciler:
         """Seconds until it wants another look, inf if that does not matter; None if it is gone.
 
         Raises:
-            ClusterError: to be tried again.
+            ClusterError, Refusal: to be tried again.
         """
         with self._metrics.seconds.time():
             try:
@@ -91,7 +94,10 @@ class Reconciler:
         except Refusal as refusal:
             generation = found["metadata"].get("generation", 0)
             status = pod_conditions.refused(refusal.reason, str(refusal), generation, previous, now)
-        if status is not None and status != previous:
+            self._report(key, found["metadata"]["uid"], previous, status)
+            if refusal.may_pass:
+                raise
+        else:
             self._report(key, found["metadata"]["uid"], previous, status)
         return self._downloads.again(key)
 
@@ -102,8 +108,10 @@ class Reconciler:
         self._versions.forget(key)
         self._downloads.forget(key)
         self._applier.forget(key)
+        self._access.forget(key)
         if self._mirror.model(key) is None and not self._mirror.pods(key):
             self._applier.remove_policy(key)
+            self._access.tidy()
 
     def _converge(
         self, key: Key, found: Manifest, before: InferenceModelStatus, now: datetime
@@ -111,7 +119,8 @@ class Reconciler:
         """The model's status; None until its load was read for the first time."""
         try:
             resource = parse(found, self._mirror.namespace_labels(key[0]))
-            desired = children(resource, self._settings)
+            redis_url = self._access.url(resource)
+            desired = children(resource, self._settings, redis_url)
         except Refusal:
             self._fleet.dismiss(key)
             raise
@@ -126,6 +135,7 @@ class Reconciler:
         course, manifest = self._course(look, trouble)
         version = rollout.running(course, desired.hash)
         self._applier.support(resource, desired)
+        self._access.open(resource, redis_url)
         if change := self._applier.deploy(resource, deployment, manifest, seen.decision):
             self._emit(key, parent.uid, change)
         if version != desired.hash:
@@ -195,8 +205,11 @@ class Reconciler:
         key: Key,
         uid: str,
         previous: InferenceModelStatus | None,
-        status: InferenceModelStatus,
+        status: InferenceModelStatus | None,
     ) -> None:
+        """Writes nothing if there is no news."""
+        if status is None or status == previous:
+            return
         self._applier.write_status(key, status)
         for event in events.transitions(previous, status):
             self._emit(key, uid, event)

@@ -16,11 +16,19 @@ from inference_operator.work_queue import Key
 
 
 class Refusal(Exception):
-    """Nothing can be done for a model until somebody acts; the message says what."""
+    """Nothing can be done for a model until somebody acts; the message says what.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    Args:
+        may_pass: it is worth trying again, though nothing changes that we watch.
+    """
+
+    is_expected = True
+    """Worth a line in the log, not a traceback."""
+
+    def __init__(self, reason: Reason, message: str, *, may_pass: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)

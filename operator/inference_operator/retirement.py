@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from inference_contract import queues
-from inference_operator.loads import Loads
+from inference_operator.redis_link import RedisLink
 from inference_operator.runner_pods import RunnerPod
 
 _MAX_RUNNING = 100_000
@@ -40,13 +40,16 @@ def running_by_pod(redis_url: str, model_id: str) -> Counter[str]:
         RedisUnavailable: nothing is known of any pod.
     """
     in_flight = queues.in_flight_key(queues.model_key(model_id))
-    with closing(Loads(redis_url)) as redis:
+    with closing(RedisLink(redis_url)) as redis:
         [leases] = redis.ask([("ZRANGE", in_flight, "0", str(_MAX_RUNNING))])
         jobs = [lease.decode(errors="replace").rpartition(":")[0] for lease in leases]
         runners = redis.ask([("HGET", queues.job_key(job), "worker_name") for job in jobs])
-    return Counter(_pod(runner.decode(errors="replace")) for runner in runners if runner)
+    pods = (_pod(runner.decode(errors="replace")) for runner in runners if runner)
+    return Counter(filter(None, pods))
 
 
 def _pod(runner: str) -> str:
-    """The pod of a runner: its name, or what follows the model's key; no pod's name holds `_`."""
-    return runner.rpartition("_")[2]
+    try:
+        return queues.parse_worker_name(runner)[1]
+    except ValueError:
+        return ""  # Whoever wrote that is no runner of ours.

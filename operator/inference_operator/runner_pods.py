@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference_contract.inferencemodel import Reason
-from inference_contract.pods import LABEL_HASH, RunnerExit
+from inference_contract.pods import LABEL_HASH, LABEL_OWNER, RunnerExit
 from inference_operator.failures import describe
 from inference_operator.manifests.fetch import FETCH
 from inference_operator.manifests.pod import CONTAINER
@@ -69,6 +69,8 @@ class RunnerPod:
     unschedulable: str = ""
     """The scheduler's message."""
     memory_limit: str = ""
+    owner: str = ""
+    """Of its model."""
     deletion_cost: str = "0"
     progress: Progress | None = None
     """Of a download that runs, if its log was read and says so."""
@@ -129,6 +131,7 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         unschedulable=scheduled.get("message", "") if is_unschedulable else "",
         deletion_cost=metadata.get("annotations", {}).get(ANNOTATION_COST, "0"),
         memory_limit=_memory_limit(pod, name),
+        owner=metadata.get("labels", {}).get(LABEL_OWNER, ""),
     )
 
 

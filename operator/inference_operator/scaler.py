@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from inference_contract.inferencemodel import InferenceModel, ScalingMode
 from inference_operator.autoscale import Decision, Gap, Sample, decide, remember
-from inference_operator.loads import Load, Loads, RedisUnavailable
+from inference_operator.loads import Load, Loads
+from inference_operator.redis_link import RedisUnavailable
 
 log = logging.getLogger(__name__)
 

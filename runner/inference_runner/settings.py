@@ -67,7 +67,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         model_id=model_id,
         spec=_spec(_required(environ, RunnerEnv.SPEC)),
         redis_url=_required(environ, RunnerEnv.REDIS_URL),
-        name=environ.get(RunnerEnv.NAME) or f"{queues.model_key(model_id)}-{uuid.uuid4().hex[:8]}",
+        name=environ.get(RunnerEnv.NAME) or _new_name(model_id),
         cache_dir=_cache_dir(environ),
         enable_gpu=_flag(environ, RunnerEnv.ENABLE_GPU),
         host=environ.get(RunnerEnv.HOST) or "127.0.0.1",
@@ -76,6 +76,10 @@ def read(environ: Mapping[str, str]) -> Settings:
         lease_seconds=_number(environ, RunnerEnv.LEASE_SECONDS, 30, 0.5, 3600),
         log_level=_log_level(environ),
     )
+
+
+def _new_name(model_id: str) -> str:
+    return queues.worker_name(queues.model_key(model_id), uuid.uuid4().hex[:8])
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:

@@ -30,6 +30,18 @@ def test_a_job_id_reads_back(model_id: str, prediction_id: str, attempt: int) ->
     assert re.fullmatch(r"[A-Za-z0-9_-]+", job_id), "RQ allows nothing else"
 
 
+@given(model_ids, st.from_regex(r"[a-z0-9.-]+", fullmatch=True))
+def test_a_worker_name_reads_back(model_id: str, replica: str) -> None:
+    key = queues.model_key(model_id)
+    assert queues.parse_worker_name(queues.worker_name(key, replica)) == (key, replica)
+
+
+@pytest.mark.parametrize("value", ["", "worker-1", "alice_m"])
+def test_what_is_no_worker_of_ours_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="unpack"):
+        queues.parse_worker_name(value)
+
+
 @given(model_ids, model_ids, prediction_ids, prediction_ids)
 def test_no_two_models_share_a_key(one: str, other: str, first: str, second: str) -> None:
     def keys(model_id: str, prediction_id: str) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import redis
 from house import CHILD, MODEL, NO_IMAGE, OWNER, House
 
@@ -134,8 +135,9 @@ def test_drift_is_repaired(house: House) -> None:
     house.until(lambda: [s.metadata.name for s in secrets(house.namespace).items] == [CHILD])
 
 
-def test_at_rest_nothing_is_written(house: House) -> None:
-    house.start(RESYNC_SECONDS="0.2")
+@pytest.mark.parametrize("url", ["", "redis://redis.test:6379"], ids=["a user", "one URL for all"])
+def test_at_rest_nothing_is_written(house: House, url: str) -> None:
+    house.start(RESYNC_SECONDS="0.2", RUNNER_REDIS_URL=url)
     house.make(
         minReplicas=1,
         pod={"resources": {"requests": {"memory": "1024Ti", "cpu": "0.1"}}},

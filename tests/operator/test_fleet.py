@@ -12,6 +12,7 @@ from inference_contract.inferencemodel import InferenceModel
 from inference_operator.autoscale import Decision, Why
 from inference_operator.fleet import STATUS_SECONDS, Enrolled, Fleet, Seen
 from inference_operator.loads import Load, Loads
+from inference_operator.redis_link import RedisLink
 from inference_operator.scaler import Scaler
 from inference_operator.work_queue import Key
 
@@ -36,7 +37,7 @@ def _enrolled(
 class Woken:
     def __init__(self, redis_url: str) -> None:
         self._keys: list[Key] = []
-        self.fleet = Fleet(Scaler(Loads(redis_url)), self._keys.append, 1)
+        self.fleet = Fleet(Scaler(Loads(RedisLink(redis_url))), self._keys.append, 1)
 
     def take(self) -> list[Key]:
         keys, self._keys[:] = list(self._keys), []
@@ -148,7 +149,7 @@ def test_a_model_that_is_gone_is_not_read(woken: Woken) -> None:
 
 def test_its_thread_ticks_at_once_for_a_new_model(redis_url: str, wait_until: object) -> None:
     assert callable(wait_until)
-    fleet = Fleet(Scaler(Loads(redis_url)), lambda _: None, tick_seconds=3600)
+    fleet = Fleet(Scaler(Loads(RedisLink(redis_url))), lambda _: None, tick_seconds=3600)
     fleet.start()
     fleet.enroll(KEY, _enrolled())
     wait_until(lambda: fleet.seen(KEY))

@@ -10,15 +10,21 @@ from typing import Any
 import pytest
 import redis
 
-from inference_operator import loads
-from inference_operator.loads import Load, Loads, RedisUnavailable
+from inference_operator import redis_link
+from inference_operator.loads import Load, Loads
+from inference_operator.redis_link import RedisLink, RedisUnavailable
 
 
 @pytest.fixture
-def reader(redis_url: str) -> Iterator[Loads]:
-    reader = Loads(redis_url)
-    yield reader
-    reader.close()
+def link(redis_url: str) -> Iterator[RedisLink]:
+    link = RedisLink(redis_url)
+    yield link
+    link.close()
+
+
+@pytest.fixture
+def reader(link: RedisLink) -> Loads:
+    return Loads(link)
 
 
 def test_queued_and_in_flight_of_each_model(reader: Loads, redis_client: redis.Redis) -> None:
@@ -28,7 +34,7 @@ def test_queued_and_in_flight_of_each_model(reader: Loads, redis_client: redis.R
 
 
 def test_no_models_need_no_redis() -> None:
-    assert Loads("unix:///nowhere").read([]) == {}
+    assert Loads(RedisLink("unix:///nowhere")).read([]) == {}
 
 
 def test_many_models_are_one_round_trip(reader: Loads, redis_client: redis.Redis) -> None:
@@ -47,7 +53,7 @@ def test_a_connection_that_was_closed_is_made_again(
 @pytest.mark.parametrize("url", ["unix:///nowhere", "redis://127.0.0.1:1/0"])
 def test_nobody_there(url: str) -> None:
     with pytest.raises(RedisUnavailable):
-        Loads(url).read(["a/m"])
+        Loads(RedisLink(url)).read(["a/m"])
 
 
 def test_an_answer_that_is_no_number(reader: Loads, redis_client: redis.Redis) -> None:
@@ -76,7 +82,7 @@ def test_user_password_and_database(redis_url: str, redis_client: redis.Redis) -
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        reader = Loads(f"redis://u:p%40ss@127.0.0.1:{listener.getsockname()[1]}/3")
+        reader = Loads(RedisLink(f"redis://u:p%40ss@127.0.0.1:{listener.getsockname()[1]}/3"))
         assert reader.read(["a/m"]) == {"a/m": Load(0, 0)}
         thread.join()
         reader.close()
@@ -85,18 +91,18 @@ def test_user_password_and_database(redis_url: str, redis_client: redis.Redis) -
 
 
 def test_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loads, "TIMEOUT", 0.1)
+    monkeypatch.setattr(redis_link, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        reader = Loads(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        reader = Loads(RedisLink(f"redis://127.0.0.1:{listener.getsockname()[1]}"))
         with pytest.raises(RedisUnavailable, match="timed out"):
             reader.read(["a/m"])
 
 
 def test_a_model_that_would_fill_the_operators_memory(
-    reader: Loads, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    link: RedisLink, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loads, "MAX_BYTES", 1000)
+    monkeypatch.setattr(redis_link, "MAX_BYTES", 1000)
     redis_client.zadd("rq:wip:a_m", {"x" * 2000: 1.0})
     with pytest.raises(RedisUnavailable, match="more than 1,000 bytes"):
-        reader.ask([("ZRANGE", "rq:wip:a_m", "0", "-1")])
-    assert reader.read(["a/m"]) == {"a/m": Load(0, 1)}
+        link.ask([("ZRANGE", "rq:wip:a_m", "0", "-1")])
+    assert Loads(link).read(["a/m"]) == {"a/m": Load(0, 1)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from inference_contract import layout
+from inference_contract import layout, queues
 from inference_contract.inferencemodel import ConditionStatus, ConditionType, Reason
 from inference_operator import launches
 
@@ -44,6 +44,7 @@ def test_a_runner_gets_its_plan_and_no_secret(house: Any, monkeypatch: pytest.Mo
     environ = _environ(launch["pid"])
     assert environ["INFERENCE_MODEL_ID"] == "alice/m"
     assert environ["RUNNER_NAME"] == launch["name"]
+    assert queues.parse_worker_name(launch["name"])[0] == "alice_m"
     assert json.loads(environ["INFERENCE_MODEL_SPEC"])["minReplicas"] == 1
     assert not {"SECRET_KEY", "DATABASE_URL"} & environ.keys()
     assert os.getsid(launch["pid"]) == launch["pid"]
@@ -143,7 +144,7 @@ def test_replicas_are_held_while_redis_is_away(house: Any) -> None:
     house.apply(maxReplicas=3)
     house.load(30)
     house.until(lambda: house.status().ready_replicas == 3)
-    house.operators[-1]._scaler._loads._url = "unix:///nowhere"
+    house.operators[-1]._scaler._loads._link.url = "unix:///nowhere"
     house.operators[-1]._scaler._loads.close()
     house.operators[-1].tick()
     scaling = house.status().condition(ConditionType.SCALING_ACTIVE)

@@ -45,7 +45,8 @@ def _children(settings: dict[str, Any] | None = None, **spec: Any) -> Children:
     }
     resource = parse(found, {"inference-server.dev/owner": "alice"})
     values = {"runner_image": "runner:1", "redis_url": "redis://redis:6380/1"}
-    return children(resource, KubeSettings(**{**values, **(settings or {})}))
+    given = KubeSettings(**{**values, **(settings or {})})
+    return children(resource, given, given.redis_url)
 
 
 def _pod(settings: dict[str, Any] | None = None, **spec: Any) -> Manifest:
@@ -162,9 +163,11 @@ def test_the_environment() -> None:
             {"name": "HF_TOKEN", "valueFrom": secret},
             {"name": "REDIS_URL", "value": "mine"},
             {"name": "RUNNER_NAME", "valueFrom": secret},
+            {"name": "POD_NAME", "value": "mine"},
         ],
     )
     assert "/models/m" in env.pop("INFERENCE_MODEL_SPEC")
+    assert list(env).index("POD_NAME") < list(env).index("RUNNER_NAME")  # Else it is not expanded.
     assert env == {
         "A": "1",
         "HF_TOKEN": secret,
@@ -175,7 +178,8 @@ def test_the_environment() -> None:
         "ENABLE_GPU": "false",
         "RUNNER_HOST": "0.0.0.0",
         "RUNNER_PORT": "8001",
-        "RUNNER_NAME": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+        "POD_NAME": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+        "RUNNER_NAME": "alice_m_$(POD_NAME)",
         "RUNNER_LEASE_SECONDS": "12",
     }
 
@@ -396,7 +400,7 @@ def test_a_new_redis_makes_new_pods() -> None:
 
 
 def test_the_secret() -> None:
-    made = _children({"runner_redis_url": "redis://r"})
+    made = _children({"redis_url": "redis://r"})
     assert _plain(made.supporting[Kind.SECRET]) == {
         "apiVersion": "v1",
         "kind": "Secret",

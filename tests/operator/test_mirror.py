@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference_contract.pods import LABEL_MODEL
+from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 from inference_operator.kinds import Kind
 from inference_operator.mirror import Mirror
 
@@ -94,3 +94,18 @@ def test_what_is_kept_of_a_model_is_all_but_who_wrote_it() -> None:
     found = _object("m", 1)
     mirror.put(Kind.MODEL, {**found, "metadata": {**found["metadata"], "managedFields": [1]}})
     assert mirror.model(KEY) == found
+
+
+def test_models_are_in_use_until_their_last_pod_is_gone() -> None:
+    mirror = Mirror()
+    labels = {LABEL_OWNER: "ann"}
+    namespace = {"metadata": {"name": "team", "resourceVersion": "1", "labels": labels}}
+    mirror.put(Kind.NAMESPACE, namespace)
+    mirror.put(Kind.MODEL, _object("m", 2))
+    pod = _object("p", 3, model="old")
+    pod["metadata"]["labels"] |= {LABEL_OWNER: "bob"}
+    mirror.put(Kind.POD, pod)
+    assert mirror.model_keys() == {"ann_m", "bob_old"}
+    pod["metadata"]["resourceVersion"] = "4"
+    mirror.put(Kind.POD, {**pod, "status": {"phase": "Failed"}})
+    assert mirror.model_keys() == {"ann_m"}

@@ -85,6 +85,5 @@ def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARDWARE_PROFILES", '{"h100": {"nodeSelector": {"gpu": "h100"}}}')
     settings = KubeSettings()
     assert settings.namespaces == ["a", "b"]
-    assert settings.redis_url_of_runners == "redis://r"
     assert sorted(settings.profiles) == ["cpu", "h100"]
     assert settings.profiles["h100"].node_selector == {"gpu": "h100"}

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import redis
 
-from inference_operator.loads import RedisUnavailable
+from inference_contract import queues
+from inference_operator.redis_link import RedisUnavailable
 from inference_operator.retirement import costs, running_by_pod
 from inference_operator.runner_pods import RunnerPod
 
@@ -45,11 +46,12 @@ def _run(client: redis.Redis, job: str, runner: str, model: str = "a_m") -> None
 
 
 def test_running_predictions_of_each_pod(redis_url: str, redis_client: redis.Redis) -> None:
-    for job, runner in enumerate(["m-runner-1", "m-runner-2", "m-runner-1", "a_m_m-runner-2"]):
-        _run(redis_client, str(job), runner)
-    _run(redis_client, "9", "n-runner-1", "a_n")
+    for job, runner in enumerate(["m-runner-1", "m-runner-2", "m-runner-1"]):
+        _run(redis_client, str(job), queues.worker_name("a_m", runner))
+    _run(redis_client, "8", "somebody")
+    _run(redis_client, "9", queues.worker_name("a_n", "n-runner-1"), "a_n")
     redis_client.zadd("rq:wip:a_m", {"a_m_ended_1:0001": 1.0})
-    assert running_by_pod(redis_url, "a/m") == {"m-runner-1": 2, "m-runner-2": 2}
+    assert running_by_pod(redis_url, "a/m") == {"m-runner-1": 2, "m-runner-2": 1}
 
 
 def test_nothing_runs(redis_url: str) -> None:

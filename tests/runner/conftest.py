@@ -1,4 +1,7 @@
-"""What the runner's tests share: jobs, events, workers in a thread and runners in a process."""
+"""What the runner's tests share: jobs, events, workers in a thread and runners in a process.
+
+Runners speak to Redis as the user that the operator makes for their model.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ import redis
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModelSpec
 from inference_gateway.queue import JobQueue
+from inference_operator.credentials import runner_url
+from inference_operator.redis_link import RedisLink
+from inference_operator.redis_users import RedisUsers
 from inference_runner.engines import registry
 from inference_runner.engines.base import BaseInferenceModel, EngineOptions
 from inference_runner.settings import Settings
@@ -96,13 +102,28 @@ def _stops_soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Callable[..., Settings]:
+def runner_redis_url(redis_url: str, redis_client: redis.Redis) -> Iterator[str]:
+    """The Redis of `redis_url` for runners of this model, which are refused nothing."""
+    redis_client.acl_log_reset()
+    url = runner_url(KEY, redis_url)
+    link = RedisLink(redis_url)
+    users = RedisUsers(link)
+    users.ensure(KEY, url)
+    yield url
+    refused = redis_client.acl_log()
+    users.sweep(lambda: ())
+    link.close()
+    assert refused == []
+
+
+@pytest.fixture
+def settings(runner_redis_url: str, tmp_path: Path) -> Callable[..., Settings]:
     def make(lease: float = 30.0, **document: Any) -> Settings:
         return Settings(
             model_id=MODEL_ID,
             spec=InferenceModelSpec.model_validate(document),
-            redis_url=redis_url,
-            name="worker-1",
+            redis_url=runner_redis_url,
+            name=f"{KEY}_worker-1",
             cache_dir=tmp_path,
             lease_seconds=lease,
         )
@@ -142,7 +163,7 @@ class Process:
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.state_file, self.log_file = folder / "state.json", folder / "log"
-        environ = {"RUNNER_STATE_FILE": str(self.state_file), "RUNNER_NAME": "r1", **environ}
+        environ = {"RUNNER_STATE_FILE": str(self.state_file), "RUNNER_NAME": f"{KEY}_r1", **environ}
         with self.log_file.open("wb") as log:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "inference_runner"],
@@ -165,7 +186,7 @@ class Process:
 
 
 @pytest.fixture
-def runner(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+def runner(runner_redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start a runner process; it is killed at the end if it still runs."""
     started: list[Process] = []
 
@@ -173,7 +194,7 @@ def runner(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
         known = {
             "INFERENCE_MODEL_ID": MODEL_ID,
             "INFERENCE_MODEL_SPEC": json.dumps(document),
-            "REDIS_URL": redis_url,
+            "REDIS_URL": runner_redis_url,
             "MODEL_CACHE_DIR": str(tmp_path / "cache"),
         }
         process = Process(tmp_path, known | environ)

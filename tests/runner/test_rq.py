@@ -16,6 +16,7 @@ from rq.serializers import JSONSerializer
 from inference_contract import queues
 
 KEY = "ann_sample"
+NAME = f"{KEY}_worker-1"
 
 
 @pytest.fixture
@@ -50,10 +51,10 @@ def test_rq_sees_a_running_job(
     registry = StartedJobRegistry(queue=rq_queue)
     assert wait_until(lambda: registry.get_job_ids()) == [f"{KEY}_a_1"]
     job = rq_queue.fetch_job(f"{KEY}_a_1")
-    assert (job.get_status(), job.worker_name) == (JobStatus.STARTED, "worker-1")
+    assert (job.get_status(), job.worker_name) == (JobStatus.STARTED, NAME)
     (execution,) = wait_until(job.get_executions)  # written once a run has lasted 10 ms
     (worker,) = rq.Worker.all(connection=redis_client)
-    assert (worker.name, worker.get_state(), worker.queue_names()) == ("worker-1", "busy", [KEY])
+    assert (worker.name, worker.get_state(), worker.queue_names()) == (NAME, "busy", [KEY])
     assert worker.get_current_executions() == [execution]
     assert worker.get_current_job_id() == job.id
 
@@ -80,5 +81,5 @@ def test_the_worker_registers_again_when_redis_has_lost_everything(
     wait_until(lambda: rq.Worker.count(connection=redis_client) == 1)
     redis_client.flushall()
     (worker,) = wait_until(lambda: rq.Worker.all(connection=redis_client))
-    assert worker.name == "worker-1"
+    assert worker.name == NAME
     assert worker.queue_names() == [KEY]

@@ -14,6 +14,7 @@ from inference_contract.inferencemodel import (
     Resources,
 )
 from inference_contract.pods import RunnerEnv
+from inference_contract.queues import model_key, worker_name
 from inference_operator.converge import LOAD_GRACE
 from inference_operator.manifests.child import APP, Manifest, Parent, fingerprint
 from inference_operator.plan import RunnerPlan
@@ -23,6 +24,8 @@ PORT = 8001
 USER = 10_001
 CACHE_DIR = "/cache"
 SOURCE_DIR = "/source"
+_POD_NAME = "POD_NAME"
+"""Sorts before the variable that is made of it, as Kubernetes demands."""
 ANNOTATION_SECRET = "inference-server.dev/secret-hash"  # noqa: S105 - an annotation's name
 """A pod does not see that its Secret has changed; a new annotation makes a new pod."""
 
@@ -146,10 +149,11 @@ def _environment(
         **plan.env,
         RunnerEnv.HOST.value: "0.0.0.0",  # noqa: S104 - of the pod
         RunnerEnv.PORT.value: str(PORT),
+        RunnerEnv.NAME.value: worker_name(model_key(plan.model), f"$({_POD_NAME})"),
     }
     references = {
         **from_secrets,
-        RunnerEnv.NAME.value: {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+        _POD_NAME: {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
         RunnerEnv.REDIS_URL.value: {
             "secretKeyRef": {"name": parent.child, "key": RunnerEnv.REDIS_URL.value}
         },
