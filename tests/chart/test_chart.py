@@ -150,6 +150,7 @@ def test_secrets_come_from_the_release_or_from_those_named(render: Callable[...,
         assert found["SECRET_KEY"] == secret("auth", "signing")
     operator = given.environment("operator")
     assert operator["RUNNER_REDIS_URL"] == secret("redis", "runner-url")
+    assert "RUNNER_REDIS_URL" not in render().environment("operator")
     assert "DATABASE_URL" not in operator
 
 
