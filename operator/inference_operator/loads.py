@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import hiredis
+
 from inference_contract import queues
-from inference_operator.redis_link import Command, RedisLink
+from inference_operator.redis_link import Command, RedisLink, RedisUnavailable
 
 
 class Load(NamedTuple):
@@ -21,6 +23,9 @@ class Loads:
     def read(self, model_ids: Iterable[str]) -> dict[str, Load]:
         """Waiting and running predictions of each model.
 
+        A model whose keys are not what they should be is left out: its runners may write them, and
+        the others shall not suffer for it.
+
         Raises:
             RedisUnavailable: nothing is known of any model.
         """
@@ -28,8 +33,16 @@ class Loads:
         commands: list[Command] = []
         for key in map(queues.model_key, ids):
             commands += [("LLEN", queues.queue_key(key)), ("ZCARD", queues.in_flight_key(key))]
-        numbers = self._link.ask(commands)
-        return {model_id: Load(*numbers[2 * i : 2 * i + 2]) for i, model_id in enumerate(ids)}
+        answers = self._link.tell(commands) if commands else []
+        for answer in answers:
+            if isinstance(answer, hiredis.ReplyError) and not str(answer).startswith("WRONGTYPE"):
+                raise RedisUnavailable(str(answer))
+        pairs = zip(ids, answers[::2], answers[1::2], strict=True)
+        return {
+            model_id: Load(queued, in_flight)
+            for model_id, queued, in_flight in pairs
+            if isinstance(queued, int) and isinstance(in_flight, int)
+        }
 
     def close(self) -> None:
         self._link.close()
