@@ -17,8 +17,8 @@ export CLUSTER_DIR ?= $(HOME)/.cache/inference-cluster
 # What follows needs a Kubernetes: the one that KUBECONFIG names, or our own.
 ON_CLUSTER = if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/up; \
 	export KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig PATH="$(CLUSTER_DIR)/bin:$$PATH"; fi
-COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --group example --universal \
-	--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --group development \
+	--group example --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
 
 help:  ## Show this list.
@@ -33,12 +33,17 @@ down:  ## Stop it.
 	@$(BIN)/inference down
 
 test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real small model.
-	@$(BIN)/pytest $(PYTEST_ARGS) --ignore tests/kubernetes --ignore tests/install tests
+	@$(BIN)/pytest $(PYTEST_ARGS) $(addprefix --ignore tests/,images install kubernetes) tests
 
 e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.
-	@$(ON_CLUSTER)
+	@took() { parts+=$$(printf '\n%5d s  %s' $$((SECONDS - $${since:-0})) "$$1"); since=$$SECONDS; }
+	trap 'echo "$${parts:-}"' EXIT
+	$(ON_CLUSTER)
+	took cluster
 	tests/cluster/images
-	$(BIN)/pytest -s --durations 0 --durations-min 1 tests/install
+	took images
+	PATH="$(CLUSTER_DIR)/bin:$$PATH" $(BIN)/pytest -s --durations 0 --durations-min 1 tests/images tests/install
+	took tests
 
 cluster:  ## Start a Kubernetes of one node on this machine (root; the first time it is built: 8 minutes).
 	@tests/cluster/up
