@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help install up down test e2e cluster cluster-down cluster-test check bench lock crds
+.PHONY: help install up down test e2e cluster cluster-down cluster-test dev check bench lock crds
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,7 +33,7 @@ down:  ## Stop it.
 	@$(BIN)/inference down
 
 test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real small model.
-	@$(BIN)/pytest $(PYTEST_ARGS) $(addprefix --ignore tests/,images install kubernetes) tests
+	@$(BIN)/pytest $(PYTEST_ARGS) $(addprefix --ignore tests/,images install kubernetes skaffold) tests
 
 e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.
 	@took() { parts+=$$(printf '\n%5d s  %s' $$((SECONDS - $${since:-0})) "$$1"); since=$$SECONDS; }
@@ -42,7 +42,9 @@ e2e: install  ## Build the images, install the chart on a real cluster and use i
 	took cluster
 	tests/cluster/images
 	took images
-	PATH="$(CLUSTER_DIR)/bin:$$PATH" $(BIN)/pytest -s --durations 0 --durations-min 1 tests/images tests/install
+	tests/cluster/tools skaffold
+	took skaffold
+	PATH="$(CLUSTER_DIR)/bin:$$PATH" $(BIN)/pytest -s --durations 0 --durations-min 1 tests/images tests/install tests/skaffold
 	took tests
 
 cluster:  ## Start a Kubernetes of one node on this machine (root; the first time it is built: 8 minutes).
@@ -54,6 +56,12 @@ cluster-down:  ## Stop it and forget what it held.
 cluster-test: install  ## Run the tests against a Kubernetes: KUBECONFIG's, or one that `make cluster` starts.
 	@$(ON_CLUSTER)
 	$(BIN)/pytest $(PYTEST_ARGS) tests/kubernetes
+
+dev:  ## Skaffold's development loop on that cluster, without Docker; the API on localhost:8000.
+	@$(ON_CLUSTER)
+	tests/cluster/tools skaffold
+	tests/cluster/images postgres valkey
+	PATH="$(CLUSTER_DIR)/bin:$$PATH" skaffold dev --profile buildah --default-repo localhost:5000
 
 check: install  ## Lint, types, import rules, lock file and generated files current.
 	@step() { echo "== $$*"; "$$@"; }

@@ -203,6 +203,21 @@ def test_probes(render: Callable[..., Any]) -> None:
         }
 
 
+def test_in_development_the_processes_follow_their_sources(render: Callable[..., Any]) -> None:
+    made = render({"development": True}).containers()
+    modules = ("inference_gateway", "inference_gateway.dispatch", "inference_operator")
+    for component, module in zip(OURS, modules, strict=True):
+        usual = render().containers()[f"{component}/{component}"]
+        assert usual["command"] == ["python", "-m", module]
+        container = made.pop(f"{component}/{component}")
+        reload = ["watchfiles", "--filter", "python", f"python -m {module}", "/srv"]
+        assert container["command"] == reload
+        assert container["securityContext"]["readOnlyRootFilesystem"] is False
+        # A container that starts anew has its image's sources again.
+        assert "livenessProbe" not in container
+    assert all(c["securityContext"]["readOnlyRootFilesystem"] is True for c in made.values())
+
+
 def test_placement_and_pull_secrets(render: Callable[..., Any]) -> None:
     pods = render(EVERYTHING).pods()
     assert pods["gateway"]["nodeSelector"] == {"disk": "ssd"}

@@ -199,14 +199,19 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* Of a container: dict "root" $ "image" VALUES "resources" VALUES. */}}
+{{- /* Of a container: dict "root" $ "image" VALUES "resources" VALUES, and "module" NAME if it runs one of
+ours: in development it starts anew when its sources change. */}}
 {{- define "inference-server.container" -}}
+{{- $reloads := and .module .root.Values.development }}
 image: {{ include "inference-server.image" . | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
+{{- with .module }}
+command: {{ ternary (list "watchfiles" "--filter" "python" (printf "python -m %s" .) "/srv") (list "python" "-m" .) $reloads | toJson }}
+{{- end }}
 resources: {{- toYaml .resources | nindent 2 }}
 securityContext:
   allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
+  readOnlyRootFilesystem: {{ not $reloads }}
   capabilities: {drop: [ALL]}
 {{- end }}
 
@@ -234,23 +239,26 @@ securityContext:
   volumeMounts: {{- include "inference-server.tmpMount" . | nindent 4 }}
 {{- end }}
 
-{{- /* The probes of our own processes, on the port named so. */}}
+{{- /* The probes of our own processes: dict "root" $ "port" NAME. In development no liveness: a container
+that starts anew has the sources of its image again, not those that were edited. */}}
 {{- define "inference-server.probes" -}}
 startupProbe:
-  httpGet: {path: /health/live, port: {{ . }}}
+  httpGet: {path: /health/live, port: {{ .port }}}
   periodSeconds: 1
   timeoutSeconds: 5
   failureThreshold: 60
 readinessProbe:
-  httpGet: {path: /health/ready, port: {{ . }}}
+  httpGet: {path: /health/ready, port: {{ .port }}}
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 2
+{{- if not .root.Values.development }}
 livenessProbe:
-  httpGet: {path: /health/live, port: {{ . }}}
+  httpGet: {path: /health/live, port: {{ .port }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 3
+{{- end }}
 {{- end }}
 
 {{- /* Of a PersistentVolumeClaim in a StatefulSet, or the emptyDir in its place. */}}
