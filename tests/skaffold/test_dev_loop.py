@@ -103,6 +103,7 @@ def fit(tree: Path, port: int) -> None:
 def loop(tmp_path_factory: pytest.TempPathFactory, wait_until: WaitUntil) -> Iterator[Loop]:
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG names no cluster: run `make e2e`")
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     tree = tmp_path_factory.mktemp("skaffold") / "tree"
     shutil.copytree(ROOT, tree, ignore=UNUSED)
     port = free_port()
