@@ -1,139 +1,187 @@
 """The chart, installed on a real cluster with the real images: `make e2e`.
 
-KUBECONFIG names the cluster. Images are those that `tests/cluster/images` has pushed.
+KUBECONFIG names the cluster; this machine is its node. Images are those that `tests/cluster/images`
+has pushed. E2E_OPTIONS holds more options for helm. With E2E_SHARED=1 the release keeps to
+namespaces of its own, so that others can work on the same cluster.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import socket
-import subprocess
-import time
+import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from release import Account, Release, apply, kubectl
+from traffic import Traffic
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "inference-server"
+from inference_contract.pods import LABEL_OWNER
+
 VALUES = Path(__file__).with_name("values.yaml")
+CODE = Path(__file__).parents[1] / "e2e" / "models"
 CRD = "inferencemodels.inference-server.dev"
-RELEASE = NAMESPACE = "inference-e2e"
+NAME = "inference-e2e"
+ACCOUNTS = [f"e2e-{number}" for number in range(1, 13)]
+STORAGE_CLASS = NAME
+
+Volume = Callable[[str, Path], str]
 
 
-def run(*argv: str, stdin: str | None = None, seconds: float = 300) -> str:
-    """Standard output of a command that must succeed."""
-    done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"
-    return done.stdout
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What removes the release comes last."""
+    items.sort(key=lambda item: "test_removal" in str(item.path))
 
 
-def kubectl(*arguments: str, stdin: str | None = None) -> str:
-    return run("kubectl", *arguments, stdin=stdin)
+def _volume(name: str, folder: Path, storage_class: str = "") -> dict[str, Any]:
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
+        "hostPath": {"path": str(folder)},
+        "storageClassName": storage_class,
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": NAME}},
+        "spec": spec,
+    }
 
 
-@pytest.fixture(scope="session", name="kubectl")
-def _kubectl() -> Callable[..., str]:
-    return kubectl
+@contextmanager
+def _data_volumes(folder: Path) -> Iterator[None]:
+    """For PostgreSQL and Valkey, whose pods die in these tests and keep what they stored."""
+    volumes = []
+    for number in range(2):
+        place = folder / str(number)
+        place.mkdir()
+        place.chmod(0o777)
+        volumes.append(_volume(f"{NAME}-data-{number}", place, STORAGE_CLASS))
+    apply(*volumes)
+    try:
+        yield
+    finally:
+        kubectl("delete", "pv", "--ignore-not-found", *(v["metadata"]["name"] for v in volumes))
 
 
-@dataclass
-class Account:
-    """A registered user, and the API as this user sees it."""
-
-    name: str
-    api: httpx.Client
-    namespace: str = ""
-
-    def __post_init__(self) -> None:
-        self.namespace = f"inference-{self.name}"
-
-    def predict(self, model: str, *, wait: int = 60, **inputs: Any) -> dict[str, Any]:
-        reply = self.api.post(
-            "/v1/predictions",
-            json={"model_id": model, "input": inputs},
-            headers={"Prefer": f"wait={wait}"},
+@contextmanager
+def _shared(names: list[str]) -> Iterator[tuple[str, ...]]:
+    """Options of a release that looks at its own namespaces only."""
+    namespaces = {f"inference-{name}": name for name in names}
+    apply(
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": namespace, "labels": {LABEL_OWNER: owner}},
+            }
+            for namespace, owner in namespaces.items()
         )
-        assert reply.status_code in (201, 202), reply.text
-        found: dict[str, Any] = reply.json()
-        return found
+    )
+    try:
+        yield "--set", f"watchNamespaces={{{','.join(namespaces)}}}"
+    finally:
+        kubectl("delete", "namespace", "--ignore-not-found", *namespaces)
 
 
-@dataclass
-class Installation:
-    url: str
-    seconds: float
-    """From `helm install` until it returned."""
-    accounts: list[Account] = field(default_factory=list)
-
-    def account(self) -> Account:
-        name = f"user{secrets.token_hex(3)}"
-        password = secrets.token_hex(12)
-        with httpx.Client(base_url=self.url, timeout=90) as client:
-            body = {"username": name, "email": f"{name}@example.com", "password": password}
-            client.post("/v1/auth/register", json=body).raise_for_status()
-            login = {"username": name, "password": password}
-            token = client.post("/v1/auth/token", data=login).raise_for_status().json()
-        headers = {"Authorization": f"Bearer {token['access_token']}"}
-        made = Account(name, httpx.Client(base_url=self.url, headers=headers, timeout=90))
-        self.accounts.append(made)
-        return made
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+@contextmanager
+def _alone(names: list[str]) -> Iterator[tuple[str, ...]]:
+    try:
+        yield ()
+    finally:
+        namespaces = [f"inference-{name}" for name in names]
+        kubectl("delete", "namespace", "--ignore-not-found", *namespaces)
 
 
 @pytest.fixture(scope="session")
-def installation(wait_until: Callable[..., Any]) -> Iterator[Installation]:
-    """The chart, installed for the first time, with a port of this machine that leads to it."""
+def release(
+    wait_until: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Release]:
+    """Installed for the first time."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG names no cluster: run `make e2e`")
     # Tests of the API server may have applied the definition before us: then it is not Helm's.
     is_there = "inferencemodels" in kubectl("get", "crd", "--ignore-not-found", "-o", "name", CRD)
-    switches = ("--set", "crds.install=false") if is_there else ()
-    start = time.monotonic()
-    install = ("helm", "install", RELEASE, str(CHART), "--namespace", NAMESPACE, *switches)
-    run(*install, "--create-namespace", "--values", str(VALUES), "--wait", "--timeout", "4m")
-    seconds = time.monotonic() - start
-    port = _free_port()
-    service = json.loads(
-        kubectl(
-            *("-n", NAMESPACE, "get", "service", "-l", "app.kubernetes.io/component=gateway"),
-            *("-o", "json"),
-        )
-    )["items"][0]["metadata"]["name"]
-    forward = subprocess.Popen(
-        ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{service}", f"{port}:80"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    made = Installation(f"http://127.0.0.1:{port}", seconds)
-    try:
-        wait_until(lambda: _answers(made.url))
-        yield made
-    finally:
-        forward.terminate()
-        forward.wait()
-        for account in made.accounts:
-            account.api.close()
-        run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
-        names = [NAMESPACE, *(account.namespace for account in made.accounts)]
-        kubectl("delete", "namespace", *names, "--ignore-not-found")
+    options = ["--values", str(VALUES), *shlex.split(os.environ.get("E2E_OPTIONS", ""))]
+    options += ["--set", "crds.install=false"] if is_there else []
+    scope = _shared if os.environ.get("E2E_SHARED") else _alone
+    with scope(ACCOUNTS) as narrow, _data_volumes(tmp_path_factory.mktemp("data")):
+        made = Release(NAME, list(ACCOUNTS), wait_until, (*options, *narrow))
+        try:
+            made.install()
+            yield made
+        finally:
+            for account in made.accounts:
+                account.api.close()
+            made.uninstall()
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+@pytest.fixture(scope="module")
+def account(release: Release) -> Account:
+    """Of the tests of one file, with a namespace."""
+    account = release.account()
+    account.make_namespace()
+    return account
+
+
+@pytest.fixture(scope="module")
+def volume(account: Account) -> Iterator[Volume]:
+    """Makes a claim of a volume of this machine's folder, in the account's namespace."""
+    made: list[str] = []
+
+    def make(claim: str, folder: Path) -> str:
+        name = f"{account.namespace}-{claim}"
+        spec = {
+            "accessModes": ["ReadOnlyMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "volumeName": name,
+            "storageClassName": "",
+        }
+        metadata = {"name": claim, "namespace": account.namespace}
+        body = {"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+        apply(_volume(name, folder), {"apiVersion": "v1", **body})
+        made.append(name)
+        return claim
+
+    yield make
+    for name in made:
+        kubectl("delete", "pv", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def custom(volume: Volume) -> Callable[..., dict[str, Any]]:
+    """The spec of a model whose class is in tests/e2e/models; small, and quick to sleep."""
+    claim = volume("code", CODE)
+
+    def spec(class_name: str, *fields: str, parameters: Any = None, **more: Any) -> dict[str, Any]:
+        engine = {"className": class_name, "parameters": parameters or {}}
+        small = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}
+        return {
+            "type": "custom",
+            "source": {"pvc": {"claimName": claim}},
+            "engine": engine,
+            "inputSchema": {field: {"type": "string"} for field in fields},
+            "pod": {"resources": small},
+            "timeouts": {"drainSeconds": 20},
+            **more,
+        }
+
+    return spec
+
+
+@pytest.fixture(scope="module")
+def echo(account: Account, custom: Callable[..., dict[str, Any]]) -> str:
+    """A model on two pods that gives back its text in capitals, half a second later; its id."""
+    spec = custom("slow:Slow", "text", parameters={"seconds": 0.5}, minReplicas=2, maxReplicas=2)
+    model = account.apply("echo", **spec, batching={"maxBatchSize": 4})
+    account.until_ready("echo", timeout=120)
+    return model
+
+
+@pytest.fixture
+def traffic(release: Release, account: Account, echo: str) -> Traffic:
+    """To be entered."""
+    return Traffic(release, account, echo)

