@@ -173,10 +173,16 @@ def custom(volume: Volume) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def echo(account: Account, custom: Callable[..., dict[str, Any]]) -> str:
-    """A model on two pods that gives back its text in capitals, half a second later; its id."""
+def echo_spec(custom: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Of a model on two pods that gives back its text in capitals, half a second later."""
     spec = custom("slow:Slow", "text", parameters={"seconds": 0.5}, minReplicas=2, maxReplicas=2)
-    model = account.apply("echo", **spec, batching={"maxBatchSize": 4})
+    return {**spec, "batching": {"maxBatchSize": 4}}
+
+
+@pytest.fixture(scope="module")
+def echo(account: Account, echo_spec: dict[str, Any]) -> str:
+    """The id of that model."""
+    model = account.apply("echo", **echo_spec)
     account.until_ready("echo", timeout=120)
     return model
 

@@ -145,6 +145,11 @@ class Account:
         )
         return str(said[2])
 
+    def status(self, name: str) -> Object:
+        where = ("-n", self.namespace, "get", "inferencemodel", name, "-o", "json")
+        found: Object = json.loads(kubectl(*where)).get("status", {})
+        return found
+
     def pods(self, model: str) -> list[Object]:
         return items("pods", "-n", self.namespace, "-l", f"{LABEL_MODEL}={model}")
 
