@@ -21,6 +21,7 @@ from traffic import Traffic
 from inference_contract.pods import LABEL_OWNER
 
 VALUES = Path(__file__).with_name("values.yaml")
+VOLUMES = Path(__file__).with_name("volumes.yaml")
 CODE = Path(__file__).parents[1] / "e2e" / "models"
 CRD = "inferencemodels.inference-server.dev"
 NAME = "inference-e2e"
@@ -105,7 +106,8 @@ def release(
         pytest.fail("KUBECONFIG names no cluster: run `make e2e`")
     # Tests of the API server may have applied the definition before us: then it is not Helm's.
     is_there = "inferencemodels" in kubectl("get", "crd", "--ignore-not-found", "-o", "name", CRD)
-    options = ["--values", str(VALUES), *shlex.split(os.environ.get("E2E_OPTIONS", ""))]
+    values = ["--values", str(VALUES), "--values", str(VOLUMES)]
+    options = [*values, *shlex.split(os.environ.get("E2E_OPTIONS", ""))]
     options += ["--set", "crds.install=false"] if is_there else []
     scope = _shared if os.environ.get("E2E_SHARED") else _alone
     with scope(ACCOUNTS) as narrow, _data_volumes(tmp_path_factory.mktemp("data")):
