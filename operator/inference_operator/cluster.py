@@ -27,7 +27,7 @@ from inference_operator.work_queue import Key
 
 FIELD_MANAGER = "inference-operator"
 _MANAGED = f"?fieldManager={FIELD_MANAGER}"
-_PAGE = 500
+_PAGE = 100
 """Objects of one answer."""
 _TIMEOUT = (5, 20)
 """Seconds to connect, and to wait for bytes."""

@@ -57,7 +57,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 500
+    # What was read stays in memory while its task waits for more: thousands of pods, at the start.
+    settings.watching.chunk_size = 100
+    settings.queueing.idle_timeout = 0.1
     for resource in ("deployments", "pods"):
         settings.watching.label_selectors[resource] = LABEL_MODEL
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
