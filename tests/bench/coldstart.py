@@ -172,7 +172,10 @@ def _installed(cache: str) -> Iterator[httpx.Client]:
     run("kubectl", "create", "namespace", MODELS)
     run("kubectl", "label", "namespace", MODELS, f"{LABEL_OWNER}=admin")
     install = ("helm", "install", RELEASE, str(CHART), "--namespace", NAMESPACE)
-    values = ("--values", str(VALUES), "--set", f"runner.cacheNodePath={cache}")
+    # Tests of the API server may have applied the definition before us: then it is not Helm's.
+    is_there = run("kubectl", "get", "crd", f"{PLURAL}.{GROUP}", "--ignore-not-found")
+    switches = f"runner.cacheNodePath={cache},crds.install={'false' if is_there else 'true'}"
+    values = ("--values", str(VALUES), "--set", switches)
     try:
         run(*install, "--create-namespace", *values, "--wait", "--timeout", "4m")
         gateway = f"{RELEASE}-inference-server-gateway"
