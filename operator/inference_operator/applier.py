@@ -50,7 +50,8 @@ class Applier:
         """
         key, parent = resource.key, resource.parent
         wanted = fingerprint([parent.uid, *desired.supporting.values()])
-        if self._supported.get(key, ("", 0.0)) > (wanted, time.monotonic()):
+        seen, until = self._supported.get(key, ("", 0.0))
+        if seen == wanted and time.monotonic() < until:
             return
         for kind, manifest in desired.supporting.items():
             there = self._cluster.get(kind, parent.namespace, parent.child)

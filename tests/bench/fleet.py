@@ -25,7 +25,7 @@ import yaml
 
 import kwok
 import report
-from fleet_watch import Watch
+from fleet_watch import Key, Watch
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_OWNER
 from inference_local import valkey
@@ -129,9 +129,6 @@ def _churn(watch: Watch, api: kubernetes.client.ApiClient, keys: list[Key]) -> l
         made = list(pool.map(change, range(len(chosen))))
     until(lambda: all(watch.has_observed(key, generation) for key, generation, _ in made), 120)
     return [watch.observed_at(key, generation) - start for key, generation, start in made]
-
-
-Key = tuple[str, str]
 
 
 def _change(api: kubernetes.client.ApiClient, key: Key) -> tuple[int, float]:

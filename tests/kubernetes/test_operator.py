@@ -314,6 +314,22 @@ def test_a_model_becomes_ready_and_drains(
     assert house.status()["replicas"] == 0
 
 
+def test_a_changed_source_changes_the_policy_both_ways(house: House) -> None:
+    house.start(RESYNC_SECONDS="3600")
+    house.make(source={"hub": {"repo": "a/b"}})
+    house.until_reason("ScaledToZero")
+
+    def reaches_the_hub() -> bool:
+        policy = house.network.read_namespaced_network_policy(CHILD, house.namespace)
+        return any(port.port == 443 for rule in policy.spec.egress for port in rule.ports or [])
+
+    assert reaches_the_hub()
+    house.change(source={"hub": None, "path": "/m"})
+    house.until(lambda: not reaches_the_hub())
+    house.change(source={"hub": {"repo": "a/b"}, "path": None})
+    house.until(reaches_the_hub)
+
+
 def test_children_go_with_the_model(house: House) -> None:
     house.start()
     house.make()
