@@ -53,7 +53,8 @@ class KubeOperator:
         self._mirror = Mirror()
         self._is_working = False
         cluster = connect(settings.operator_workers + 2)
-        self.leader = Leader(cluster, settings.leader_namespace, _identity())
+        pod = (settings.pod_name, settings.pod_uid) if settings.pod_uid else None
+        self.leader = Leader(cluster, settings.leader_namespace, _identity(), pod=pod)
         link = RedisLink(settings.redis_url)
         self.fleet = Fleet(Scaler(Loads(link)), self._put, settings.tick_seconds)
         self._access = RunnerAccess(cluster, self._mirror, RedisUsers(link), settings)

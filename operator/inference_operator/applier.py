@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
 from inference_operator import events, retirement
@@ -42,8 +43,11 @@ class Applier:
         self._supported: dict[Key, tuple[str, float]] = {}
         """What was seen to be there, and until when that counts."""
 
-    def support(self, resource: Resource, desired: Children) -> None:
+    def support(self, resource: Resource, desired: Children, *, is_new: bool) -> None:
         """What a pod needs before it can start.
+
+        Args:
+            is_new: probably nothing is there yet.
 
         Raises:
             Refusal: for an object that is not ours, or that the API server does not take.
@@ -54,13 +58,15 @@ class Applier:
         if seen == wanted and time.monotonic() < until:
             return
         for kind, manifest in desired.supporting.items():
+            if is_new and self._write(kind, manifest, self._cluster.apply_new):
+                continue
             there = self._cluster.get(kind, parent.namespace, parent.child)
             if there is not None:
                 claim(there, parent)
                 if kind is Kind.CLAIM:
                     manifest = may_grow(manifest, there)
             if needs_apply(there, manifest):
-                self._write(kind, manifest)
+                self._write(kind, manifest, self._cluster.apply)
         self._supported[key] = wanted, time.monotonic() + self._settings.resync_seconds / 2
 
     def deploy(
@@ -69,8 +75,16 @@ class Applier:
         """The Deployment, with as many replicas as were decided; an event if that is a change.
 
         Raises:
-            Refusal: if the API server does not take it.
+            Refusal: for one that is not ours, or if the API server does not take it.
         """
+        parent = resource.parent
+        if there is None:
+            new = with_replicas(manifest, decision.replicas)
+            if self._write(Kind.DEPLOYMENT, new, self._cluster.apply_new):
+                return events.scaled(0, decision) if decision.replicas else None
+            there = self._cluster.get(Kind.DEPLOYMENT, parent.namespace, parent.child)
+            if there is not None:
+                claim(there, parent)
         before = there["spec"].get("replicas", 1) if there else 0
         if there and decision.reason is Why.EXTERNAL:
             decision = Decision(before, Why.EXTERNAL)  # It may have changed since the last tick.
@@ -78,9 +92,9 @@ class Applier:
         if 0 < replicas < before:
             self._spare_busy(resource, replicas)
         if needs_apply(there, manifest):
-            self._write(Kind.DEPLOYMENT, with_replicas(manifest, replicas))
+            self._write(Kind.DEPLOYMENT, with_replicas(manifest, replicas), self._cluster.apply)
         elif there is not None and before != replicas:
-            self._scale(resource.parent, there, replicas)
+            self._scale(parent, there, replicas)
         return events.scaled(before, decision) if replicas != before else None
 
     def write_status(self, key: Key, status: InferenceModelStatus) -> None:
@@ -123,16 +137,22 @@ class Applier:
         }
         self._mirror.put(Kind.DEPLOYMENT, known)
 
-    def _write(self, kind: Kind, manifest: Manifest) -> None:
+    def _write(
+        self, kind: Kind, manifest: Manifest, apply: Callable[[Kind, Manifest], Manifest | None]
+    ) -> bool:
+        """Whether it was written."""
         metadata = manifest["metadata"]
         try:
-            written = self._cluster.apply(kind, manifest)
+            written = apply(kind, manifest)
         except ClusterError as error:
             if error.status != _UNPROCESSABLE:
                 raise
             message = f"the cluster refuses the {manifest['kind']}: {error}"
             raise Refusal(Reason.INVALID_MODEL, message) from error
+        if written is None:
+            return False
         if kind is Kind.DEPLOYMENT:
             self._mirror.put(kind, written)
         self._metrics.writes.labels(manifest["kind"]).inc()
         log.info("applied %s %s/%s", manifest["kind"], metadata["namespace"], metadata["name"])
+        return True

@@ -45,6 +45,8 @@ class KubeSettings(Common):
     leader_namespace: str = Field(
         "", description="Namespace of the Lease of which one operator acts; empty: this one, alone."
     )
+    pod_name: str = Field("", description="Of the operator's own pod, with which its Lease goes.")
+    pod_uid: str = Field("", description="Of the same.")
     tick_seconds: float = Field(
         1, ge=0.05, le=4, description="Pause between two readings of the load of all models."
     )
@@ -52,7 +54,7 @@ class KubeSettings(Common):
         300, ge=0.1, le=86_400, description="Pause between two looks at a model nobody touched."
     )
     operator_workers: int = Field(
-        4, ge=1, le=64, description="Models that are looked at at the same time."
+        16, ge=1, le=64, description="Models that are looked at at the same time."
     )
     metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104 - a pod's
 

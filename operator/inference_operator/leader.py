@@ -37,6 +37,8 @@ class Leader:
         identity: of this process, unique.
         lost: is called, on a thread of its own, when the Lease could not be held. Nothing may be
             written after that: the process should end at once.
+        pod: name and uid of the pod that we are: the holder's Lease goes with its pod, so that
+            none is left when all are uninstalled.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Leader:
         namespace: str,
         identity: str,
         lost: Callable[[], None] = lambda: os._exit(1),
+        pod: tuple[str, str] | None = None,
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._identity = identity
         self._lost = lost
+        self._owners = [_owner(*pod)] if pod else []
         self._held: Manifest | None = None
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of another's Lease, and since when it has not changed."""
@@ -93,15 +97,17 @@ class Leader:
         try:
             return self._take()
         except ClusterError as error:
-            if error.status == _CONFLICT:  # Somebody was faster.
-                self._held = None
+            if error.status == _CONFLICT and self._held is not None:
+                self._held = None  # Somebody has changed it, or deleted it: look whose it is.
+                return self._try()
             log.log(logging.DEBUG if error.status == _CONFLICT else logging.WARNING, "%s", error)
             return False
 
     def _take(self) -> bool:
         lease = self._held or self._cluster.get(Kind.LEASE, self._namespace, NAME)
         if lease is None:
-            body = {"metadata": {"name": NAME}, "spec": self._spec({}, self._identity, DURATION)}
+            metadata = {"name": NAME, "ownerReferences": self._owners}
+            body = {"metadata": metadata, "spec": self._spec({}, self._identity, DURATION)}
             self._held = self._cluster.create(Kind.LEASE, self._namespace, body)
             return True
         if self._is_held_by_another(lease):
@@ -121,7 +127,9 @@ class Leader:
         return now - since < seconds
 
     def _replace(self, lease: Manifest, holder: str, seconds: int) -> Manifest:
-        changed = {**lease, "spec": self._spec(lease["spec"], holder, seconds)}
+        metadata = {**lease["metadata"], "ownerReferences": self._owners}
+        spec = self._spec(lease["spec"], holder, seconds)
+        changed = {**lease, "metadata": metadata, "spec": spec}
         return self._cluster.replace(Kind.LEASE, self._namespace, changed)
 
     def _spec(self, before: Manifest, holder: str, seconds: int) -> Manifest:
@@ -135,3 +143,7 @@ class Leader:
             "renewTime": now,
             "leaseTransitions": transitions + 1 if is_new and before and holder else transitions,
         }
+
+
+def _owner(name: str, uid: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}

@@ -19,7 +19,6 @@ from inference_operator.children import Children, children
 from inference_operator.cluster import Cluster, ClusterError
 from inference_operator.downloads import Downloads
 from inference_operator.fleet import Enrolled, Fleet, Seen
-from inference_operator.kinds import Kind
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.child import Manifest, Parent
@@ -119,22 +118,21 @@ class Reconciler:
         """The model's status; None until its load was read for the first time."""
         try:
             resource = parse(found, self._mirror.namespace_labels(key[0]))
-            redis_url = self._access.url(resource)
-            desired = children(resource, self._settings, redis_url)
         except Refusal:
             self._fleet.dismiss(key)
             raise
+        if (seen := self._enroll(resource)) is None:
+            return None
         parent = resource.parent
         deployment = self._deployment(parent)
-        self._enroll(resource, deployment)
-        if (seen := self._fleet.seen(key)) is None:
-            return None
+        redis_url = self._access.url(resource, is_new=deployment is None)
+        desired = children(resource, self._settings, redis_url)
         pods = self._downloads.with_progress(key, self._mirror.pods(key))
         look = _Look(resource, desired, deployment, pods, seen, before)
         trouble = self._trouble(look, desired.hash)
         course, manifest = self._course(look, trouble)
         version = rollout.running(course, desired.hash)
-        self._applier.support(resource, desired)
+        self._applier.support(resource, desired, is_new=deployment is None)
         self._access.open(resource, redis_url)
         if change := self._applier.deploy(resource, deployment, manifest, seen.decision):
             self._emit(key, parent.uid, change)
@@ -156,15 +154,15 @@ class Reconciler:
         return pod_conditions.status(view, before, now)
 
     def _deployment(self, parent: Parent) -> Manifest | None:
-        """Raises Refusal if it is not ours; the mirror knows those only that have our label."""
-        name = parent.namespace, parent.child
-        found = self._mirror.deployment(*name) or self._cluster.get(Kind.DEPLOYMENT, *name)
+        """Raises Refusal if it is not ours. Of one without our label the mirror does not know."""
+        found = self._mirror.deployment(parent.namespace, parent.child)
         if found is not None:
             claim(found, parent)
         return found
 
-    def _enroll(self, resource: Resource, deployment: Manifest | None) -> None:
-        """Raises Refusal if another InferenceModel has the id."""
+    def _enroll(self, resource: Resource) -> Seen | None:
+        """What was read of its load. Raises Refusal if another InferenceModel has the id."""
+        deployment = self._mirror.deployment(resource.parent.namespace, resource.parent.child)
         at_birth = resource.model.spec.min_replicas
         replicas = deployment["spec"].get("replicas", 1) if deployment else at_birth
         enrolled = Enrolled(resource.model, resource.created, replicas)
@@ -175,6 +173,7 @@ class Reconciler:
                 f"{resource.model.id} is the older InferenceModel of namespace {holder[0]}, which "
                 "has the same owner: delete one of the two, or give it another name",
             )
+        return self._fleet.seen(resource.key)
 
     def _trouble(self, look: _Look, hash: str) -> Trouble | None:
         trouble = runner_pods.worst(pod for pod in look.pods if pod.hash == hash)

@@ -44,8 +44,11 @@ class RunnerAccess:
         if not (self._url_of_all or urlsplit(self._url).password):
             log.warning("REDIS_URL has no password: models reach all of this Redis without one too")
 
-    def url(self, resource: Resource) -> str:
+    def url(self, resource: Resource, *, is_new: bool) -> str:
         """What the model's Secret shall hold: what it holds, if that is right.
+
+        Args:
+            is_new: there is no Deployment; a Secret that is there all the same serves no pod.
 
         Raises:
             Refusal: for a Secret that is not ours.
@@ -56,7 +59,9 @@ class RunnerAccess:
         known, now = self._known.get(resource.key, _Known()), time.monotonic()
         earlier = [known.url]
         if known.until <= now:
-            there = self._cluster.get(Kind.SECRET, parent.namespace, parent.child)
+            there = None
+            if not is_new:
+                there = self._cluster.get(Kind.SECRET, parent.namespace, parent.child)
             if there is not None:
                 claim(there, parent)
             earlier = [url_in(there), known.url]

@@ -297,7 +297,9 @@ OPERATOR = {
     *(("persistentvolumeclaims", verb) for verb in ("get", "create", "patch")),
     ("events", "create"),
 }
-LEADER = {("operator-leader@prod", "leases", verb) for verb in ("get", "create", "update")}
+LEADER = {
+    ("operator-leader@prod", "leases", verb) for verb in ("get", "create", "update", "delete")
+}
 SEES_NAMESPACES = {("namespaces", verb) for verb in ("list", "watch")}
 NAMESPACES = {*SEES_NAMESPACES, ("namespaces", "get")}
 
