@@ -53,8 +53,12 @@ class KubeOperator:
         self._mirror = Mirror()
         self._is_working = False
         cluster = connect(settings.operator_workers + 2)
-        pod = (settings.pod_name, settings.pod_uid) if settings.pod_uid else None
-        self.leader = Leader(cluster, settings.leader_namespace, _identity(), pod=pod)
+        self.leader = Leader(
+            cluster,
+            settings.leader_namespace,
+            _identity(),
+            deployment=settings.leader_deployment,
+        )
         link = RedisLink(settings.redis_url)
         self.fleet = Fleet(Scaler(Loads(link)), self._put, settings.tick_seconds)
         self._access = RunnerAccess(cluster, self._mirror, RedisUsers(link), settings)

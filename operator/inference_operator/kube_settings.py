@@ -45,8 +45,9 @@ class KubeSettings(Common):
     leader_namespace: str = Field(
         "", description="Namespace of the Lease of which one operator acts; empty: this one, alone."
     )
-    pod_name: str = Field("", description="Of the operator's own pod, with which its Lease goes.")
-    pod_uid: str = Field("", description="Of the same.")
+    leader_deployment: str = Field(
+        "", description="The operator's own Deployment there, with which the Lease goes."
+    )
     tick_seconds: float = Field(
         1, ge=0.05, le=4, description="Pause between two readings of the load of all models."
     )

@@ -37,8 +37,7 @@ class Leader:
         identity: of this process, unique.
         lost: is called, on a thread of its own, when the Lease could not be held. Nothing may be
             written after that: the process should end at once.
-        pod: name and uid of the pod that we are: the holder's Lease goes with its pod, so that
-            none is left when all are uninstalled.
+        deployment: ours, in the same namespace; the Lease that we make goes with it.
     """
 
     def __init__(
@@ -47,13 +46,13 @@ class Leader:
         namespace: str,
         identity: str,
         lost: Callable[[], None] = lambda: os._exit(1),
-        pod: tuple[str, str] | None = None,
+        deployment: str = "",
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._identity = identity
         self._lost = lost
-        self._owners = [_owner(*pod)] if pod else []
+        self._deployment = deployment
         self._held: Manifest | None = None
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of another's Lease, and since when it has not changed."""
@@ -106,7 +105,7 @@ class Leader:
     def _take(self) -> bool:
         lease = self._held or self._cluster.get(Kind.LEASE, self._namespace, NAME)
         if lease is None:
-            metadata = {"name": NAME, "ownerReferences": self._owners}
+            metadata = {"name": NAME, "ownerReferences": self._owners()}
             body = {"metadata": metadata, "spec": self._spec({}, self._identity, DURATION)}
             self._held = self._cluster.create(Kind.LEASE, self._namespace, body)
             return True
@@ -114,6 +113,15 @@ class Leader:
             return False
         self._held = self._replace(lease, self._identity, DURATION)
         return True
+
+    def _owners(self) -> list[Manifest]:
+        """Not our pod: it can be gone, by force, while we still act."""
+        name = self._deployment
+        there = self._cluster.get(Kind.DEPLOYMENT, self._namespace, name) if name else None
+        if there is None:
+            return []
+        uid = there["metadata"]["uid"]
+        return [{"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid}]
 
     def _is_held_by_another(self, lease: Manifest) -> bool:
         spec, now = lease["spec"], time.monotonic()
@@ -127,9 +135,7 @@ class Leader:
         return now - since < seconds
 
     def _replace(self, lease: Manifest, holder: str, seconds: int) -> Manifest:
-        metadata = {**lease["metadata"], "ownerReferences": self._owners}
-        spec = self._spec(lease["spec"], holder, seconds)
-        changed = {**lease, "metadata": metadata, "spec": spec}
+        changed = {**lease, "spec": self._spec(lease["spec"], holder, seconds)}
         return self._cluster.replace(Kind.LEASE, self._namespace, changed)
 
     def _spec(self, before: Manifest, holder: str, seconds: int) -> Manifest:
@@ -143,7 +149,3 @@ class Leader:
             "renewTime": now,
             "leaseTransitions": transitions + 1 if is_new and before and holder else transitions,
         }
-
-
-def _owner(name: str, uid: str) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from inference_contract.inferencemodel import Reason
 from inference_operator import runner_pods
 from inference_operator.cluster import Cluster
-from inference_operator.runner_pods import Trouble
+from inference_operator.runner_pods import RunnerPod, Trouble
 from inference_operator.work_queue import Key
 
 
@@ -25,12 +26,17 @@ class RunnerLogs:
         start = (pod.uid, pod.container, pod.restarts)
         read, tail = self._tails.get(key, (None, []))
         if read != start or not tail:
-            previous = pod.end is not None and not pod.end.is_last
-            tail = self._cluster.log_tail(key[0], pod.name, pod.container, previous=previous)
+            tail = self._read(key[0], pod)
             self._tails[key] = start, tail
         words = runner_pods.last_words(tail) if trouble.reason is Reason.LOAD_FAILED else ""
         message = f"{words}; {trouble.message}" if words else trouble.message
         return replace(trouble, message=message, log_tail=tail)
+
+    def _read(self, namespace: str, pod: RunnerPod) -> list[str]:
+        """Of the run that ended. By now the next may have begun, of which we have not heard."""
+        read = partial(self._cluster.log_tail, namespace, pod.name, pod.container)
+        is_last = pod.end is not None and pod.end.is_last
+        return (read(previous=False) if is_last else []) or read(previous=True)
 
     def forget(self, key: Key) -> None:
         self._tails.pop(key, None)

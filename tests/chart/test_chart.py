@@ -298,7 +298,8 @@ OPERATOR = {
     ("events", "create"),
 }
 LEADER = {
-    ("operator-leader@prod", "leases", verb) for verb in ("get", "create", "update", "delete")
+    *(("operator-leader@prod", "leases", verb) for verb in ("get", "create", "update")),
+    ("operator-leader@prod", "deployments", "get"),
 }
 SEES_NAMESPACES = {("namespaces", verb) for verb in ("list", "watch")}
 NAMESPACES = {*SEES_NAMESPACES, ("namespaces", "get")}

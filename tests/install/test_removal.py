@@ -46,7 +46,7 @@ def test_an_uninstalled_release_leaves_its_data_and_the_definition(release: Rele
         f"pod/{prefix}-test",
     }
     release.until_gone(pods)
-    # The Lease goes with the operator's pod, a moment later.
+    # The Lease goes with the operator's Deployment, a moment later.
     release.wait_until(lambda: _left(release.name) <= kept, 30, every=0.5)
     print(f"left: {', '.join(sorted(_left(release.name)))}")
     assert not _left("", CLUSTER_KINDS, *select)

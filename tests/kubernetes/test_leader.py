@@ -41,10 +41,6 @@ def _spec(cluster: Cluster, namespace: str) -> dict[str, Any]:
     return spec
 
 
-def _pods(core: kubernetes.client.CoreV1Api, namespace: str) -> list[str]:
-    return [pod.metadata.name for pod in core.list_namespaced_pod(namespace).items]
-
-
 def test_a_lease_given_back_is_taken_at_once(cluster: Cluster, namespace: str) -> None:
     first, second = Leader(cluster, namespace, "first"), Leader(cluster, namespace, "second")
     first.acquire()
@@ -59,32 +55,22 @@ def test_a_lease_given_back_is_taken_at_once(cluster: Cluster, namespace: str) -
     second.release()
 
 
-def test_a_lease_goes_with_the_pod_that_holds_it(
+def test_a_lease_goes_with_the_deployment_of_its_holders(
     api: kubernetes.client.ApiClient,
     cluster: Cluster,
     namespace: str,
     wait_until: Callable[..., Any],
 ) -> None:
-    """So that nothing is left when all are uninstalled."""
-    core = kubernetes.client.CoreV1Api(api)
-    # On a node that there is not: it stays as it is until it is deleted.
-    spec = {"nodeSelector": {"no": "such"}, "containers": [{"name": "main", "image": "none"}]}
-    pods = [
-        core.create_namespaced_pod(namespace, {"metadata": {"name": f"pod-{n}"}, "spec": spec})
-        for n in range(2)
-    ]
-    first, second = (
-        Leader(cluster, namespace, pod.metadata.name, pod=(pod.metadata.name, pod.metadata.uid))
-        for pod in pods
-    )
-    first.acquire()
-    first.release()
-    second.acquire()
-    core.delete_namespaced_pod("pod-0", namespace)
-    wait_until(lambda: _pods(core, namespace) == ["pod-1"], 30)
-    assert _spec(cluster, namespace)["holderIdentity"] == "pod-1"
-    second.release()
-    core.delete_namespaced_pod("pod-1", namespace)
+    """So that nothing is left when they are uninstalled."""
+    apps, labels = kubernetes.client.AppsV1Api(api), {"app": "operator"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
+    apps.create_namespaced_deployment(namespace, {"metadata": {"name": "operator"}, "spec": spec})
+    for name in ("first", "second"):
+        contender = Leader(cluster, namespace, name, deployment="operator")
+        contender.acquire()
+        contender.release()
+    apps.delete_namespaced_deployment("operator", namespace)
     wait_until(lambda: cluster.get(Kind.LEASE, namespace, NAME) is None, 30)
 
 
