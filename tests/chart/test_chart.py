@@ -15,7 +15,6 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from inference_contract.inferencemodel import GROUP, PLURAL
-from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 from inference_gateway.settings import Settings
 from inference_operator.kube_settings import KubeSettings
 
@@ -38,8 +37,6 @@ EVERYTHING = {
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "test": {"model": "ada/echo", "existingSecret": "token"},
 }
-End = tuple[list[int | str], list[Any]]
-"""Of an allowed connection: ports, and peers."""
 OURS = ("gateway", "dispatch", "operator")
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": Settings,
@@ -267,167 +264,6 @@ def test_large_numbers_are_written_out(render: Callable[..., Any]) -> None:
 def test_webhooks_name_a_url_that_leads_to_the_gateway(render: Callable[..., Any]) -> None:
     assert render().environment("dispatch")["PUBLIC_URL"] == f"http://{NAME}-gateway.prod.svc:80"
     assert "PUBLIC_URL" not in render().environment("gateway")
-
-
-def rights(made: Any, kind: str) -> Iterator[tuple[str, str, str]]:
-    """(role, resource, verb)"""
-    for found in made:
-        if found["kind"] == kind:
-            name = found["metadata"]["name"].removeprefix(f"prod-{NAME}-")
-            scope = found["metadata"].get("namespace")
-            for rule in found["rules"]:
-                for resource in rule["resources"]:
-                    for verb in rule["verbs"]:
-                        yield f"{name}@{scope}" if scope else name, resource, verb
-
-
-GATEWAY = {("inferencemodels", v) for v in ("get", "list", "watch", "create", "patch", "delete")}
-OPERATOR = {
-    *(("inferencemodels", verb) for verb in ("list", "watch")),
-    ("inferencemodels/status", "patch"),
-    ("inferencemodels/finalizers", "update"),
-    *(("deployments", verb) for verb in ("get", "list", "watch", "create", "patch")),
-    ("deployments/scale", "patch"),
-    ("replicasets", "list"),
-    *(("pods", verb) for verb in ("list", "watch", "patch")),
-    ("pods/log", "get"),
-    *(("secrets", verb) for verb in ("get", "create", "patch")),
-    *(("serviceaccounts", verb) for verb in ("get", "create", "patch")),
-    *(("networkpolicies", verb) for verb in ("get", "list", "create", "patch", "delete")),
-    *(("persistentvolumeclaims", verb) for verb in ("get", "create", "patch")),
-    ("events", "create"),
-}
-LEADER = {
-    *(("operator-leader@prod", "leases", verb) for verb in ("get", "create", "update")),
-    ("operator-leader@prod", "deployments", "get"),
-}
-SEES_NAMESPACES = {("namespaces", verb) for verb in ("list", "watch")}
-NAMESPACES = {*SEES_NAMESPACES, ("namespaces", "get")}
-
-
-def test_rights_in_all_namespaces(render: Callable[..., Any]) -> None:
-    assert set(rights(render(), "ClusterRole")) == {
-        *(("gateway", *right) for right in GATEWAY | NAMESPACES | {("namespaces", "create")}),
-        *(("operator", *right) for right in OPERATOR | SEES_NAMESPACES),
-    }
-    assert set(rights(render(), "Role")) == LEADER
-
-
-def test_rights_in_some_namespaces(render: Callable[..., Any]) -> None:
-    made = render({"watchNamespaces": ["ada", "bob"]})
-    assert set(rights(made, "ClusterRole")) == {
-        *(("gateway", *right) for right in NAMESPACES),
-        *(("operator", *right) for right in SEES_NAMESPACES),
-    }
-    assert set(rights(made, "Role")) == {
-        *((f"gateway@{scope}", *right) for scope in ("ada", "bob") for right in GATEWAY),
-        *((f"operator@{scope}", *right) for scope in ("ada", "bob") for right in OPERATOR),
-        *LEADER,
-    }
-    (rule,) = made.one("ClusterRole", f"prod-{NAME}-gateway")["rules"]
-    assert rule["resourceNames"] == ["ada", "bob"]
-
-
-def test_rights_are_given_to_the_accounts_of_the_pods(render: Callable[..., Any]) -> None:
-    made = render({"watchNamespaces": ["ada"], "operator": {"serviceAccount": {"name": "op"}}})
-    for component, account in (("gateway", f"{NAME}-gateway"), ("operator", "op")):
-        assert made.pods()[component]["serviceAccountName"] == account
-        assert account in made.names("ServiceAccount")
-        for kind in ("RoleBinding", "ClusterRoleBinding"):
-            binding = made.one(kind, f"prod-{NAME}-{component}")
-            subject = {"kind": "ServiceAccount", "name": account, "namespace": "prod"}
-            assert binding["subjects"] == [subject]
-            assert binding["roleRef"]["name"] == binding["metadata"]["name"]
-
-
-def policy(made: Any, component: str) -> dict[str, Any]:
-    spec: dict[str, Any] = made.one("NetworkPolicy", f"{NAME}-{component}")["spec"]
-    assert spec["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
-    return spec
-
-
-def ends(rules: list[dict[str, Any]], key: str) -> list[End]:
-    """The ports, and who: a component, a CIDR, or the peer as it is."""
-    found: list[End] = []
-    for rule in rules:
-        peers = []
-        for peer in rule.get(key, ()):
-            labels = peer.get("podSelector", {}).get("matchLabels", {})
-            cidr = peer.get("ipBlock", {}).get("cidr")
-            peers.append(labels.get("app.kubernetes.io/component") or cidr or peer)
-        found.append(([port["port"] for port in rule["ports"]], peers))
-    return found
-
-
-DNS: End = ([53, 53], [])
-API_SERVER: End = ([443, 6443], [])
-POSTGRESQL = ([5432], ["postgresql"])
-VALKEY = ([6379], ["valkey"])
-EGRESS = {
-    "gateway": [DNS, POSTGRESQL, VALKEY, API_SERVER],
-    "dispatch": [DNS, POSTGRESQL, VALKEY, ([80, 443, 8443], ["0.0.0.0/0"])],
-    "operator": [DNS, VALKEY, API_SERVER],
-    "migrate": [DNS, POSTGRESQL],
-    "test": [DNS, (["http"], ["gateway"])],
-    "postgresql": [],
-    "valkey": [],
-}
-
-
-@pytest.mark.parametrize("component", EGRESS)
-def test_who_a_component_may_speak_to(render: Callable[..., Any], component: str) -> None:
-    spec = policy(render(), component)
-    assert spec["policyTypes"] == ["Ingress", "Egress"]
-    assert ends(spec.get("egress", []), "to") == EGRESS[component]
-
-
-def test_who_may_speak_to_a_component(render: Callable[..., Any]) -> None:
-    made = render()
-    runners = {
-        "namespaceSelector": {"matchExpressions": [{"key": LABEL_OWNER, "operator": "Exists"}]},
-        "podSelector": {"matchExpressions": [{"key": LABEL_MODEL, "operator": "Exists"}]},
-    }
-    anyone: dict[str, Any] = {"namespaceSelector": {}}
-    found = {name: ends(policy(made, name).get("ingress", []), "from") for name in EGRESS}
-    assert found == {
-        "gateway": [(["http"], [])],
-        "dispatch": [(["metrics"], [anyone])],
-        "operator": [(["metrics"], [anyone])],
-        "migrate": [],
-        "test": [],
-        "postgresql": [(["postgresql"], ["gateway", "dispatch", "migrate"])],
-        "valkey": [(["redis"], ["gateway", "dispatch", "operator", runners])],
-    }
-
-
-def test_all_else_is_refused(render: Callable[..., Any]) -> None:
-    spec = render().one("NetworkPolicy", NAME)["spec"]
-    assert spec == {
-        "podSelector": {
-            "matchLabels": {
-                "app.kubernetes.io/name": "inference-server",
-                "app.kubernetes.io/instance": "inf",
-            }
-        },
-        "policyTypes": ["Ingress", "Egress"],
-    }
-
-
-def test_external_servers_are_reached_by_address_and_port(render: Callable[..., Any]) -> None:
-    made = render(
-        {
-            "externalDatabase": {"existingSecret": "db", "port": 6432, "cidrs": ["10.1.0.0/16"]},
-            "externalRedis": {"existingSecret": "redis"},
-            "networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.0.0.1/32"]}},
-        }
-    )
-    assert ends(policy(made, "gateway")["egress"], "to") == [
-        DNS,
-        ([6432], ["10.1.0.0/16"]),
-        ([6379], []),
-        ([6443], ["10.0.0.1/32"]),
-    ]
-    assert not {f"{NAME}-postgresql", f"{NAME}-valkey"} & set(made.names("NetworkPolicy"))
 
 
 def test_the_ingress_leads_to_the_gateway(render: Callable[..., Any]) -> None:

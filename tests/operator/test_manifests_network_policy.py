@@ -1,0 +1,86 @@
+"""Whom a model's pods may speak to, written out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from runner_manifests import (
+    METADATA,
+    children_for,
+    plain,
+)
+
+from inference_operator.kinds import Kind
+
+DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+HUB = {"ports": [{"protocol": "TCP", "port": 443}]}
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "source", "egress"),
+    [
+        (
+            "redis://redis:6380/1",
+            {"path": "/m"},
+            [DNS, {"ports": [{"protocol": "TCP", "port": 6380}]}],
+        ),
+        (
+            "rediss://:pw@10.0.0.7",
+            {"hub": {"repo": "a/b"}},
+            [
+                DNS,
+                {
+                    "to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}],
+                    "ports": [{"protocol": "TCP", "port": 6379}],
+                },
+                HUB,
+            ],
+        ),
+    ],
+)
+def test_the_network_policy(redis_url: str, source: dict[str, Any], egress: list[Any]) -> None:
+    made = children_for({"redis_url": redis_url}, source=source)
+    assert plain(made.supporting[Kind.NETWORK_POLICY]) == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {key: value for key, value in METADATA.items() if key != "ownerReferences"},
+        "spec": {
+            "podSelector": {"matchLabels": {"inference-server.dev/model": "m"}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": [{"protocol": "TCP", "port": 8001}]}],
+            "egress": egress,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("hub_url", "rule"),
+    [
+        ("https://mirror.example.com", HUB),
+        ("http://mirror", {"ports": [{"protocol": "TCP", "port": 80}]}),
+        (
+            "http://10.1.2.3:8080/hub",
+            {
+                "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}],
+                "ports": [{"protocol": "TCP", "port": 8080}],
+            },
+        ),
+    ],
+)
+def test_the_way_to_a_mirror_is_open_to_those_who_download(
+    hub_url: str, rule: dict[str, Any]
+) -> None:
+    def egress(source: dict[str, Any]) -> list[Any]:
+        made = children_for({"hf_endpoint": hub_url}, source=source)
+        rules: list[Any] = made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"]
+        return rules
+
+    assert egress({"hub": {"repo": "a/b"}})[2:] == [HUB, rule]
+    assert len(egress({"path": "/m"})) == 2
+
+
+def test_no_document_opens_a_way() -> None:
+    env = [{"name": "HF_ENDPOINT", "value": "http://database:5432"}]
+    made = children_for(source={"hub": {"repo": "a/b"}}, env=env)
+    assert made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"][2:] == [HUB]
