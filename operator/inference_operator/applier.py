@@ -60,11 +60,9 @@ class Applier:
         for kind, manifest in desired.supporting.items():
             if is_new and self._write(kind, manifest, self._cluster.apply_new):
                 continue
-            there = self._cluster.get(kind, parent.namespace, parent.child)
-            if there is not None:
-                claim(there, parent)
-                if kind is Kind.CLAIM:
-                    manifest = may_grow(manifest, there)
+            there = self._ours(kind, parent)
+            if there is not None and kind is Kind.CLAIM:
+                manifest = may_grow(manifest, there)
             if needs_apply(there, manifest):
                 self._write(kind, manifest, self._cluster.apply)
         self._supported[key] = wanted, time.monotonic() + self._settings.resync_seconds / 2
@@ -82,9 +80,7 @@ class Applier:
             new = with_replicas(manifest, decision.replicas)
             if self._write(Kind.DEPLOYMENT, new, self._cluster.apply_new):
                 return events.scaled(0, decision) if decision.replicas else None
-            there = self._cluster.get(Kind.DEPLOYMENT, parent.namespace, parent.child)
-            if there is not None:
-                claim(there, parent)
+            there = self._ours(Kind.DEPLOYMENT, parent)
         before = there["spec"].get("replicas", 1) if there else 0
         if there and decision.reason is Why.EXTERNAL:
             decision = Decision(before, Why.EXTERNAL)  # It may have changed since the last tick.
@@ -113,6 +109,13 @@ class Applier:
 
     def forget(self, key: Key) -> None:
         self._supported.pop(key, None)
+
+    def _ours(self, kind: Kind, parent: Parent) -> Manifest | None:
+        """Raises Refusal if what is there is not this model's."""
+        there = self._cluster.get(kind, parent.namespace, parent.child)
+        if there is not None:
+            claim(there, parent)
+        return there
 
     def _spare_busy(self, resource: Resource, wanted: int) -> None:
         """Tell the cluster which pods are idle; without Redis any may go, and drains."""

@@ -118,10 +118,9 @@ class Cluster:
         An apply that names a version is refused for an object of another one, and none has 1:
         that is the empty etcd's.
         """
-        metadata = manifest["metadata"]
-        body = {**manifest, "metadata": {**metadata, "resourceVersion": "1"}}
+        metadata = {**manifest["metadata"], "resourceVersion": "1"}
         try:
-            return self._apply(kind.path(metadata["namespace"], metadata["name"]), body)
+            return self.apply(kind, {**manifest, "metadata": metadata})
         except ClusterError as error:
             if error.status == 409:
                 return None

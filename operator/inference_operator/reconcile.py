@@ -21,7 +21,7 @@ from inference_operator.downloads import Downloads
 from inference_operator.fleet import Enrolled, Fleet, Seen
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
-from inference_operator.manifests.child import Manifest, Parent
+from inference_operator.manifests.child import Manifest
 from inference_operator.mirror import Mirror
 from inference_operator.resources import Refusal, Resource, claim, parse
 from inference_operator.runner_access import RunnerAccess
@@ -121,10 +121,13 @@ class Reconciler:
         except Refusal:
             self._fleet.dismiss(key)
             raise
-        if (seen := self._enroll(resource)) is None:
-            return None
         parent = resource.parent
-        deployment = self._deployment(parent)
+        # Of one without our label the mirror does not know.
+        deployment = self._mirror.deployment(parent.namespace, parent.child)
+        if (seen := self._enroll(resource, deployment)) is None:
+            return None
+        if deployment is not None:
+            claim(deployment, parent)
         redis_url = self._access.url(resource, is_new=deployment is None)
         desired = children(resource, self._settings, redis_url)
         pods = self._downloads.with_progress(key, self._mirror.pods(key))
@@ -153,16 +156,8 @@ class Reconciler:
         )
         return pod_conditions.status(view, before, now)
 
-    def _deployment(self, parent: Parent) -> Manifest | None:
-        """Raises Refusal if it is not ours. Of one without our label the mirror does not know."""
-        found = self._mirror.deployment(parent.namespace, parent.child)
-        if found is not None:
-            claim(found, parent)
-        return found
-
-    def _enroll(self, resource: Resource) -> Seen | None:
+    def _enroll(self, resource: Resource, deployment: Manifest | None) -> Seen | None:
         """What was read of its load. Raises Refusal if another InferenceModel has the id."""
-        deployment = self._mirror.deployment(resource.parent.namespace, resource.parent.child)
         at_birth = resource.model.spec.min_replicas
         replicas = deployment["spec"].get("replicas", 1) if deployment else at_birth
         enrolled = Enrolled(resource.model, resource.created, replicas)

@@ -59,9 +59,8 @@ class RunnerAccess:
         known, now = self._known.get(resource.key, _Known()), time.monotonic()
         earlier = [known.url]
         if known.until <= now:
-            there = None
-            if not is_new:
-                there = self._cluster.get(Kind.SECRET, parent.namespace, parent.child)
+            name = parent.namespace, parent.child
+            there = None if is_new else self._cluster.get(Kind.SECRET, *name)
             if there is not None:
                 claim(there, parent)
             earlier = [url_in(there), known.url]
