@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,8 @@ import test_update
 from release import Account, Release, kubectl
 from traffic import Traffic
 
+from inference_operator.leader import NAME
+
 KILLS = 2
 PATIENCE = 4
 """Times longer than else may it take: who takes over waits until the Lease is over."""
@@ -29,9 +30,7 @@ PATIENCE = 4
 def _holder(release: Release) -> str:
     """Name of the pod of the operator that acts."""
     where = "jsonpath={.spec.holderIdentity}"
-    found = kubectl(
-        "-n", release.name, "get", "lease", "inference-operator", "--ignore-not-found", "-o", where
-    )
+    found = kubectl("-n", release.name, "get", "lease", NAME, "--ignore-not-found", "-o", where)
     return found.rpartition("_")[0]
 
 
@@ -98,20 +97,9 @@ def test_whatever_happens(
         ),
         "killed": partial(test_pods_die.test_a_runner_is_killed, account, traffic),
     }
-    failed: dict[str, BaseException] = {}
-
-    def let(name: str) -> None:
-        try:
-            happenings[name]()
-        except BaseException as error:
-            failed[name] = error
-
-    threads = [threading.Thread(target=let, args=[name]) for name in happenings]
-    with _dying_operator(release):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with _dying_operator(release), ThreadPoolExecutor(len(happenings)) as pool:
+        ends = {name: pool.submit(happen) for name, happen in happenings.items()}
+    failed = {name: error for name, end in ends.items() if (error := end.exception())}
     assert not failed, failed
 
 
