@@ -7,6 +7,7 @@ applies are plain manifests.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ _TIMEOUT = (5, 20)
 """Seconds to connect, and to wait for bytes."""
 _MAX_LOG_BYTES = 64_000
 _MAX_LINE = 2000
+_LOGGED = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (.*)$", re.MULTILINE)
+"""A line as the container runtime keeps it: its time, and what was written."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
@@ -96,16 +99,17 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool) -> list[str]:
-        """The last lines of a container; none if the kubelet no longer has them."""
+    def log_tail(
+        self, namespace: str, pod: str, container: str, *, previous: bool
+    ) -> list[str] | None:
+        """The last lines of a container; None if the kubelet cannot read them, any more or now."""
         query = f"container={container}&tailLines={TAIL_LINES}&limitBytes={_MAX_LOG_BYTES}"
-        query += f"&previous={str(previous).lower()}"
+        query += f"&timestamps=true&previous={str(previous).lower()}"
         path = Kind.POD.path(namespace, pod, "log")
         try:
-            text = self._call("GET", f"{path}?{query}").decode(errors="replace")
+            return log_lines(self._call("GET", f"{path}?{query}").decode(errors="replace"))
         except ClusterError:
-            return []
-        return [line[:_MAX_LINE] for line in text.splitlines()]
+            return None
 
     def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Server-side apply: what the manifest holds is ours from then on."""
@@ -226,6 +230,16 @@ def connect(connections: int) -> Cluster:
         kubernetes.config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client's
     configuration.connection_pool_maxsize = connections
     return Cluster(kubernetes.client.ApiClient(configuration))
+
+
+def log_lines(text: str) -> list[str] | None:
+    """What a container wrote, of a log with times; None if the text is no log.
+
+    With a container gone, the kubelet says so in place of its log, and answers 200
+    (kubernetes/kubernetes#142258): that line has no time.
+    """
+    lines = [line[:_MAX_LINE] for line in _LOGGED.findall(text)]
+    return None if text and not lines else lines
 
 
 def _message(content: bytes) -> str:

@@ -16,8 +16,8 @@ from inference_operator.work_queue import Key
 PERIOD = 5.0
 """Seconds between two readings of the same model's logs, so between two statuses that say so."""
 
-ReadLog = Callable[[str, str, str], Sequence[str]]
-"""Namespace, pod and container → the last lines of its log."""
+ReadLog = Callable[[str, str, str], Sequence[str] | None]
+"""Namespace, pod and container → the last lines of its log; None if they cannot be read."""
 
 
 class Downloads:
@@ -36,7 +36,7 @@ class Downloads:
             return list(pods)
         read_at, said = self._known.get(key, (-PERIOD, {}))
         if self._clock() - read_at >= PERIOD:
-            said = {pod.uid: last(self._read(key[0], pod.name, FETCH)) for pod in downloading}
+            said = {pod.uid: last(self._read(key[0], pod.name, FETCH) or ()) for pod in downloading}
             self._known[key] = self._clock(), said
         return [
             replace(pod, progress=said.get(pod.uid)) if pod in downloading else pod for pod in pods

@@ -62,7 +62,7 @@ class Reconciler:
         self._settings = settings
         self._metrics = metrics
         self._applier = Applier(cluster, mirror, metrics, settings)
-        self._logs = RunnerLogs(cluster)
+        self._logs = RunnerLogs(cluster.log_tail)
         self._versions = Versions(cluster)
         self._downloads = Downloads(partial(cluster.log_tail, previous=False))
 
@@ -98,7 +98,7 @@ class Reconciler:
                 raise
         else:
             self._report(key, found["metadata"]["uid"], previous, status)
-        return self._downloads.again(key)
+        return min(self._downloads.again(key), self._logs.again(key))
 
     def _farewell(self, key: Key) -> None:
         """The garbage collector removes the children, and the pods end their work meanwhile."""

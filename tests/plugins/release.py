@@ -138,12 +138,16 @@ class Account:
         condition = json.loads(found) if found else {}
         return tuple(condition.get(key, "") for key in ("status", "reason", "message"))  # type: ignore[return-value]
 
-    def until_ready(self, name: str, reason: str = "Ready", timeout: float = 60) -> str:
-        """Wait for a reason of the model's condition Ready; its message."""
-        said = self.wait_until(
-            lambda: (found := self.ready(name))[1] == reason and found, timeout, every=0.2
-        )
-        return str(said[2])
+    def until_ready(
+        self, name: str, reason: str = "Ready", words: str = "", timeout: float = 60
+    ) -> str:
+        """Wait for a reason of the model's condition Ready, with some words; its message."""
+
+        def told() -> tuple[str, str, str] | None:
+            found = self.ready(name)
+            return found if found[1] == reason and words in found[2] else None
+
+        return self.wait_until(told, timeout, every=0.2)[2]
 
     def status(self, name: str) -> Object:
         where = ("-n", self.namespace, "get", "inferencemodel", name, "-o", "json")
