@@ -38,6 +38,15 @@ class Seen:
     """None if Redis did not say."""
 
 
+@dataclass(frozen=True)
+class _Roster:
+    """The models to read, by id."""
+
+    keys: dict[str, Key]
+    models: dict[str, InferenceModel]
+    replicas: dict[str, int]
+
+
 class Fleet:
     """Thread-safe; `tick` is one thread's.
 
@@ -53,6 +62,8 @@ class Fleet:
         self._models: dict[Key, Enrolled] = {}
         self._keys: defaultdict[str, set[Key]] = defaultdict(set)
         """By model id."""
+        self._roster: _Roster | None = None
+        """Made anew by the next tick if None."""
         self._seen: dict[Key, Seen] = {}
         self._told: dict[Key, tuple[Seen, float]] = {}
         self._hurry = threading.Event()
@@ -83,10 +94,12 @@ class Fleet:
         with self._lock:
             before = self._models.get(key)
             is_new = before is None
-            if before is not None:
-                self._keys[before.model.id].discard(key)
-            self._models[key] = enrolled
-            self._keys[enrolled.model.id].add(key)
+            if before != enrolled:
+                if before is not None:
+                    self._keys[before.model.id].discard(key)
+                self._models[key] = enrolled
+                self._keys[enrolled.model.id].add(key)
+                self._roster = None
             rivals = self._rivals(enrolled.model.id)
         if is_new:
             self._hurry.set()
@@ -100,6 +113,7 @@ class Fleet:
             gone = self._models.pop(key, None)
             if gone is not None:
                 self._keys[gone.model.id].discard(key)
+                self._roster = None
             self._seen.pop(key, None)
             self._told.pop(key, None)
             rivals = self._rivals(gone.model.id) if gone else []
@@ -113,23 +127,33 @@ class Fleet:
 
     def tick(self, now: float) -> None:
         with self._lock:
-            youngest_first = sorted(self._models, key=self._age, reverse=True)
-            holders = {self._models[key].model.id: key for key in youngest_first}
-            models = {model_id: self._models[key].model for model_id, key in holders.items()}
-            running = {model_id: self._models[key].replicas for model_id, key in holders.items()}
-        loads = self._scaler.read(models)
-        decisions = self._scaler.decide(models, loads, running, now)
+            roster = self._roster = self._roster or self._call_roll()
+        loads = self._scaler.read(roster.models)
+        decisions = self._scaler.decide(roster.models, loads, roster.replicas, now)
         news = []
         with self._lock:
-            for model_id, key in holders.items():
-                if key not in self._models:  # Dismissed since.
-                    continue
-                seen = self._seen[key] = Seen(decisions[model_id], loads.get(model_id))
-                if self._is_news(key, seen, now):
-                    self._told[key] = (seen, now)
-                    news.append(key)
+            for model_id, key in roster.keys.items():
+                decision, load = decisions[model_id], loads.get(model_id)
+                told, _ = self._told.get(key, (None, 0.0))
+                if told and told.decision is decision and told.load == load:
+                    self._seen[key] = told
+                elif key in self._models:  # Else it was dismissed since.
+                    seen = self._seen[key] = Seen(decision, load)
+                    if self._is_news(key, seen, now):
+                        self._told[key] = (seen, now)
+                        news.append(key)
         for key in news:
             self._wake(key)
+
+    def _call_roll(self) -> _Roster:
+        """Of several models with one id the oldest has it."""
+        youngest_first = sorted(self._models, key=self._age, reverse=True)
+        keys = {self._models[key].model.id: key for key in youngest_first}
+        return _Roster(
+            keys=keys,
+            models={model_id: self._models[key].model for model_id, key in keys.items()},
+            replicas={model_id: self._models[key].replicas for model_id, key in keys.items()},
+        )
 
     def _is_news(self, key: Key, seen: Seen, now: float) -> bool:
         told, at = self._told.get(key, (None, 0.0))

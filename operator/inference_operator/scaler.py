@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from inference_contract.inferencemodel import InferenceModel, ScalingMode
-from inference_operator.autoscale import Decision, Gap, Sample, decide, remember
+from inference_contract.inferencemodel import InferenceModel, InferenceModelSpec, ScalingMode
+from inference_operator.autoscale import MAX_SILENCE, Decision, Gap, Sample, Why, decide, remember
 from inference_operator.loads import Load, Loads
 from inference_operator.redis_link import RedisUnavailable
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What was decided last for a model, and of what."""
+
+    spec: InferenceModelSpec
+    history: Sequence[Sample | Gap]
+    load: Load | None
+    decision: Decision
+
+    def holds(self, spec: InferenceModelSpec, load: Load | None) -> bool:
+        """Whether a later reading of that load is decided the same, however much later.
+
+        A steady model has the replicas that its load needs, or its minimum: no time changes that.
+        """
+        return self.decision.reason is Why.STEADY and load == self.load and spec is self.spec
+
+    def up_to(self, at: float) -> Sequence[Sample | Gap]:
+        """The history, with the readings until then that it held for."""
+        *earlier, last = self.history
+        if self.decision.reason is not Why.STEADY or isinstance(last, Gap):
+            return self.history
+        return [*earlier, replace(last, at=at, seen_from=last.since)]
+
+
 class Scaler:
+    """Thousands of models at rest cost next to nothing: a steady course is only looked at."""
+
     def __init__(self, loads: Loads) -> None:
         self._loads = loads
-        self._histories: dict[str, list[Sample | Gap]] = {}
-        self._replicas: dict[str, int] = {}
+        self._courses: dict[str, _Course] = {}
+        self._read_at = -math.inf
         self._redis_is_away = False
 
     def read(self, models: Mapping[str, InferenceModel]) -> Mapping[str, Load]:
@@ -50,25 +78,26 @@ class Scaler:
             running: replicas by model; a model that was not seen before begins with them, and one
                 that somebody else scales has them.
         """
-        before = {
-            model_id: self._current(model_id, model, running.get(model_id, 0))
-            for model_id, model in models.items()
-        }
-        histories, decisions = {}, {}
+        is_unbroken = now - self._read_at <= MAX_SILENCE
+        courses = {}
         for model_id, model in models.items():
-            load = loads.get(model_id)
-            reading = Gap(now) if load is None else Sample(now, *load)
-            history = remember(self._histories.get(model_id, ()), reading, model.spec)
-            decision = decide(history, now, model.spec, before[model_id])
-            histories[model_id], decisions[model_id] = history, decision
-            if decision.replicas != before[model_id]:
-                change = f"{before[model_id]} → {decision.replicas} replicas: {decision.reason}"
-                log.info(change, extra={"model": model_id})
-        self._histories = histories
-        self._replicas = {model_id: d.replicas for model_id, d in decisions.items()}
-        return decisions
+            load, course = loads.get(model_id), self._courses.get(model_id)
+            if course is None or not is_unbroken or not course.holds(model.spec, load):
+                course = self._judge(model_id, model.spec, load, running.get(model_id, 0), now)
+            courses[model_id] = course
+        self._courses, self._read_at = courses, now
+        return {model_id: course.decision for model_id, course in courses.items()}
 
-    def _current(self, model_id: str, model: InferenceModel, running: int) -> int:
-        if model.spec.autoscaling.mode is ScalingMode.NONE:
-            return running
-        return self._replicas.get(model_id, running)
+    def _judge(
+        self, model_id: str, spec: InferenceModelSpec, load: Load | None, running: int, now: float
+    ) -> _Course:
+        before = self._courses.get(model_id)
+        is_ours = spec.autoscaling.mode is not ScalingMode.NONE
+        current = before.decision.replicas if before and is_ours else running
+        reading = Gap(now) if load is None else Sample(now, *load)
+        history = remember(before.up_to(self._read_at) if before else (), reading, spec)
+        decision = decide(history, now, spec, current)
+        if decision.replicas != current:
+            change = f"{current} → {decision.replicas} replicas: {decision.reason}"
+            log.info(change, extra={"model": model_id})
+        return _Course(spec, history, load, decision)
