@@ -70,7 +70,8 @@ class Applier:
     def deploy(
         self, resource: Resource, there: Manifest | None, manifest: Manifest, decision: Decision
     ) -> events.Event | None:
-        """The Deployment, with as many replicas as were decided; an event if that is a change.
+        """The Deployment, with as many replicas as were decided; an event if that is a change: a
+        model is born with its minimum.
 
         Raises:
             Refusal: for one that is not ours, or if the API server does not take it.
@@ -79,7 +80,8 @@ class Applier:
         if there is None:
             new = with_replicas(manifest, decision.replicas)
             if self._write(Kind.DEPLOYMENT, new, self._cluster.apply_new):
-                return events.scaled(0, decision) if decision.replicas else None
+                at_birth = resource.model.spec.min_replicas
+                return events.scaled(0, decision) if decision.replicas != at_birth else None
             there = self._ours(Kind.DEPLOYMENT, parent)
         before = there["spec"].get("replicas", 1) if there else 0
         if there and decision.reason is Why.EXTERNAL:

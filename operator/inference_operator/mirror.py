@@ -17,15 +17,33 @@ from inference_operator import runner_pods
 from inference_operator.cluster import Page
 from inference_operator.kinds import Kind
 from inference_operator.manifests.child import Manifest
+from inference_operator.rollout import REVISION
 from inference_operator.runner_pods import RunnerPod
 from inference_operator.shelf import Found, Name, Shelf, name_of
 from inference_operator.work_queue import Key
+
+_TROUBLE = {"Progressing": "False", "ReplicaFailure": "True"}
+"""Of a Deployment's status only these conditions matter to us."""
 
 
 def _packed(found: Found) -> bytes:
     """Small: of thousands of objects, parsed ones would take ten times the space."""
     metadata = {key: v for key, v in found["metadata"].items() if key != "managedFields"}
     return json.dumps({**found, "metadata": metadata}, separators=(",", ":")).encode()
+
+
+def _packed_deployment(found: Found) -> bytes:
+    """Without what its controller writes with every step of a pod, which is no news."""
+    passing = {"generation", "resourceVersion"}
+    metadata = {key: v for key, v in found["metadata"].items() if key not in passing}
+    annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != REVISION}
+    conditions = [
+        {key: condition.get(key, "") for key in ("type", "status", "message")}
+        for condition in found.get("status", {}).get("conditions", ())
+        if condition["status"] == _TROUBLE.get(condition["type"])
+    ]
+    metadata["annotations"] = annotations
+    return _packed({**found, "metadata": metadata, "status": {"conditions": conditions}})
 
 
 def _labels(found: Found) -> dict[str, str]:
@@ -44,7 +62,7 @@ class Mirror:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._models = Shelf(_packed, lambda found: name_of(found)[0])
-        self._deployments = Shelf(_packed, _model)
+        self._deployments = Shelf(_packed_deployment, _model)
         self._pods = Shelf(runner_pods.parse, _model)
         self._namespaces = Shelf(_labels, lambda _: None)
         self._shelves: Mapping[Kind, Shelf[Any]] = {

@@ -21,7 +21,7 @@ _PATIENCE = {
 """How often the kubelet may start such a pod again before its version counts as failed. What time
 or room may heal is not here: it has until the Deployment's progress deadline."""
 _LABEL_OF_REPLICA_SET = "pod-template-hash"
-_REVISION = "deployment.kubernetes.io/revision"
+REVISION = "deployment.kubernetes.io/revision"
 
 
 def judge(
@@ -85,4 +85,4 @@ def template_of(replica_sets: Sequence[Manifest], deployment_uid: str) -> Manife
 
 
 def _revision(replica_set: Manifest) -> int:
-    return int(replica_set["metadata"].get("annotations", {}).get(_REVISION, 0))
+    return int(replica_set["metadata"].get("annotations", {}).get(REVISION, 0))

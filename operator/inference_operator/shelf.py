@@ -51,16 +51,19 @@ class Shelf(Generic[T]):
         return known.group if known else None
 
     def put(self, found: Found) -> bool:
-        """Whether it is news."""
+        """Whether it is news: newer, and other in what is kept."""
         name, version = name_of(found), _version(found)
         known = self._known.get(name)
         if version <= max(known.version if known else 0, self._gone.get(name, 0)):
             return False
+        now = _Known(version, self._keep(found), self._group(found))
+        if known is not None and known.group == now.group:
+            self._known[name] = now
+            return known.content != now.content
         self.forget(name)
-        group = self._group(found)
-        self._known[name] = _Known(version, self._keep(found), group)
-        if group is not None:
-            self._groups.setdefault(group, set()).add(name)
+        self._known[name] = now
+        if now.group is not None:
+            self._groups.setdefault(now.group, set()).add(name)
         return True
 
     def delete(self, found: Found) -> None:

@@ -80,6 +80,28 @@ def test_children_concern_their_model() -> None:
     assert mirror.pods(("team", "other")) == []
 
 
+def test_of_a_deployment_only_what_matters_is_news() -> None:
+    mirror = Mirror()
+
+    def put(version: int, **more: Any) -> bool:
+        found = _object("d", version, model="m")
+        return mirror.put(Kind.DEPLOYMENT, {**found, **more}) == {KEY}
+
+    def says(type: str, status: str) -> dict[str, Any]:
+        at = {"lastUpdateTime": "2026-01-01T00:00:00Z"}
+        return {"conditions": [{"type": type, "status": status, "message": "quota", **at}]}
+
+    assert put(1, spec={"replicas": 1})
+    assert not put(2, spec={"replicas": 1}, status={"observedGeneration": 1, "replicas": 1})
+    assert not put(3, spec={"replicas": 1}, status=says("Progressing", "True"))
+    assert put(4, spec={"replicas": 1}, status=says("ReplicaFailure", "True"))
+    assert not put(3, spec={"replicas": 2})  # It comes late.
+    assert put(5, spec={"replicas": 2}, status=says("ReplicaFailure", "True"))
+    found = mirror.deployment("team", "d") or {}
+    [condition] = found["status"]["conditions"]
+    assert condition == {"type": "ReplicaFailure", "status": "True", "message": "quota"}
+
+
 def test_a_namespace_concerns_its_models() -> None:
     mirror = Mirror()
     mirror.put(Kind.MODEL, _object("m", 1))
