@@ -50,7 +50,7 @@ class KubeOperator:
     def __init__(self, settings: KubeSettings) -> None:
         self._settings = settings
         self.metrics = KubeMetrics()
-        self._mirror = Mirror()
+        self._mirror = Mirror(settings.namespaces)
         self._is_working = False
         cluster = connect(settings.operator_workers + 2)
         self.leader = Leader(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 class Enrolled:
     model: InferenceModel
     """Its namespace is the owner."""
-    created: str
     replicas: int
     """Those that its Deployment has, when we first see it."""
 
@@ -60,8 +58,6 @@ class Fleet:
         self._tick_seconds = tick_seconds
         self._lock = threading.Lock()
         self._models: dict[Key, Enrolled] = {}
-        self._keys: defaultdict[str, set[Key]] = defaultdict(set)
-        """By model id."""
         self._roster: _Roster | None = None
         """Made anew by the next tick if None."""
         self._seen: dict[Key, Seen] = {}
@@ -85,40 +81,22 @@ class Fleet:
         """Seconds since the last reading, with or without an answer; 0 before the start."""
         return 0.0 if self._last_tick is None else time.monotonic() - self._last_tick
 
-    def enroll(self, key: Key, enrolled: Enrolled) -> Key:
-        """From now on the model's load is read.
-
-        Returns:
-            Whose the model's id is: of two namespaces of one owner the older resource has it.
-        """
+    def enroll(self, key: Key, enrolled: Enrolled) -> None:
+        """From now on the model's load is read."""
         with self._lock:
             before = self._models.get(key)
-            is_new = before is None
             if before != enrolled:
-                if before is not None:
-                    self._keys[before.model.id].discard(key)
                 self._models[key] = enrolled
-                self._keys[enrolled.model.id].add(key)
                 self._roster = None
-            rivals = self._rivals(enrolled.model.id)
-        if is_new:
+        if before is None:
             self._hurry.set()
-            for rival in rivals:
-                if rival != key:
-                    self._wake(rival)
-        return rivals[0]
 
     def dismiss(self, key: Key) -> None:
         with self._lock:
-            gone = self._models.pop(key, None)
-            if gone is not None:
-                self._keys[gone.model.id].discard(key)
+            if self._models.pop(key, None) is not None:
                 self._roster = None
             self._seen.pop(key, None)
             self._told.pop(key, None)
-            rivals = self._rivals(gone.model.id) if gone else []
-        for rival in rivals:
-            self._wake(rival)
 
     def seen(self, key: Key) -> Seen | None:
         """What the last tick found; None before the first that knew the model."""
@@ -146,13 +124,11 @@ class Fleet:
             self._wake(key)
 
     def _call_roll(self) -> _Roster:
-        """Of several models with one id the oldest has it."""
-        youngest_first = sorted(self._models, key=self._age, reverse=True)
-        keys = {self._models[key].model.id: key for key in youngest_first}
+        """A model whose owner just moved may be there twice, for as long as nobody looked at it."""
         return _Roster(
-            keys=keys,
-            models={model_id: self._models[key].model for model_id, key in keys.items()},
-            replicas={model_id: self._models[key].replicas for model_id, key in keys.items()},
+            keys={enrolled.model.id: key for key, enrolled in self._models.items()},
+            models={enrolled.model.id: enrolled.model for enrolled in self._models.values()},
+            replicas={enrolled.model.id: enrolled.replicas for enrolled in self._models.values()},
         )
 
     def _is_news(self, key: Key, seen: Seen, now: float) -> bool:
@@ -160,12 +136,6 @@ class Fleet:
         if told is None or told.decision != seen.decision:
             return True
         return told.load != seen.load and now - at >= STATUS_SECONDS
-
-    def _rivals(self, model_id: str) -> list[Key]:
-        return sorted(self._keys[model_id], key=self._age)
-
-    def _age(self, key: Key) -> tuple[str, Key]:
-        return self._models[key].created, key
 
     def _run(self) -> None:
         while not self._closing.wait(_MIN_PAUSE):

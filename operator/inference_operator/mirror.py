@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 from inference_contract.queues import model_key
@@ -46,25 +46,44 @@ def _packed_deployment(found: Found) -> bytes:
     return _packed({**found, "metadata": metadata, "status": {"conditions": conditions}})
 
 
-def _labels(found: Found) -> dict[str, str]:
-    return dict(found["metadata"].get("labels") or {})
+class _Namespace(NamedTuple):
+    created: str
+    owner: str
+    """Empty: nobody's."""
+
+
+def _namespace(found: Found) -> _Namespace:
+    """One that is being deleted is nobody's any more."""
+    metadata = found["metadata"]
+    is_going = "deletionTimestamp" in metadata
+    owner = "" if is_going else _label(found, LABEL_OWNER)
+    return _Namespace(metadata.get("creationTimestamp", ""), owner)
 
 
 def _model(found: Found) -> Key | None:
     """Whose a child is."""
-    model = _labels(found).get(LABEL_MODEL)
+    model = _label(found, LABEL_MODEL)
     return (name_of(found)[0], model) if model else None
 
 
-class Mirror:
-    """Thread-safe."""
+def _label(found: Found, name: str) -> str:
+    return str((found["metadata"].get("labels") or {}).get(name, ""))
 
-    def __init__(self) -> None:
+
+class Mirror:
+    """Thread-safe.
+
+    Args:
+        scopes: namespaces with models; none: all.
+    """
+
+    def __init__(self, scopes: Collection[str] = ()) -> None:
+        self._scopes = scopes
         self._lock = threading.Lock()
         self._models = Shelf(_packed, lambda found: name_of(found)[0])
         self._deployments = Shelf(_packed_deployment, _model)
         self._pods = Shelf(runner_pods.parse, _model)
-        self._namespaces = Shelf(_labels, lambda _: None)
+        self._namespaces = Shelf(_namespace, lambda found: _namespace(found).owner or None)
         self._shelves: Mapping[Kind, Shelf[Any]] = {
             Kind.MODEL: self._models,
             Kind.DEPLOYMENT: self._deployments,
@@ -78,9 +97,11 @@ class Mirror:
         Returns:
             The models that it is news for; none if we know a newer one.
         """
+        name = name_of(found)
         with self._lock:
+            before = self._concerned(kind, name)
             is_news = self._shelves[kind].put(found)
-            return self._concerned(kind, name_of(found)) if is_news else set()
+            return before | self._concerned(kind, name) if is_news else set()
 
     def delete(self, kind: Kind, found: Found) -> set[Key]:
         with self._lock:
@@ -132,20 +153,34 @@ class Mirror:
                     ids.add(f"{pod.owner}/{cast('Key', group)[1]}")
         return set(map(model_key, ids))
 
-    def namespace_labels(self, namespace: str) -> dict[str, str]:
+    def owner(self, namespace: str) -> str:
+        """Empty: nobody's."""
         with self._lock:
-            return self._namespaces.get(("", namespace)) or {}
+            return self._owner(namespace)
+
+    def home(self, owner: str) -> str:
+        """The oldest of the owner's namespaces: models in the others are nobody's. Empty: none."""
+        with self._lock:
+            ages = [
+                (found.created, name)
+                for _, name in self._namespaces.grouped(owner)
+                if (found := self._namespaces.get(("", name)))
+                and (not self._scopes or name in self._scopes)
+            ]
+        return min(ages, default=("", ""))[1]
 
     def _owner(self, namespace: str) -> str:
-        return (self._namespaces.get(("", namespace)) or {}).get(LABEL_OWNER, "")
+        found = self._namespaces.get(("", namespace))
+        return found.owner if found else ""
 
     def _concerned(self, kind: Kind, name: Name) -> set[Key]:
-        """A namespace says whose its models are."""
+        """A namespace says whose its models are, and which of its owner's namespaces counts."""
         if kind is Kind.MODEL:
             return {name}
-        if kind is Kind.NAMESPACE:
-            return set(self._models.grouped(name[1]))
         group = self._shelves[kind].group_of(name)
+        if kind is Kind.NAMESPACE:
+            rivals = self._namespaces.grouped(group) if group else []
+            return {key for _, there in {name, *rivals} for key in self._models.grouped(there)}
         return {cast("Key", group)} if group else set()
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from inference_contract.inferencemodel import InferenceModelStatus, Reason, RolloutStatus
+from inference_contract.inferencemodel import InferenceModelStatus, RolloutStatus
 from inference_operator import events, pod_conditions, rollout, runner_pods
 from inference_operator.applier import Applier
 from inference_operator.children import Children, children
@@ -117,7 +117,8 @@ class Reconciler:
     ) -> InferenceModelStatus | None:
         """The model's status; None until its load was read for the first time."""
         try:
-            resource = parse(found, self._mirror.namespace_labels(key[0]))
+            owner = self._mirror.owner(key[0])
+            resource = parse(found, owner, self._mirror.home(owner))
         except Refusal:
             self._fleet.dismiss(key)
             raise
@@ -157,17 +158,10 @@ class Reconciler:
         return pod_conditions.status(view, before, now)
 
     def _enroll(self, resource: Resource, deployment: Manifest | None) -> Seen | None:
-        """What was read of its load. Raises Refusal if another InferenceModel has the id."""
+        """What was read of its load."""
         at_birth = resource.model.spec.min_replicas
         replicas = deployment["spec"].get("replicas", 1) if deployment else at_birth
-        enrolled = Enrolled(resource.model, resource.created, replicas)
-        holder = self._fleet.enroll(resource.key, enrolled)
-        if holder != resource.key:
-            raise Refusal(
-                Reason.NAME_TAKEN,
-                f"{resource.model.id} is the older InferenceModel of namespace {holder[0]}, which "
-                "has the same owner: delete one of the two, or give it another name",
-            )
+        self._fleet.enroll(resource.key, Enrolled(resource.model, replicas))
         return self._fleet.seen(resource.key)
 
     def _trouble(self, look: _Look, hash: str) -> Trouble | None:

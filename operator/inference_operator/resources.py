@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -36,30 +35,39 @@ class Resource:
     model: InferenceModel
     """Its namespace is the owner, so that its id is the one of the REST API."""
     parent: Parent
-    created: str
 
     @property
     def key(self) -> Key:
         return self.parent.namespace, self.parent.name
 
 
-def parse(found: Manifest, namespace_labels: Mapping[str, str]) -> Resource:
+def parse(found: Manifest, owner: str, home: str) -> Resource:
     """The resource as the API server gave it.
 
+    Args:
+        owner: of its namespace; empty: nobody.
+        home: the namespace that has the owner's models.
+
     Raises:
-        Refusal: it is not valid, or nobody owns its namespace.
+        Refusal: it is not valid, or nobody owns its namespace, or its owner has an older one.
     """
     metadata = found["metadata"]
     namespace = metadata["namespace"]
-    owner = namespace_labels.get(LABEL_OWNER, "")
     if not owner:
         raise Refusal(
             Reason.INVALID_MODEL,
             f"namespace {namespace} has no owner: "
             f"kubectl label namespace {namespace} {LABEL_OWNER}=OWNER",
         )
-    if not re.match(NAME_PATTERN, owner):
+    if not re.fullmatch(NAME_PATTERN, owner):
         message = f"{owner!r}, the label {LABEL_OWNER} of namespace {namespace}, is no owner's name"
+        raise Refusal(Reason.INVALID_MODEL, message)
+    if home != namespace:
+        message = (
+            f"namespace {namespace} is labelled {LABEL_OWNER}={owner}, but so is {home}, which is "
+            "older and has the owner's models: put the model there, or give this namespace "
+            "another owner"
+        )
         raise Refusal(Reason.INVALID_MODEL, message)
     content = {key: value for key, value in found.items() if key != "status"}
     content["metadata"] = {**metadata, "namespace": owner}
@@ -69,7 +77,7 @@ def parse(found: Manifest, namespace_labels: Mapping[str, str]) -> Resource:
         message = f"correct the resource: {'; '.join(describe(error))}"
         raise Refusal(Reason.INVALID_MODEL, message) from error
     parent = Parent(namespace, metadata["name"], metadata["uid"])
-    return Resource(model, parent, metadata.get("creationTimestamp", ""))
+    return Resource(model, parent)
 
 
 def claim(there: Manifest, parent: Parent) -> None:

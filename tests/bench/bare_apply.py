@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import kwok
 from fleet_watch import Key
-from inference_contract.pods import LABEL_OWNER
 from inference_operator.children import children
 from inference_operator.cluster import connect
 from inference_operator.kinds import Kind
@@ -29,7 +28,7 @@ def seconds(keys: Sequence[Key]) -> float:
     models = [cluster.get(Kind.MODEL, *key) for key in keys]
 
     def make(key: Key, model: object) -> None:
-        resource = parse(model, {LABEL_OWNER: key[0]})
+        resource = parse(model, owner=key[0], home=key[0])
         desired = children(resource, settings, _REDIS_URL)
         for kind, manifest in desired.supporting.items():
             cluster.apply(kind, manifest)

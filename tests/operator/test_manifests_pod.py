@@ -18,7 +18,7 @@ from inference_contract.inferencemodel import Pod, Reason
 from inference_operator.kinds import Kind
 from inference_operator.manifests.cache_claim import may_grow
 from inference_operator.manifests.pod import merge
-from inference_operator.resources import Refusal, parse
+from inference_operator.resources import Refusal
 
 
 def test_the_pod() -> None:
@@ -271,11 +271,3 @@ def test_nothing_merged_is_nothing() -> None:
 def test_unknown_hardware_is_refused() -> None:
     with pytest.raises(Refusal, match=r"none of this server's: cpu, h100; set spec\.hardware"):
         children_for({"hardware_profiles": {"h100": {}}}, hardware="a100")
-
-
-def test_a_namespace_without_owner_is_refused() -> None:
-    found = {"metadata": {"name": "m", "namespace": "team-a", "uid": "u"}}
-    with pytest.raises(
-        Refusal, match=r"kubectl label namespace team-a inference-server\.dev/owner="
-    ):
-        parse(found, {})

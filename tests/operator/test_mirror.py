@@ -102,13 +102,43 @@ def test_of_a_deployment_only_what_matters_is_news() -> None:
     assert condition == {"type": "ReplicaFailure", "status": "True", "message": "quota"}
 
 
+def _namespace(name: str, version: int, owner: str = "", **metadata: Any) -> dict[str, Any]:
+    created = {"creationTimestamp": f"2026-01-0{version}T00:00:00Z"}
+    labels = {LABEL_OWNER: owner} if owner else {}
+    content = {"name": name, "resourceVersion": str(version), "labels": labels}
+    return {"metadata": {**content, **created, **metadata}}
+
+
 def test_a_namespace_concerns_its_models() -> None:
     mirror = Mirror()
     mirror.put(Kind.MODEL, _object("m", 1))
-    namespace = {"metadata": {"name": "team", "resourceVersion": "2", "labels": {"a": "b"}}}
-    assert mirror.put(Kind.NAMESPACE, namespace) == {KEY}
-    assert mirror.namespace_labels("team") == {"a": "b"}
-    assert mirror.namespace_labels("other") == {}
+    assert mirror.put(Kind.NAMESPACE, _namespace("team", 2, "ann")) == {KEY}
+    assert (mirror.owner("team"), mirror.owner("other")) == ("ann", "")
+    other = {"labels": {LABEL_OWNER: "ann", "news": "none"}}
+    found = _namespace("team", 3, creationTimestamp="2026-01-02T00:00:00Z", **other)
+    assert mirror.put(Kind.NAMESPACE, found) == set()
+
+
+def test_the_oldest_of_an_owners_namespaces_is_home() -> None:
+    mirror = Mirror()
+    young = ("young", "m")
+    mirror.put(Kind.MODEL, _object("m", 1))
+    mirror.put(Kind.MODEL, _object("m", 1, namespace="young"))
+    mirror.put(Kind.NAMESPACE, _namespace("young", 3, "ann"))
+    assert mirror.home("ann") == "young"
+    assert mirror.put(Kind.NAMESPACE, _namespace("team", 2, "ann")) == {KEY, young}
+    assert mirror.home("ann") == "team"
+    going = _namespace("team", 4, "ann", deletionTimestamp="2026-01-09T00:00:00Z")
+    assert mirror.put(Kind.NAMESPACE, going) == {KEY, young}
+    assert (mirror.home("ann"), mirror.owner("team")) == ("young", "")
+
+
+def test_a_home_is_one_of_the_namespaces_with_models() -> None:
+    mirror = Mirror(["young"])
+    mirror.put(Kind.NAMESPACE, _namespace("team", 2, "ann"))
+    assert mirror.home("ann") == ""
+    mirror.put(Kind.NAMESPACE, _namespace("young", 3, "ann"))
+    assert mirror.home("ann") == "young"
 
 
 def test_what_is_kept_of_a_model_is_all_but_who_wrote_it() -> None:
@@ -120,9 +150,7 @@ def test_what_is_kept_of_a_model_is_all_but_who_wrote_it() -> None:
 
 def test_models_are_in_use_until_their_last_pod_is_gone() -> None:
     mirror = Mirror()
-    labels = {LABEL_OWNER: "ann"}
-    namespace = {"metadata": {"name": "team", "resourceVersion": "1", "labels": labels}}
-    mirror.put(Kind.NAMESPACE, namespace)
+    mirror.put(Kind.NAMESPACE, _namespace("team", 1, "ann"))
     mirror.put(Kind.MODEL, _object("m", 2))
     pod = _object("p", 3, model="old")
     pod["metadata"]["labels"] |= {LABEL_OWNER: "bob"}

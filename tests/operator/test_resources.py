@@ -32,7 +32,7 @@ def _found(**spec: Any) -> dict[str, Any]:
 
 
 def test_the_namespace_says_whose_it_is() -> None:
-    resource = parse(_found(), {LABEL_OWNER: "alice"})
+    resource = parse(_found(), owner="alice", home="team-a")
     assert resource.model.id == "alice/m"
     assert resource.parent == PARENT
     assert resource.key == ("team-a", "m")
@@ -40,16 +40,17 @@ def test_the_namespace_says_whose_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "spec", "message"),
+    ("owner", "home", "spec", "message"),
     [
-        ({}, {}, f"no owner: kubectl label namespace team-a {LABEL_OWNER}=OWNER"),
-        ({LABEL_OWNER: "Alice_1"}, {}, "is no owner's name"),
-        ({LABEL_OWNER: "alice"}, {"minReplicas": 9}, "correct the resource: spec: minReplicas"),
+        ("", "", {}, f"no owner: kubectl label namespace team-a {LABEL_OWNER}=OWNER"),
+        ("Alice_1", "team-a", {}, "is no owner's name"),
+        ("alice", "old", {}, f"team-a is labelled {LABEL_OWNER}=alice, but so is old, which is"),
+        ("alice", "team-a", {"minReplicas": 9}, "correct the resource: spec: minReplicas"),
     ],
 )
-def test_refusals(labels: dict[str, str], spec: dict[str, Any], message: str) -> None:
+def test_refusals(owner: str, home: str, spec: dict[str, Any], message: str) -> None:
     with pytest.raises(Refusal) as refusal:
-        parse(_found(**spec), labels)
+        parse(_found(**spec), owner, home)
     assert refusal.value.reason is Reason.INVALID_MODEL
     assert message in str(refusal.value)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,11 @@ class House:
 
         self.until(lambda: ready().get("reason") == reason, timeout)
         return str(ready()["message"])
+
+    def age(self, namespace: str) -> tuple[datetime, str]:
+        """What namespaces are sorted by, the oldest first."""
+        metadata = self.core.read_namespace(namespace).metadata
+        return metadata.creation_timestamp, namespace
 
     def deployment(self) -> dict[str, Any] | None:
         """As JSON, or None."""

@@ -35,7 +35,7 @@ def children_for(settings: dict[str, Any] | None = None, **spec: Any) -> Childre
         "metadata": {"name": "m", "namespace": "team-a", "uid": "uid-1"},
         "spec": {"type": "text-generation", "source": {"path": "/models/m"}, **spec},
     }
-    resource = parse(found, {"inference-server.dev/owner": "alice"})
+    resource = parse(found, owner="alice", home="team-a")
     values = {"runner_image": "runner:1", "redis_url": "redis://redis:6380/1"}
     given = KubeSettings(**{**values, **(settings or {})})
     return children(resource, given, given.redis_url)
