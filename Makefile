@@ -14,9 +14,11 @@ TORCH := ^(torch|triton|nvidia-|cuda-)
 # pytest-xdist: one worker per core; the tests of a file share one worker, and with it its servers.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 export CLUSTER_DIR ?= $(HOME)/.cache/inference-cluster
-# What follows needs a Kubernetes: the one that KUBECONFIG names, or our own.
-ON_CLUSTER = if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/up; \
-	export KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig PATH="$(CLUSTER_DIR)/bin:$$PATH"; fi
+# What follows needs a Kubernetes whose node is this machine: the one that KUBECONFIG names, or our own.
+ON_CLUSTER = export PATH="$(CLUSTER_DIR)/bin:$$PATH"; if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/up; \
+	export KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig; \
+	elif ! kubectl get node node-1 >/dev/null; then \
+	echo 'KUBECONFIG names another cluster than that of `make cluster`: unset it'; exit 1; fi
 COMPILE := uv pip compile pyproject.toml --quiet --all-extras --group dev --group development \
 	--group example --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
@@ -53,7 +55,7 @@ cluster:  ## Start a Kubernetes of one node on this machine (root; the first tim
 cluster-down:  ## Stop it and forget what it held.
 	@tests/cluster/down --delete
 
-cluster-test: install  ## Run the tests against a Kubernetes: KUBECONFIG's, or one that `make cluster` starts.
+cluster-test: install  ## Run the tests against the Kubernetes that `make cluster` starts.
 	@$(ON_CLUSTER)
 	$(BIN)/pytest $(PYTEST_ARGS) tests/kubernetes
 

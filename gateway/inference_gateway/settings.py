@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,6 +65,9 @@ class Settings(DatabaseSettings):
     )
     create_owner_namespaces: bool = Field(
         True, description="Whether an account's first model makes the account's namespace."
+    )
+    owner_namespace_pod_security: Literal["restricted", "baseline", "privileged"] = Field(
+        "restricted", description="The Pod Security Standard that this namespace enforces."
     )
     max_body_bytes: int = Field(10_000_000, ge=1000, description="Largest request body, bytes.")
     max_input_bytes: int = Field(1_000_000, ge=100, description="Largest prediction input, bytes.")

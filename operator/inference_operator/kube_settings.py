@@ -19,6 +19,9 @@ class KubeSettings(Common):
     model_config = SettingsConfigDict(extra="ignore")
 
     runner_image: str = Field(description="Image of runners whose model names none.")
+    runner_image_pull_secrets: str = Field(
+        "", description="Secrets of a model's namespace to pull with, separated by commas."
+    )
     redis_url: str = Field(
         description="Where the operator reads the load of models and makes their runners' users."
     )
@@ -61,7 +64,11 @@ class KubeSettings(Common):
 
     @property
     def namespaces(self) -> list[str]:
-        return [name for part in self.watch_namespaces.split(",") if (name := part.strip())]
+        return _names(self.watch_namespaces)
+
+    @property
+    def pull_secrets(self) -> list[str]:
+        return _names(self.runner_image_pull_secrets)
 
     @property
     def model_cache_dir(self) -> Path:
@@ -70,3 +77,7 @@ class KubeSettings(Common):
     @property
     def profiles(self) -> dict[str, Pod]:
         return _BUILT_IN | self.hardware_profiles
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]

@@ -27,15 +27,16 @@ class Manifests(list[dict[str, Any]]):
         (found,) = [m for m in self if (m["kind"], m["metadata"]["name"]) == (kind, name)]
         return found
 
+    def templates(self) -> list[dict[str, Any]]:
+        """Of the pods that a controller makes."""
+        return [found["spec"]["template"] for found in self if "template" in found.get("spec", ())]
+
     def pods(self) -> dict[str, dict[str, Any]]:
         """The spec of every pod, by the component that its label names."""
-        pods = {}
-        for found in self:
-            pod = found if found["kind"] == "Pod" else found.get("spec", {}).get("template")
-            if pod is not None:
-                component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-                pods[component] = pod["spec"]
-        return pods
+        return {
+            pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"]
+            for pod in (*(found for found in self if found["kind"] == "Pod"), *self.templates())
+        }
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """By component and name."""
@@ -79,22 +80,22 @@ def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture
 def template(
     helm: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> Callable[[Values], subprocess.CompletedProcess[str]]:
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Renders with these values, release `inf` in namespace `prod`; the result, whatever it is."""
 
-    def run(values: Values) -> subprocess.CompletedProcess[str]:
+    def run(values: Values, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "values.yaml"
         file.write_text(yaml.safe_dump(values))
         options = ("--namespace", "prod", "--kube-version", KUBERNETES, "--values", str(file))
-        return helm("template", "inf", str(CHART), *options)
+        return helm("template", "inf", str(chart), *options)
 
     return run
 
 
 @pytest.fixture
-def render(template: Callable[[Values], subprocess.CompletedProcess[str]]) -> Render:
-    def run(values: Values | None = None) -> Manifests:
-        done = template(values or {})
+def render(template: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
+    def run(values: Values | None = None, chart: Path = CHART) -> Manifests:
+        done = template(values or {}, chart)
         assert done.returncode == 0, done.stderr
         return Manifests(found for found in yaml.safe_load_all(done.stdout) if found)
 

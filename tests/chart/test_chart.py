@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
-from inference_contract.inferencemodel import GROUP, PLURAL
+from inference_contract.inferencemodel import GROUP, PLURAL, Pod
 from inference_gateway.settings import Settings
 from inference_operator.kube_settings import KubeSettings
 
@@ -257,6 +258,28 @@ def test_what_is_said_to_the_processes(
     assert list(json.loads(operator["HARDWARE_PROFILES"])) == ["cpu", "nvidia-h100", "nvidia-t4"]
 
 
+@pytest.mark.parametrize(
+    ("values", "standard"),
+    [
+        ({}, "restricted"),
+        # The standards refuse a pod a folder of its node.
+        ({"runner": {"cacheNodePath": "/cache"}}, "privileged"),
+        ({"ownerNamespaces": {"podSecurity": "baseline"}}, "baseline"),
+    ],
+)
+def test_what_owners_namespaces_enforce(
+    render: Callable[..., Any], values: dict[str, Any], standard: str
+) -> None:
+    found = render(values).environment("gateway")
+    assert found["OWNER_NAMESPACE_POD_SECURITY"] == standard
+
+
+def test_secrets_that_runners_images_are_pulled_with(render: Callable[..., Any]) -> None:
+    made = render({"runner": {"imagePullSecrets": ["mine", "other"]}})
+    assert made.environment("operator")["RUNNER_IMAGE_PULL_SECRETS"] == "mine,other"
+    assert "RUNNER_IMAGE_PULL_SECRETS" not in render().environment("operator")
+
+
 def test_large_numbers_are_written_out(render: Callable[..., Any]) -> None:
     assert render().environment("gateway")["MAX_BODY_BYTES"] == "10000000"
 
@@ -298,6 +321,82 @@ def test_a_changed_setting_makes_new_pods(render: Callable[..., Any]) -> None:
     assert checksum({}) == checksum({}) != checksum({"config": {"maxAttempts": 5}})
 
 
+def test_another_version_of_the_chart_is_no_reason_for_new_pods(
+    render: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The two databases have one pod each: a new one is an outage."""
+    other = tmp_path / "chart"
+    shutil.copytree(CHART, other)
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    (other / "Chart.yaml").write_text(
+        yaml.safe_dump(about | {"version": "9.8.7", "appVersion": "9"})
+    )
+    images = {part: {"image": {"tag": "1"}} for part in ("gateway", "operator", "runner")}
+
+    def templates(chart: Path) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = render(images, chart).templates()
+        for pod in found:
+            # Made anew by each rendering without a cluster.
+            pod["metadata"].get("annotations", {}).pop("checksum/secret", None)
+        return found
+
+    assert len(templates(CHART)) == 6
+    assert templates(CHART) == templates(other)
+
+
+def test_amounts_may_be_numbers(render: Callable[..., Any]) -> None:
+    resources = {"requests": {"cpu": 1, "memory": 8000000000}, "limits": {"cpu": 1.5}}
+    made = render(
+        {
+            "gateway": {"resources": resources},
+            "hardwareProfiles": {"cpu": {"resources": resources}},
+            "valkey": {"persistence": {"size": 2000000000}},
+        }
+    )
+    given = made.containers()["gateway/gateway"]["resources"]
+    assert given["requests"] == {"cpu": 1, "memory": 8000000000}
+    assert given["limits"]["cpu"] == 1.5
+    (claim,) = made.one("StatefulSet", f"{NAME}-valkey")["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"] == {"storage": 2000000000}
+    profiles = json.loads(made.environment("operator")["HARDWARE_PROFILES"])
+    # The contract knows strings only.
+    assert profiles["cpu"]["resources"] == {
+        "requests": {"cpu": "1", "memory": "8000000000"},
+        "limits": {"cpu": "1.5"},
+    }
+
+
+def test_null_takes_from_the_hardware_profiles(render: Callable[..., Any]) -> None:
+    gke = {"nvidia.com/gpu.product": None, "cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+    made = render({"hardwareProfiles": {"nvidia-h100": None, "nvidia-t4": {"nodeSelector": gke}}})
+    profiles = json.loads(made.environment("operator")["HARDWARE_PROFILES"])
+    assert list(profiles) == ["cpu", "nvidia-t4"]
+    assert profiles["nvidia-t4"]["nodeSelector"] == {
+        "cloud.google.com/gke-accelerator": "nvidia-tesla-t4"
+    }
+    none = render({"hardwareProfiles": None}).environment("operator")
+    assert none["HARDWARE_PROFILES"] == "{}"
+
+
+def test_a_hardware_profile_is_bound_as_the_contract_has_it() -> None:
+    """What the schema lets through, the operator's settings must not refuse."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    profile = schema["properties"]["hardwareProfiles"]["additionalProperties"]["properties"]
+    contract = Pod.model_json_schema()["properties"]
+    assert set(profile) == set(contract)
+    for name in ("image", "runtimeClassName", "priorityClassName"):
+        found = profile[name]
+        if "$ref" in found:
+            found = schema["definitions"][found["$ref"].rpartition("/")[2]]
+        text, _null = contract[name]["anyOf"]
+        assert found == text, name
+
+
+def test_a_chart_around_it_may_switch_it(render: Callable[..., Any]) -> None:
+    """Helm leaves the condition of a dependency, and `global`, among its values."""
+    assert render({"enabled": True, "global": {"region": "eu"}}).names("ConfigMap") == [NAME]
+
+
 # (values, what the refusal names)
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"replicas": 2}, "replicas"),
@@ -307,6 +406,26 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": {"logLevel": "LOUD"}}, "/config/logLevel"),
     ({"config": {"leaseSeconds": 0}}, "/config/leaseSeconds"),
     ({"hardwareProfiles": {"cpu": {"nodeselector": {}}}}, "/hardwareProfiles/cpu"),
+    ({"hardwareProfiles": {"cpu": {"image": ""}}}, "/hardwareProfiles/cpu/image"),
+    (
+        {"hardwareProfiles": {"cpu": {"runtimeClassName": ""}}},
+        "/hardwareProfiles/cpu/runtimeClassName",
+    ),
+    (
+        {"hardwareProfiles": {"cpu": {"priorityClassName": "High"}}},
+        "/hardwareProfiles/cpu/priorityClassName",
+    ),
+    (
+        {"gateway": {"resources": {"limits": {"cpu": 0.0001}}}},
+        "/gateway/resources/limits/cpu",
+    ),
+    ({"gateway": {"resources": {"limits": {"cpu": -1}}}}, "/gateway/resources/limits/cpu"),
+    ({"valkey": {"maxmemory": "700Mi"}}, "/valkey/maxmemory"),
+    ({"valkey": {"maxmemory": "0mb"}}, "/valkey/maxmemory"),
+    (
+        {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 12}}},
+        "gateway.autoscaling.maxReplicas is 10: set it to minReplicas, 12, or more",
+    ),
     ({"networkPolicy": {"apiServer": {"cidrs": ["kubernetes"]}}}, "/networkPolicy/apiServer/cidrs"),
     ({"ingress": {"enabled": True}}, "ingress.host is needed"),
     ({"test": {"model": "ada/echo"}}, "test.existingSecret is needed"),
@@ -334,7 +453,8 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
 
     assert all(node["additionalProperties"] is False for node in closed(schema))
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert set(schema["properties"]) - {"global"} == set(values)
+    # A chart around this one leaves them.
+    assert set(schema["properties"]) - {"global", "enabled"} == set(values)
 
 
 def test_every_value_has_a_line_about_it() -> None:

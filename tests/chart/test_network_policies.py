@@ -74,6 +74,48 @@ def test_who_may_speak_to_a_component(render: Callable[..., Any]) -> None:
     }
 
 
+PROXY = {"namespaceSelector": {"matchLabels": {"name": "ingress"}}}
+PROMETHEUS = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+
+
+@pytest.mark.parametrize(
+    ("monitored", "peers"), [(False, [PROXY, "test"]), (True, [PROXY, "test", PROMETHEUS])]
+)
+def test_a_closed_api_is_open_to_its_test_and_to_those_who_measure(
+    render: Callable[..., Any], monitored: bool, peers: list[Any]
+) -> None:
+    made = render(
+        {
+            "networkPolicy": {"gatewayFrom": [PROXY], "metricsFrom": [PROMETHEUS]},
+            "serviceMonitor": {"enabled": monitored},
+        }
+    )
+    assert ends(policy(made, "gateway")["ingress"], "from") == [(["http"], peers)]
+
+
+PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
+# (networkPolicy.webhooks, where webhooks may go)
+WEBHOOKS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"cidr": "0.0.0.0/0", "except": PRIVATE}),
+    ({"except": []}, {"cidr": "0.0.0.0/0"}),
+    ({"except": ["10.0.0.0/8"]}, {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}),
+    # Kubernetes refuses an exception that is not within the CIDR.
+    ({"cidr": "203.0.113.0/24"}, {"cidr": "203.0.113.0/24"}),
+    (
+        {"cidr": "203.0.113.0/24", "except": ["203.0.113.7/32"]},
+        {"cidr": "203.0.113.0/24", "except": ["203.0.113.7/32"]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("webhooks", "block"), WEBHOOKS)
+def test_where_webhooks_may_go(
+    render: Callable[..., Any], webhooks: dict[str, Any], block: dict[str, Any]
+) -> None:
+    *_, rule = policy(render({"networkPolicy": {"webhooks": webhooks}}), "dispatch")["egress"]
+    assert rule["to"] == [{"ipBlock": block}]
+
+
 def test_all_else_is_refused(render: Callable[..., Any]) -> None:
     spec = render().one("NetworkPolicy", NAME)["spec"]
     assert spec == {

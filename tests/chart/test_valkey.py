@@ -1,4 +1,4 @@
-"""The command of the bundled Valkey, run as the chart has it but for the folder of its volume."""
+"""The commands of the bundled Valkey, run as they are but for the folder of its volume."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ import redis
 
 from inference_local import valkey
 
-NAME = "inf-inference-server-valkey"
 MODEL = "inference:0:ada_echo"
 
 
 class Bundled:
-    def __init__(self, script: str, folder: Path, wait_until: Callable[..., Any]) -> None:
+    def __init__(
+        self, container: dict[str, Any], folder: Path, wait_until: Callable[..., Any]
+    ) -> None:
         self._folder, self._wait_until = folder, wait_until
+        *shell, script = container["command"]
+        assert shell == ["sh", "-ec"]
+        self._ready = container["readinessProbe"]["exec"]["command"]
         socket = f"--port 0 --unixsocket {folder / 'socket'} "
         self._script = script.replace("/data", str(folder)).replace("--save", socket + "--save")
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,6 +41,21 @@ class Bundled:
             self._process.kill()
             self._process.wait(10)
 
+    def is_ready(self, password: str) -> bool:
+        """Runs the probe; what `valkey-cli` was called with is in the file `arguments`."""
+        client = self._folder / "bin" / "valkey-cli"
+        client.parent.mkdir(exist_ok=True)
+        client.write_text(
+            f"""#!/bin/sh
+            echo "$@" >>{self._folder / "arguments"}
+            exec {valkey.binary().parent / "valkey-cli"} -s {self._folder / "socket"} "$@"
+            """
+        )
+        client.chmod(0o700)
+        env = {"PATH": f"{client.parent}:{os.environ['PATH']}", "REDIS_PASSWORD": password}
+        done = subprocess.run(self._ready, env=env, capture_output=True, timeout=20, check=False)
+        return done.returncode == 0
+
     def client(self, user: str, password: str) -> redis.Redis:
         path = str(self._folder / "socket")
         return redis.Redis(unix_socket_path=path, username=user, password=password)
@@ -53,12 +72,14 @@ class Bundled:
 
 @pytest.fixture
 def bundled(
-    render: Callable[..., Any], tmp_path: Path, wait_until: Callable[..., Any]
+    request: pytest.FixtureRequest,
+    render: Callable[..., Any],
+    tmp_path: Path,
+    wait_until: Callable[..., Any],
 ) -> Iterator[Bundled]:
-    (container,) = render().one("StatefulSet", NAME)["spec"]["template"]["spec"]["containers"]
-    *shell, script = container["command"]
-    assert shell == ["sh", "-ec"]
-    bundled = Bundled(script, tmp_path, wait_until)
+    """With the values that a test may give as its parameter."""
+    made = render(getattr(request, "param", {}))
+    bundled = Bundled(made.containers()["valkey/valkey"], tmp_path, wait_until)
     yield bundled
     bundled.stop()
 
@@ -88,3 +109,32 @@ def test_the_password_is_needed_and_may_change(bundled: Bundled, tmp_path: Path)
     file = tmp_path / "users.acl"
     assert "second" not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_holds_less_than_its_memory(bundled: Bundled) -> None:
+    bundled.start("first")
+    with bundled.client("default", "first") as client:
+        assert client.config_get("maxmemory") == {"maxmemory": str(700 * 1024 * 1024)}
+
+
+@pytest.mark.parametrize("bundled", [{"valkey": {"maxmemory": "4mb"}}], indirect=True)
+def test_a_full_one_refuses_writes_and_keeps_what_it_has(bundled: Bundled) -> None:
+    bundled.start("first")
+    with bundled.client("default", "first") as client:
+        client.set("key", "value")
+        flood = client.pipeline(transaction=False)
+        for number in range(100):
+            flood.set(f"large:{number}", b"x" * 100_000)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            flood.execute()
+        assert client.get("key") == b"value"
+    assert bundled.answers("default", "first")
+
+
+def test_the_probe_knows_the_password_and_does_not_show_it(
+    bundled: Bundled, tmp_path: Path
+) -> None:
+    bundled.start("first $(id) 'and \"more")
+    assert bundled.is_ready("first $(id) 'and \"more")
+    assert not bundled.is_ready("second")
+    assert (tmp_path / "arguments").read_text() == "ping\nping\n"

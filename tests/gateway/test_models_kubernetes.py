@@ -254,7 +254,9 @@ def test_the_caller_is_told_the_field() -> None:
     [("ada", None), ("bob", "namespace x is there already and belongs to ada")],
 )
 def test_whose_a_namespace_is(owner: str, reason: str | None) -> None:
-    assert namespaces.refusal(namespaces.manifest("x", "ada"), owner) == reason
+    found = namespaces.manifest("x", "ada", "restricted")
+    assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert namespaces.refusal(found, owner) == reason
 
 
 @pytest.fixture

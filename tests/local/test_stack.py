@@ -165,6 +165,7 @@ def test_every_setting_is_set_or_passed_on(stack: Any) -> None:
     elsewhere |= {"DATABASE_FORCE_IPV4", "DATABASE_HOSTADDR"}
     elsewhere |= {"KUBECONFIG", "WATCH_NAMESPACES"}
     elsewhere |= {"OWNER_NAMESPACE_PREFIX", "CREATE_OWNER_NAMESPACES"}
+    elsewhere |= {"OWNER_NAMESPACE_POD_SECURITY"}
     fields = {*GatewaySettings.model_fields, *OperatorSettings.model_fields}
     assert {field.upper() for field in fields} - elsewhere <= ours
 

@@ -154,7 +154,8 @@ http://{{ include "inference-server.host" (dict "root" . "component" "gateway") 
 {{- end }}
 
 {{- /* metadata of a pod: dict "root" $ "component" NAME "follows" LIST, of `config` and `secret`: a pod does
-not see that they have changed, a new annotation makes a new pod. */}}
+not see that they have changed, a new annotation makes a new pod. No label of the chart's version: the
+databases would start anew with each. */}}
 {{- define "inference-server.podMetadata" -}}
 {{- $annotations := dict }}
 {{- if has "config" .follows }}
@@ -164,7 +165,7 @@ not see that they have changed, a new annotation makes a new pod. */}}
 {{- include "inference-server.makeSecrets" .root }}
 {{- $_ := set $annotations "checksum/secret" (.root.Values.madeSecrets | toJson | sha256sum) }}
 {{- end }}
-labels: {{- include "inference-server.labels" . | nindent 2 }}
+labels: {{- include "inference-server.selectorLabels" . | nindent 2 }}
 {{- with merge $annotations ((get .root.Values .component).podAnnotations | default dict) }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -272,7 +273,7 @@ volumeClaimTemplates:
       storageClassName: {{ . }}
       {{- end }}
       resources:
-        requests: {storage: {{ .size }}}
+        requests: {storage: {{ .size | toJson }}}
 {{- end }}
 {{- end }}
 

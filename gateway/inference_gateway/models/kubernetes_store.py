@@ -64,6 +64,7 @@ class KubernetesModelStore:
         self._owners = OwnerNamespaces(
             self._api,
             settings.owner_namespace_prefix,
+            pod_security=settings.owner_namespace_pod_security,
             may_create=settings.create_owner_namespaces,
             watched=frozenset(scopes),
         )

@@ -22,10 +22,17 @@ _POD_SECURITY = "pod-security.kubernetes.io/enforce"
 
 class OwnerNamespaces:
     def __init__(
-        self, api: KubernetesApi, prefix: str, *, may_create: bool, watched: frozenset[str]
+        self,
+        api: KubernetesApi,
+        prefix: str,
+        *,
+        pod_security: str,
+        may_create: bool,
+        watched: frozenset[str],
     ) -> None:
         self._api = api
         self._prefix = prefix
+        self._pod_security = pod_security
         self._may_create = may_create
         self._watched = watched
         """Empty: all."""
@@ -65,7 +72,7 @@ class OwnerNamespaces:
     def _create(self, name: str, owner: str) -> dict[str, Any]:
         """What was made, or what was there."""
         try:
-            made = self._api.create(PATH, manifest(name, owner))
+            made = self._api.create(PATH, manifest(name, owner, self._pod_security))
         except Refused as error:
             if error.status != 409:
                 raise
@@ -74,9 +81,10 @@ class OwnerNamespaces:
         return made
 
 
-def manifest(name: str, owner: str) -> dict[str, Any]:
-    """Runners need no more than the restricted profile; whoever else gets in here has no more."""
-    labels = {LABEL_OWNER: owner, _POD_SECURITY: "restricted"}
+def manifest(name: str, owner: str, pod_security: str) -> dict[str, Any]:
+    """Runners need no more than the restricted profile, unless weights are kept in a folder of the
+    node; whoever else gets in here has no more."""
+    labels = {LABEL_OWNER: owner, _POD_SECURITY: pod_security}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
