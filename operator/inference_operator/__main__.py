@@ -98,12 +98,18 @@ class KubeOperator:
             namespaces=namespaces,
         )
         probes.close()
-        self._lister.close()
-        self.fleet.close()
-        self.queue.close()
-        if self._settings.leader_namespace:
+        is_over = self._close()
+        if self._settings.leader_namespace and is_over:
             self.leader.release()
         log.info("stopped; the runners go on")
+
+    def _close(self) -> bool:
+        """Whether it is certain that nothing is written any more."""
+        self._lister.close()
+        if not self._is_working:
+            return False
+        self.fleet.close()
+        return self.queue.close()
 
     def _work(self) -> None:
         """Begins once it is known what is there, lest it be made anew."""

@@ -48,7 +48,7 @@ class Leader:
         lost: Callable[[], None] = lambda: os._exit(1),
         deployment: str = "",
     ) -> None:
-        self._cluster = cluster
+        self._cluster = cluster.within(RENEW_WITHIN / 2)
         self._namespace = namespace
         self._identity = identity
         self._lost = lost
@@ -56,8 +56,11 @@ class Leader:
         self._held: Manifest | None = None
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of another's Lease, and since when it has not changed."""
+        self._renewed = 0.0
+        """When we asked for what was granted last."""
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._hold, name="leader", daemon=True)
+        self._holding = threading.Thread(target=self._hold, name="leader", daemon=True)
+        self._guarding = threading.Thread(target=self._guard, name="leader-guard", daemon=True)
 
     def acquire(self) -> None:
         """Waits until the Lease is ours, and holds it from then on."""
@@ -68,39 +71,50 @@ class Leader:
                 is_told = True
             time.sleep(RETRY)
         log.info("acting, as %s", self._identity)
-        self._thread.start()
+        self._holding.start()
+        self._guarding.start()
 
     def release(self) -> None:
         """Give it to whoever waits. Call it when nothing is written any more."""
         self._closing.set()
-        self._thread.join(RENEW_WITHIN)
-        if self._held is not None:
+        self._holding.join(RENEW_WITHIN)
+        if self._held is not None and not self._holding.is_alive():
             try:
                 self._replace(self._held, "", 1)
             except ClusterError as error:
                 log.warning("the Lease ends by itself: %s", error)
 
     def _hold(self) -> None:
-        renewed = time.monotonic()
         while not self._closing.wait(RETRY):
-            asked = time.monotonic()
-            if self._try():
-                renewed = asked
-            elif self._held is None or time.monotonic() - renewed > RENEW_WITHIN:
-                log.error("the Lease is lost: another operator may act")
-                self._lost()
+            if not self._try() and self._held is None:
+                self._lose()
+
+    def _guard(self) -> None:
+        """Beside `_hold`, for no time limit ends a request whose answer comes byte by byte."""
+        while (left := self._renewed + RENEW_WITHIN - time.monotonic()) > 0:
+            if self._closing.wait(left):
                 return
+        self._lose()
+
+    def _lose(self) -> None:
+        log.error("the Lease is lost: another operator may act")
+        self._closing.set()
+        self._lost()
 
     def _try(self) -> bool:
         """Whether the Lease is ours now; if nobody answered it may still be."""
+        asked = time.monotonic()
         try:
-            return self._take()
+            is_ours = self._take()
         except ClusterError as error:
             if error.status == _CONFLICT and self._held is not None:
                 self._held = None  # Somebody has changed it, or deleted it: look whose it is.
                 return self._try()
             log.log(logging.DEBUG if error.status == _CONFLICT else logging.WARNING, "%s", error)
             return False
+        if is_ours:
+            self._renewed = asked
+        return is_ours
 
     def _take(self) -> bool:
         lease = self._held or self._cluster.get(Kind.LEASE, self._namespace, NAME)

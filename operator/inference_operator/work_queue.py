@@ -119,14 +119,19 @@ class WorkQueue:
             self._agenda.put(key, time.monotonic())
             self._changed.notify()
 
-    def close(self, timeout: float = 10.0) -> None:
-        """What is in flight ends; the rest stays undone."""
+    def close(self, timeout: float = 10.0) -> bool:
+        """What is in flight ends; the rest stays undone.
+
+        Returns:
+            Whether it ended in time.
+        """
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
         end = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def silence(self) -> float:
         """Seconds in which nothing was done although there was work; 0 before the start."""

@@ -105,7 +105,6 @@ def test_who_cannot_renew_stops_before_another_begins(
     cut_off = kubernetes.client.Configuration()
     cut_off.__dict__.update(api.configuration.__dict__)
     cut_off.host = f"https://127.0.0.1:{proxy.port}"
-    cut_off.retries = False
     lost = threading.Event()
     with kubernetes.client.ApiClient(cut_off) as client:
         first = Leader(Cluster(client), namespace, "first", lost.set)

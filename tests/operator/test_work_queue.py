@@ -166,6 +166,17 @@ def test_one_thread_a_key(queue: WorkQueue, work: Work, wait_until: Callable[...
     wait_until(lambda: queue.silence() == 0)
 
 
+def test_it_says_whether_all_work_has_ended(
+    queue: WorkQueue, work: Work, wait_until: Callable[..., Any]
+) -> None:
+    work.gate.clear()
+    queue.put(A)
+    wait_until(lambda: work.calls == [A])
+    assert not queue.close(0)
+    work.gate.set()
+    assert queue.close()
+
+
 def test_an_error_is_tried_again(
     queue: WorkQueue,
     work: Work,
