@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
 from inference_operator import events, retirement
@@ -27,6 +29,9 @@ from inference_operator.work_queue import Key
 log = logging.getLogger(__name__)
 
 _UNPROCESSABLE = 422
+_REFUSED = (400, 403, 413, _UNPROCESSABLE)
+"""What the API server, or a policy of the cluster, answers if it will not have an object."""
+_LACKS_RIGHT = re.compile(r"cannot \w+ resource")
 
 
 class Applier:
@@ -62,8 +67,8 @@ class Applier:
                 continue
             there = self._ours(kind, parent)
             if there is not None and kind is Kind.CLAIM:
-                manifest = may_grow(manifest, there)
-            if needs_apply(there, manifest):
+                self._grow(manifest, there)
+            elif needs_apply(there, manifest):
                 self._write(kind, manifest, self._cluster.apply)
         self._supported[key] = wanted, time.monotonic() + self._settings.resync_seconds / 2
 
@@ -95,11 +100,20 @@ class Applier:
             self._scale(parent, there, replicas)
         return events.scaled(before, decision) if replicas != before else None
 
-    def write_status(self, key: Key, status: InferenceModelStatus) -> None:
-        written = self._cluster.write_status(key, status.model_dump(mode="json", by_alias=True))
-        if written is not None:
-            self._mirror.put(Kind.MODEL, written)
+    def write_status(self, key: Key, uid: str, status: InferenceModelStatus) -> bool:
+        """Whether it was written: not if the model is another one now, or has a newer version,
+        which wants a look of its own."""
+        known = self._mirror.model(key)
+        if known is None or known["metadata"]["uid"] != uid:
+            return False
+        version = known["metadata"]["resourceVersion"]
+        content = status.model_dump(mode="json", by_alias=True)
+        written = self._cluster.write_status(key, version, content)
+        if written is None:
+            return False
+        self._mirror.put(Kind.MODEL, written)
         self._metrics.writes.labels("status").inc()
+        return True
 
     def remove_policy(self, key: Key) -> None:
         """The one child that no garbage collector removes."""
@@ -119,6 +133,17 @@ class Applier:
             claim(there, parent)
         return there
 
+    def _grow(self, wanted: Manifest, there: Manifest) -> None:
+        """A claim that cannot be changed serves as it is."""
+        grown = may_grow(wanted, there)
+        if not needs_apply(there, grown):
+            return
+        try:
+            self._write(Kind.CLAIM, grown, self._cluster.apply)
+        except Refusal as refusal:
+            namespace, name = grown["metadata"]["namespace"], grown["metadata"]["name"]
+            log.warning("claim %s/%s stays as it is: %s", namespace, name, refusal)
+
     def _spare_busy(self, resource: Resource, wanted: int) -> None:
         """Tell the cluster which pods are idle; without Redis any may go, and drains."""
         try:
@@ -132,7 +157,8 @@ class Applier:
             self._metrics.writes.labels("cost").inc()
 
     def _scale(self, parent: Parent, deployment: Manifest, replicas: int) -> None:
-        scaled = self._cluster.scale(parent.namespace, parent.child, replicas)
+        with _refusals(deployment["kind"]):
+            scaled = self._cluster.scale(parent.namespace, parent.child, replicas)
         self._metrics.writes.labels("scale").inc()
         version = scaled["metadata"]["resourceVersion"]
         known = {
@@ -147,13 +173,8 @@ class Applier:
     ) -> bool:
         """Whether it was written."""
         metadata = manifest["metadata"]
-        try:
+        with _refusals(manifest["kind"]):
             written = apply(kind, manifest)
-        except ClusterError as error:
-            if error.status != _UNPROCESSABLE:
-                raise
-            message = f"the cluster refuses the {manifest['kind']}: {error}"
-            raise Refusal(Reason.INVALID_MODEL, message) from error
         if written is None:
             return False
         if kind is Kind.DEPLOYMENT:
@@ -161,3 +182,27 @@ class Applier:
         self._metrics.writes.labels(manifest["kind"]).inc()
         log.info("applied %s %s/%s", manifest["kind"], metadata["namespace"], metadata["name"])
         return True
+
+
+@contextmanager
+def _refusals(kind: str) -> Iterator[None]:
+    """Raises Refusal in place of an answer that the model's status has to tell."""
+    try:
+        yield
+    except ClusterError as error:
+        if (refusal := _refusal(kind, error)) is None:
+            raise
+        raise refusal from error
+
+
+def _refusal(kind: str, error: ClusterError) -> Refusal | None:
+    """None: the request may do well as it is, or the model goes with its namespace."""
+    said = str(error)
+    if error.status not in _REFUSED or "is being terminated" in said:
+        return None
+    if _LACKS_RIGHT.search(said):
+        message = f"the operator lacks the right to write the {kind}: {said}"
+    else:
+        message = f"the cluster refuses the {kind}: {said}"
+    reason = Reason.NO_CAPACITY if "exceeded quota" in said else Reason.INVALID_MODEL
+    return Refusal(reason, message, may_pass=error.status != _UNPROCESSABLE)

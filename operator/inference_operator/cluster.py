@@ -30,7 +30,7 @@ FIELD_MANAGER = "inference-operator"
 _MANAGED = f"?fieldManager={FIELD_MANAGER}"
 _PAGE = 100
 """Objects of one answer."""
-_TIMEOUT = (5, 20)
+_TIMEOUT = (5.0, 20.0)
 """Seconds to connect, and to wait for bytes."""
 _MAX_LOG_BYTES = 64_000
 _MAX_LINE = 2000
@@ -58,10 +58,23 @@ class ClusterError(Exception):
 
 
 class Cluster:
-    """Thread-safe. Concurrency is bounded by the callers: a call a worker."""
+    """Thread-safe. Concurrency is bounded by the callers: a call a worker.
 
-    def __init__(self, client: kubernetes.client.ApiClient) -> None:
+    Args:
+        timeout: seconds to connect, and to wait for bytes; one number: for both together.
+    """
+
+    def __init__(
+        self,
+        client: kubernetes.client.ApiClient,
+        timeout: tuple[float, float] | float = _TIMEOUT,
+    ) -> None:
         self._client = client
+        self._timeout = timeout
+
+    def within(self, seconds: float) -> Cluster:
+        """The same, that waits no longer than this for an answer."""
+        return Cluster(self._client, seconds)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """None if there is no such object."""
@@ -144,19 +157,22 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    def write_status(self, key: Key, status: dict[str, Any]) -> Manifest | None:
-        """The model with it; None if that is gone."""
+    def write_status(self, key: Key, version: str, status: dict[str, Any]) -> Manifest | None:
+        """The model with it; None if there is a newer version, or none any more.
+
+        The version stands for the uid too: of a status the API server heeds no other precondition.
+        """
         namespace, name = key
         content = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": version},
             "status": status,
         }
         try:
             return self._apply(Kind.MODEL.path(namespace, name, "status"), content)
         except ClusterError as error:
-            if error.status == 404:
+            if error.status in (404, 409):
                 return None
             raise
 
@@ -206,7 +222,7 @@ class Cluster:
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         try:
-            response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+            response = self._client.call_api(*request, _request_timeout=self._timeout)
             content: bytes = response.read()  # type: ignore[no-untyped-call]  # the client's
         except ApiException as error:
             raise ClusterError(error.status or 0, str(error.reason)) from error
@@ -229,6 +245,8 @@ def connect(connections: int) -> Cluster:
     except kubernetes.config.ConfigException:
         kubernetes.config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client's
     configuration.connection_pool_maxsize = connections
+    # Whoever asks tries again, after a pause; urllib3 would do so at once, and wait each time anew.
+    configuration.retries = False
     return Cluster(kubernetes.client.ApiClient(configuration))
 
 

@@ -81,20 +81,24 @@ def parse(found: Manifest, owner: str, home: str) -> Resource:
 
 
 def claim(there: Manifest, parent: Parent) -> None:
-    """Raises Refusal if an object of a child's name is not this model's."""
+    """Raises Refusal if an object of a child's name is not this model's.
+
+    It may pass if the garbage collector has yet to remove it: no watch tells of that.
+    """
     metadata = there["metadata"]
     owners = metadata.get("ownerReferences", ())
     if any(owner["uid"] == parent.uid for owner in owners) or is_left_to_us(there, parent):
         return
     what = f"{there['kind']} {metadata['name']}"
-    if any(owner["kind"] == KIND and owner["name"] == parent.name for owner in owners):
+    is_going = any(owner["kind"] == KIND and owner["name"] == parent.name for owner in owners)
+    if is_going:
         message = f"{what} is of an earlier {KIND} of this name, and goes by itself"
     else:
         message = (
             f"{what} exists and is not of this {KIND}: delete it or give it another name, "
             "or rename the model"
         )
-    raise Refusal(Reason.NAME_TAKEN, message)
+    raise Refusal(Reason.NAME_TAKEN, message, may_pass=is_going)
 
 
 def is_left_to_us(there: Manifest, parent: Parent) -> bool:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import redis
+import stub_api
 import yaml
+from stub_api import StubApi
 
 from inference_contract import layout, queues
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
+from inference_operator.cluster import Cluster, connect
 from inference_operator.local import LocalOperator
 from inference_operator.processes import stop_all
 from inference_operator.settings import Settings
@@ -127,3 +130,25 @@ def house(
     house = House(tmp_path / "home", redis_url, wait_until)
     yield house
     house.close()
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StubApi]:
+    """The API server that KUBECONFIG names."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with stub_api.serve() as api:
+        content = {
+            "clusters": [{"name": "stub", "cluster": {"server": api.url}}],
+            "users": [{"name": "operator", "user": {}}],
+            "contexts": [{"name": "stub", "context": {"cluster": "stub", "user": "operator"}}],
+            "current-context": "stub",
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
+        default = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
+        yield api
+
+
+@pytest.fixture
+def cluster(api: StubApi) -> Cluster:
+    return connect(connections=2)
