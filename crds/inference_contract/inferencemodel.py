@@ -147,8 +147,12 @@ class Batching(_Document):
 class Timeouts(_Document):
     load_seconds: int = Field(600, ge=1, le=86_400)
     predict_seconds: int = Field(300, ge=1, le=86_400, description="Longest run of one prediction.")
-    drain_seconds: int = Field(
-        330, ge=0, le=86_400, description="How long a stopping runner may finish its work."
+    drain_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="How long a stopping runner may finish its work; unset: predictSeconds + 30. "
+        "What then still runs is killed, and run again elsewhere.",
     )
 
 
@@ -300,7 +304,18 @@ class Reason(StrEnum):
     NO_CAPACITY = "NoCapacity"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
+    """A Secret that the pod's environment names, or a key of it, is not there."""
+    CREATE_CONTAINER_ERROR = "CreateContainerError"
+    PODS_REFUSED = "PodsRefused"
+    """The cluster's rules, or a webhook, let no pod of the model be made."""
     OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    """A node put the pod out for good: it ran short of something, or did not take it."""
+    NODE_LOST = "NodeLost"
+    """Nothing is heard of the node of a runner that was ready."""
+    NOT_READY = "NotReady"
+    """A runner has loaded its model, and does not answer that it is ready."""
     STARTING = "Starting"
     NAME_TAKEN = "NameTaken"
     """An object of the name that a child would have is not ours."""

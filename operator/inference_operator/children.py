@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from inference_contract.inferencemodel import InferenceModelSpec, Pod, Reason
+from inference_contract.inferencemodel import InferenceModelSpec, Pod, Reason, Resources
 from inference_contract.pods import LABEL_HASH, RunnerEnv
 from inference_operator.kinds import Kind
 from inference_operator.kube_settings import KubeSettings
@@ -43,15 +43,18 @@ def children(resource: Resource, settings: KubeSettings, redis_url: str) -> Chil
     """
     model, parent = resource.model, resource.parent
     spec = model.spec
-    planned = plan(model, settings, 0)
-    for_runner = spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True)
+    planned, pod = plan(model, settings, 0), _pod(spec, settings)
     labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
-    planned = replace(planned, labels=labels, env={**planned.env, RunnerEnv.SPEC: for_runner})
+    for_pods: dict[str, str] = {
+        RunnerEnv.SPEC: spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True),
+        RunnerEnv.ENABLE_GPU: str(settings.enable_gpu and bool(_devices(pod.resources))).lower(),
+    }
+    planned = replace(planned, labels=labels, env={**planned.env, **for_pods})
     template = pod_template(
         parent,
         planned,
         spec.env,
-        _pod(spec, settings),
+        pod,
         image=settings.runner_image,
         redis_url=redis_url,
         pvc=spec.source.pvc,
@@ -61,14 +64,15 @@ def children(resource: Resource, settings: KubeSettings, redis_url: str) -> Chil
     if spec.source.hub is not None:
         template = fetch_first(template, settings.hf_endpoint)
     supporting = {
-        Kind.SERVICE_ACCOUNT: service_account(parent, labels),
+        Kind.SERVICE_ACCOUNT: service_account(parent, labels, settings.pull_secrets),
         Kind.SECRET: secret(parent, labels, redis_url),
         Kind.NETWORK_POLICY: network_policy(
             parent, labels, redis_url, spec.source, settings.hf_endpoint
         ),
     }
     if (size := spec.cache.size) is not None:
-        storage_class, is_shared = spec.cache.storage_class_name, spec.max_replicas > 1
+        storage_class, surge = spec.cache.storage_class_name, spec.rollout.max_surge
+        is_shared = spec.max_replicas + surge > 1
         supporting[Kind.CLAIM] = cache_claim(
             parent, labels, size, storage_class, is_shared=is_shared
         )
@@ -76,8 +80,7 @@ def children(resource: Resource, settings: KubeSettings, redis_url: str) -> Chil
     template["metadata"]["labels"][LABEL_HASH] = version
 
     def with_template(template: Manifest) -> Manifest:
-        seconds, surge = planned.load_seconds, spec.rollout.max_surge
-        return deployment(parent, labels, template, seconds, max_surge=surge)
+        return deployment(parent, planned, template, max_surge=spec.rollout.max_surge)
 
     return Children(
         hash=version,
@@ -96,12 +99,16 @@ def _pod(spec: InferenceModelSpec, settings: KubeSettings) -> Pod:
         raise Refusal(Reason.INVALID_MODEL, message)
     if settings.enable_gpu:
         return merge(profiles[spec.hardware], spec.pod)
-    wishes = spec.pod.resources
-    devices = sorted(name for name in {*wishes.requests, *wishes.limits} if "/" in name)
-    if devices:
+    if devices := _devices(spec.pod.resources):
         message = (
             f"spec.pod.resources asks for {', '.join(devices)}, but with ENABLE_GPU=false no model "
             "gets a device: remove it, or have the administrator enable GPUs"
         )
         raise Refusal(Reason.NO_CAPACITY, message)
     return merge(profiles[CPU], spec.pod)
+
+
+def _devices(resources: Resources) -> list[str]:
+    """Names of those that are asked for: no other resource has a domain in its name."""
+    asked = {**resources.requests, **resources.limits}
+    return sorted(name for name, amount in asked.items() if "/" in name and amount != "0")

@@ -10,7 +10,7 @@ from inference_operator.autoscale import Decision
 
 _FINE = {
     *(Reason.READY, Reason.SCALED_TO_ZERO, Reason.STARTING),
-    *(Reason.DOWNLOADING_MODEL, Reason.LOADING_MODEL),
+    *(Reason.DOWNLOADING_MODEL, Reason.LOADING_MODEL, Reason.NOT_READY),
 }
 _MAX = 1000
 """Bytes of an event's note: the API server takes 1,024."""

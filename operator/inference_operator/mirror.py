@@ -33,13 +33,17 @@ def _packed(found: Found) -> bytes:
 
 
 def _packed_deployment(found: Found) -> bytes:
-    """Without what its controller writes with every step of a pod, which is no news."""
+    """Without what its controller writes with every step of a pod, which is no news, or wrote of an
+    earlier version."""
     passing = {"generation", "resourceVersion"}
     metadata = {key: v for key, v in found["metadata"].items() if key not in passing}
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != REVISION}
+    status = found.get("status", {})
+    if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
+        status = {}
     conditions = [
         {key: condition.get(key, "") for key in ("type", "status", "message")}
-        for condition in found.get("status", {}).get("conditions", ())
+        for condition in status.get("conditions", ())
         if condition["status"] == _TROUBLE.get(condition["type"])
     ]
     metadata["annotations"] = annotations
@@ -139,9 +143,11 @@ class Mirror:
 
     def pods(self, key: Key) -> list[RunnerPod]:
         """Those of a model that have not ended for good, by name."""
-        with self._lock:
-            found = [self._pods.get(name) for name in self._pods.grouped(key)]
-        return [pod for pod in found if pod is not None]
+        return [pod for pod in self._all_pods(key) if pod.eviction is None]
+
+    def evicted(self, key: Key) -> list[RunnerPod]:
+        """Those that their nodes put out, and that Kubernetes still keeps."""
+        return [pod for pod in self._all_pods(key) if pod.eviction is not None]
 
     def model_keys(self) -> set[str]:
         """Of all models, and of all pods: theirs may be gone already."""
@@ -149,7 +155,7 @@ class Mirror:
             ids = {f"{self._owner(namespace)}/{name}" for namespace, name in self._models.names()}
             for name in self._pods.names():
                 pod, group = self._pods.get(name), self._pods.group_of(name)
-                if pod is not None:
+                if pod is not None and pod.eviction is None:
                     ids.add(f"{pod.owner}/{cast('Key', group)[1]}")
         return set(map(model_key, ids))
 
@@ -168,6 +174,11 @@ class Mirror:
                 and (not self._scopes or name in self._scopes)
             ]
         return min(ages, default=("", ""))[1]
+
+    def _all_pods(self, key: Key) -> list[RunnerPod]:
+        with self._lock:
+            found = [self._pods.get(name) for name in self._pods.grouped(key)]
+        return [pod for pod in found if pod is not None]
 
     def _owner(self, namespace: str) -> str:
         found = self._namespaces.get(("", namespace))

@@ -11,7 +11,9 @@ from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER, RunnerEnv
 
 CPU = "cpu"
-"""The hardware profile that every machine has; the others are kinds of GPU."""
+"""The hardware profile that every machine has; on one machine the others are kinds of GPU."""
+AFTER_PREDICTION = 30
+"""Seconds in which a runner that stops says what became of its last prediction."""
 
 
 class PlanSettings(Protocol):
@@ -44,7 +46,7 @@ class RunnerPlan:
 
 
 def plan(model: InferenceModel, settings: PlanSettings, replicas: int) -> RunnerPlan:
-    spec = model.spec
+    spec, timeouts = model.spec, model.spec.timeouts
     fingerprint = spec.runner_hash()
     ours = {
         RunnerEnv.MODEL_ID: model.id,
@@ -67,6 +69,6 @@ def plan(model: InferenceModel, settings: PlanSettings, replicas: int) -> Runner
             LABEL_HASH: fingerprint,
         },
         env=theirs | {str(name): value for name, value in ours.items()},
-        load_seconds=spec.timeouts.load_seconds,
-        grace_seconds=spec.timeouts.drain_seconds,
+        load_seconds=timeouts.load_seconds,
+        grace_seconds=timeouts.drain_seconds or timeouts.predict_seconds + AFTER_PREDICTION,
     )

@@ -19,10 +19,13 @@ from inference_contract.inferencemodel import (
 from inference_operator import downloads
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
-from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator.runner_pods import RunnerPod
+from inference_operator.troubles import FAILED_STARTS, Trouble
 from inference_operator.verdicts import Verdict, conditions, scaling
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_NO_ROOM = (Reason.UNSCHEDULABLE, Reason.NO_CAPACITY)
+"""A runner that ends its work may leave the room that another waits for."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class PodView:
     """Of the pods that shall be."""
     load: Load | None = None
     """None if Redis did not say."""
+    deployment: str = ""
+    """Its name."""
     no_pods: str = ""
     """Why the Deployment can make no pods."""
     repo: str = ""
@@ -53,15 +58,28 @@ class PodView:
 
     @property
     def going(self) -> int:
-        return sum(pod.is_going for pod in self.pods)
+        return sum(pod.is_going and not pod.is_lost for pod in self.pods)
+
+    @property
+    def lost(self) -> Sequence[RunnerPod]:
+        """They were to go, and nobody hears whether they have."""
+        return [pod for pod in self.pods if pod.is_going and pod.is_lost]
+
+    @property
+    def staying(self) -> Sequence[RunnerPod]:
+        return [pod for pod in self.pods if not pod.is_going]
 
     @property
     def downloading(self) -> Sequence[RunnerPod]:
-        return [pod for pod in self.pods if pod.is_downloading and not pod.is_going]
+        return [pod for pod in self.staying if pod.is_downloading]
+
+    @property
+    def loading(self) -> Sequence[RunnerPod]:
+        return [pod for pod in self.staying if pod.is_loading]
 
     @property
     def ready(self) -> int:
-        return sum(pod.is_ready and not pod.is_going for pod in self.pods)
+        return sum(pod.is_ready for pod in self.staying)
 
 
 def status(
@@ -74,10 +92,12 @@ def status(
         at: now, by the wall clock.
     """
     previous = previous or InferenceModelStatus()
+    failed = _failed_start(view, previous)
+    told = view.trouble.log_tail if view.trouble else ()
     verdicts = {
-        ConditionType.READY: _ready(view),
+        ConditionType.READY: failed or _ready(view),
         ConditionType.PROGRESSING: _progressing(view),
-        ConditionType.SCALING_ACTIVE: scaling(view.decision),
+        ConditionType.SCALING_ACTIVE: scaling(view.decision, view.deployment),
     }
     if view.repo:
         verdicts[ConditionType.ARTIFACT_CACHED] = _cached(view)
@@ -90,7 +110,7 @@ def status(
         selector=view.selector,
         rollout=view.rollout,
         conditions=conditions(verdicts, view.generation, previous, at),
-        log_tail=list(view.trouble.log_tail) if view.trouble else [],
+        log_tail=list(previous.log_tail if failed else told),
     )
 
 
@@ -118,41 +138,70 @@ def refused(
     )
 
 
+def _failed_start(view: PodView, previous: InferenceModelStatus) -> Verdict | None:
+    """What is still true of a model that sleeps since: nothing else was tried."""
+    ready = previous.condition(ConditionType.READY)
+    if view.wanted or ready is None or ready.observed_generation != view.generation:
+        return None
+    is_failure = ready.reason in FAILED_STARTS
+    return (ready.status, ready.reason, ready.message) if is_failure else None
+
+
 def _ready(view: PodView) -> Verdict:
-    trouble = view.trouble
+    hindrance = _hindrance(view)
     if view.ready:
         message = f"{view.ready} of {view.wanted} replicas ready"
-        if trouble and view.ready < view.wanted:
-            message = f"{message}; {trouble.reason}: {trouble.message}"
+        if hindrance and view.ready < view.wanted:
+            message = f"{message}; {': '.join(hindrance)}"
         return _TRUE, Reason.READY, message
     if not view.wanted:
         return _TRUE, Reason.SCALED_TO_ZERO, _asleep(view)
-    if trouble and not (trouble.reason is Reason.UNSCHEDULABLE and view.going):
-        return _FALSE, trouble.reason, trouble.message
-    loading = [pod for pod in view.pods if pod.is_loading and not pod.is_going]
-    if loading:
-        since = min(pod.running_since for pod in loading)
-        return _FALSE, Reason.LOADING_MODEL, f"loading since {since}"
-    if view.downloading:
-        return _FALSE, Reason.DOWNLOADING_MODEL, downloads.words(view.repo, view.downloading)
-    if view.no_pods:
-        reason = Reason.NO_CAPACITY if "exceeded quota" in view.no_pods else Reason.STARTING
-        return _FALSE, reason, f"no pod can be made: {view.no_pods}"
-    return _FALSE, Reason.STARTING, _starting(view)
+    reason, message = hindrance or _wait(view)
+    return _FALSE, reason, "; ".join([message, *map(_unheard_of, view.lost)])
 
 
 def _asleep(view: PodView) -> str:
     if view.decision.reason is Why.EXTERNAL:
         return "predictions wait until somebody scales the Deployment up"
-    return (
-        f"{'stopping; starts with the next' if view.pods else 'starts with the first'} prediction"
-    )
+    if len(view.pods) > len(view.lost):
+        return "stopping; starts with the next prediction"
+    return "starts with the first prediction"
+
+
+def _unheard_of(pod: RunnerPod) -> str:
+    return f"pod {pod.name} was to end, and nothing is heard of it from node {pod.node}"
+
+
+def _hindrance(view: PodView) -> tuple[Reason, str] | None:
+    """What keeps replicas from their work and does not pass by itself."""
+    if view.trouble:
+        reason, message = view.trouble.reason, view.trouble.message
+    elif view.no_pods and not view.loading and not view.downloading:
+        reason = Reason.NO_CAPACITY if "exceeded quota" in view.no_pods else Reason.PODS_REFUSED
+        message = f"no pod can be made: {view.no_pods}"
+    else:
+        return None
+    return None if view.going and reason in _NO_ROOM else (reason, message)
+
+
+def _wait(view: PodView) -> tuple[Reason, str]:
+    """The furthest that a pod has come which is not ready."""
+    started = [pod for pod in view.staying if pod.is_started and not pod.is_ready]
+    if started:
+        message = f"the runner in pod {started[0].name} is up, and does not say that it is ready"
+        return Reason.NOT_READY, message
+    if view.loading:
+        since = min(pod.running_since for pod in view.loading)
+        return Reason.LOADING_MODEL, f"loading since {since}"
+    if view.downloading:
+        return Reason.DOWNLOADING_MODEL, downloads.words(view.repo, view.downloading)
+    return Reason.STARTING, _starting(view)
 
 
 def _starting(view: PodView) -> str:
-    placed = [pod for pod in view.pods if pod.node and not pod.is_going]
+    placed = [pod for pod in view.staying if pod.node]
     if placed:
-        return f"node {placed[0].node} pulls the image and starts the container"
+        return f"node {placed[0].node} prepares the container: its image, its volumes"
     if view.going:
         return f"waiting for {view.going} old runners to finish their predictions"
     return "waiting for a node"
@@ -163,13 +212,13 @@ def _progressing(view: PodView) -> Verdict:
         return _FALSE, Reason.ROLLOUT_FAILED, _taken_back(view)
     if view.going:
         return _TRUE, "Draining", f"{view.going} replicas finish their predictions and stop"
-    if view.trouble:
-        return _FALSE, view.trouble.reason, f"{view.ready} of {view.wanted} replicas ready"
-    old = sum(pod.hash != view.hash for pod in view.pods)
+    if view.wanted and (hindrance := _hindrance(view)):
+        return _FALSE, hindrance[0], f"{view.ready} of {view.wanted} replicas ready"
+    old = sum(pod.hash != view.hash for pod in view.staying)
     if old:
         return _TRUE, "Updating", f"{old} replicas of an earlier document are still to be replaced"
     if view.ready < view.wanted:
-        return _TRUE, _stage(view), f"{view.ready} of {view.wanted} replicas ready"
+        return _TRUE, _wait(view)[0], f"{view.ready} of {view.wanted} replicas ready"
     return _FALSE, "Stable", f"{view.wanted} replicas, as wanted"
 
 
@@ -181,15 +230,8 @@ def _taken_back(view: PodView) -> str:
     )
 
 
-def _stage(view: PodView) -> Reason:
-    """The furthest that a pod has come which is not ready."""
-    if any(pod.is_loading for pod in view.pods):
-        return Reason.LOADING_MODEL
-    return Reason.DOWNLOADING_MODEL if view.downloading else Reason.STARTING
-
-
 def _cached(view: PodView) -> Verdict:
-    current = [pod for pod in view.pods if pod.hash == view.hash and not pod.is_going]
+    current = [pod for pod in view.staying if pod.hash == view.hash]
     if any(pod.is_fetched for pod in current):
         return _TRUE, "Cached", f"{view.repo} is where its runners look for it"
     if view.trouble and view.trouble.has_log and not view.trouble.pod.is_fetched:

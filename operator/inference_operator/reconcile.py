@@ -13,7 +13,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from inference_contract.inferencemodel import InferenceModelStatus, RolloutStatus
-from inference_operator import events, pod_conditions, rollout, runner_pods
+from inference_operator import events, pod_conditions, rollout, runner_pods, troubles
 from inference_operator.applier import Applier
 from inference_operator.children import Children, children
 from inference_operator.cluster import Cluster, ClusterError
@@ -26,7 +26,8 @@ from inference_operator.mirror import Mirror
 from inference_operator.resources import Refusal, Resource, claim, parse
 from inference_operator.runner_access import RunnerAccess
 from inference_operator.runner_logs import RunnerLogs
-from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator.runner_pods import RunnerPod
+from inference_operator.troubles import Trouble
 from inference_operator.versions import Versions
 from inference_operator.work_queue import Key
 
@@ -41,6 +42,7 @@ class _Look:
     desired: Children
     deployment: Manifest | None
     pods: list[RunnerPod]
+    evicted: list[RunnerPod]
     seen: Seen
     before: InferenceModelStatus
 
@@ -98,7 +100,8 @@ class Reconciler:
                 raise
         else:
             self._report(key, found["metadata"]["uid"], previous, status)
-        return min(self._downloads.again(key), self._logs.again(key))
+        overdue = runner_pods.next_overdue(self._mirror.pods(key), now)
+        return min(self._downloads.again(key), self._logs.again(key), overdue)
 
     def _farewell(self, key: Key) -> None:
         """The garbage collector removes the children, and the pods end their work meanwhile."""
@@ -131,8 +134,10 @@ class Reconciler:
             claim(deployment, parent)
         redis_url = self._access.url(resource, is_new=deployment is None)
         desired = children(resource, self._settings, redis_url)
-        pods = self._downloads.with_progress(key, self._mirror.pods(key))
-        look = _Look(resource, desired, deployment, pods, seen, before)
+        known = runner_pods.as_of(self._mirror.pods(key), now)
+        pods = self._downloads.with_progress(key, known)
+        evicted = runner_pods.recent(self._mirror.evicted(key), now)
+        look = _Look(resource, desired, deployment, pods, evicted, seen, before)
         trouble = self._trouble(look, desired.hash)
         course, manifest = self._course(look, trouble)
         version = rollout.running(course, desired.hash)
@@ -152,6 +157,7 @@ class Reconciler:
             rollout=course,
             trouble=trouble,
             load=seen.load,
+            deployment=parent.child,
             no_pods=_condition_message(deployment, "ReplicaFailure", "True"),
             repo=hub.repo if (hub := resource.model.spec.source.hub) else "",
         )
@@ -165,7 +171,8 @@ class Reconciler:
         return self._fleet.seen(resource.key)
 
     def _trouble(self, look: _Look, hash: str) -> Trouble | None:
-        trouble = runner_pods.worst(pod for pod in look.pods if pod.hash == hash)
+        pods = [pod for pod in (*look.pods, *look.evicted) if pod.hash == hash]
+        trouble = troubles.worst(pods)
         return self._logs.explain(look.resource.key, trouble) if trouble else None
 
     def _course(self, look: _Look, trouble: Trouble | None) -> tuple[RolloutStatus, Manifest]:
@@ -198,9 +205,9 @@ class Reconciler:
         """Writes nothing if there is no news."""
         if status is None or status == previous:
             return
-        self._applier.write_status(key, status)
-        for event in events.transitions(previous, status):
-            self._emit(key, uid, event)
+        if self._applier.write_status(key, uid, status):
+            for event in events.transitions(previous, status):
+                self._emit(key, uid, event)
 
     def _emit(self, key: Key, uid: str, event: events.Event) -> None:
         """An event that cannot be written is not worth another look."""

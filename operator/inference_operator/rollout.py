@@ -6,20 +6,31 @@ gone before the new one could fail, so that waiting would leave nothing that ser
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from inference_contract.inferencemodel import Reason, RolloutStatus
 from inference_operator.manifests.child import Manifest
-from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator.runner_pods import RunnerPod
+from inference_operator.troubles import Trouble
 
 _PATIENCE = {
-    Reason.IMAGE_PULL_BACK_OFF: 0,
     Reason.LOAD_FAILED: 1,
     Reason.OOM_KILLED: 1,
     Reason.CRASH_LOOP_BACK_OFF: 1,
 }
 """How often the kubelet may start such a pod again before its version counts as failed. What time
 or room may heal is not here: it has until the Deployment's progress deadline."""
+_NEVER_PULLED = {"InvalidImageName", "ErrImageNeverPull"}
+_NO_IMAGE = re.compile(
+    # How containerd, CRI-O and Docker begin to tell of a registry's answer about the image itself.
+    # What fails later, with its layers, is as often the node's or the network's fault.
+    r"(failed to resolve reference|reading manifest \S+ in|response from daemon:).*[\s(]"
+    r"(not found|(manifest|name) unknown|(?<!permission )denied|unauthorized|forbidden)"
+    r"|invalid reference format",
+    re.IGNORECASE,
+)
 _LABEL_OF_REPLICA_SET = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -63,9 +74,24 @@ def _failure(trouble: Trouble | None, overdue: str) -> str:
     """Why a version counts as failed; empty while it does not."""
     if trouble is None:
         return overdue
-    patience = _PATIENCE.get(trouble.reason)
-    is_hopeless = patience is not None and trouble.pod.restarts >= patience
-    return f"{trouble.reason}: {trouble.message}" if is_hopeless or overdue else ""
+    is_over = overdue or _is_hopeless(trouble)
+    return f"{trouble.reason}: {trouble.message}" if is_over else ""
+
+
+def _is_hopeless(trouble: Trouble) -> bool:
+    if trouble.reason is Reason.IMAGE_PULL_BACK_OFF:
+        return has_no_image(*trouble.pod.waiting)
+    return trouble.pod.restarts >= _PATIENCE.get(trouble.reason, inf)
+
+
+def has_no_image(reason: str, message: str) -> bool:
+    """Whether no waiting gives a pod its image: there is none, or it may not have it. A registry
+    that does not answer, or has too much to do, may answer later.
+
+    Args:
+        reason: the kubelet's, as `message`: the words of the container runtime.
+    """
+    return reason in _NEVER_PULLED or _NO_IMAGE.search(message) is not None
 
 
 def template_of(replica_sets: Sequence[Manifest], deployment_uid: str) -> Manifest | None:

@@ -8,8 +8,9 @@ from math import inf
 from typing import Protocol
 
 from inference_contract.inferencemodel import Reason
-from inference_operator import runner_pods
-from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator import troubles
+from inference_operator.runner_pods import RunnerPod
+from inference_operator.troubles import Trouble
 from inference_operator.work_queue import Key
 
 AGAIN = 2.0
@@ -41,7 +42,7 @@ class RunnerLogs:
         if read != start or not tail:
             tail = self._last_lines(key[0], pod)
             self._tails[key] = start, tail
-        words = runner_pods.last_words(tail or ()) if trouble.reason is Reason.LOAD_FAILED else ""
+        words = troubles.last_words(tail or ()) if trouble.reason is Reason.LOAD_FAILED else ""
         message = f"{words}; {trouble.message}" if words else trouble.message
         return replace(trouble, message=message, log_tail=tail or ())
 

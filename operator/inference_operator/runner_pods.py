@@ -1,33 +1,24 @@
-"""What the pods of a model say, and which of it is trouble."""
+"""What the pods of a model say."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
-from inference_contract.inferencemodel import Reason
-from inference_contract.pods import LABEL_HASH, LABEL_OWNER, RunnerExit
-from inference_operator.failures import describe
+from inference_contract.pods import LABEL_HASH, LABEL_OWNER
 from inference_operator.manifests.fetch import FETCH
 from inference_operator.manifests.pod import CONTAINER
 
 ANNOTATION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """Of the ready pods of a ReplicaSet that is scaled down, those of the lowest cost go first."""
 
-_PULL_REASONS = {
-    *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
-    *("ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"),
-}
-_CREATE_REASONS = {
-    *("CreateContainerConfigError", "CreateContainerError", "RunContainerError"),
-    *("PreCreateHookError", "PreStartHookError", "PostStartHookError"),
-}
-_ORDER = (
-    *(Reason.LOAD_FAILED, Reason.OOM_KILLED, Reason.CRASH_LOOP_BACK_OFF),
-    *(Reason.IMAGE_PULL_BACK_OFF, Reason.UNSCHEDULABLE, Reason.STARTING),
-)
+OVERDUE = timedelta(seconds=10)
+"""Beyond the end of a deleted pod's grace: a kubelet that works has ended it by then."""
+RECENT = timedelta(minutes=10)
+"""How long an eviction is news, if no other pod gets on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,15 @@ class End:
     reason: str
     is_last: bool
     """Whether a later start has not begun: then its log is the container's current one."""
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """How a node put a pod out for good: it ran short of something, or did not take it."""
+
+    reason: str
+    message: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,13 @@ class RunnerPod:
     container: str = CONTAINER
     node: str = ""
     is_ready: bool = False
-    is_going: bool = False
-    """Somebody deleted it; it ends its work."""
+    is_started: bool = False
+    """Its startup probe succeeded: the runner has loaded its model."""
+    going_until: datetime | None = None
+    """Somebody deleted it: it ends its work, and has until then."""
+    is_lost: bool = False
+    """Nothing is heard of it any more."""
+    eviction: Eviction | None = None
     running_since: str = ""
     """RFC 3339; empty while no container runs."""
     restarts: int = 0
@@ -81,34 +86,24 @@ class RunnerPod:
         return self.container == CONTAINER
 
     @property
+    def is_going(self) -> bool:
+        return self.going_until is not None
+
+    @property
     def is_downloading(self) -> bool:
         return not self.is_fetched and bool(self.running_since)
 
     @property
     def is_loading(self) -> bool:
-        return self.is_fetched and bool(self.running_since) and not self.is_ready
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why a pod serves nothing, and what to do about it."""
-
-    reason: Reason
-    message: str
-    pod: RunnerPod
-    log_tail: Sequence[str] = ()
-
-    @property
-    def has_log(self) -> bool:
-        return self.pod.end is not None and self.reason in (
-            *(Reason.LOAD_FAILED, Reason.OOM_KILLED, Reason.CRASH_LOOP_BACK_OFF),
-        )
+        is_up = self.is_ready or self.is_started
+        return self.is_fetched and bool(self.running_since) and not is_up
 
 
 def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
-    """The pod of an API server's answer; None if it has ended for good (evicted, for instance)."""
+    """The pod of an API server's answer; None if it has ended for good, but not by an eviction."""
     metadata, status = pod["metadata"], pod.get("status", {})
-    if status.get("phase") in ("Failed", "Succeeded"):
+    eviction = _eviction(pod)
+    if eviction is None and status.get("phase") in ("Failed", "Succeeded"):
         return None
     conditions = {c["type"]: c for c in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
@@ -116,14 +111,20 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
     state = container.get("state", {})
     waiting = state.get("waiting", {})
     is_unschedulable = scheduled.get("reason") == "Unschedulable"
+    is_ready = conditions.get("Ready", {}).get("status") == "True"
+    going_until = metadata.get("deletionTimestamp")
     return RunnerPod(
         name=metadata["name"],
         uid=metadata["uid"],
         hash=metadata.get("labels", {}).get(LABEL_HASH, ""),
         container=name,
         node=pod.get("spec", {}).get("nodeName", ""),
-        is_ready=conditions.get("Ready", {}).get("status") == "True",
-        is_going="deletionTimestamp" in metadata,
+        is_ready=is_ready,
+        is_started=container.get("started") or False,
+        going_until=datetime.fromisoformat(going_until) if going_until else None,
+        # The kubelet's last word stands, and the node controller says otherwise.
+        is_lost=container.get("ready", False) and not is_ready,
+        eviction=eviction,
         running_since=state.get("running", {}).get("startedAt") or "",
         restarts=container.get("restartCount", 0),
         end=_end(container),
@@ -135,68 +136,37 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
     )
 
 
-def worst(pods: Iterable[RunnerPod]) -> Trouble | None:
-    """The trouble to tell of: what only the user can mend comes first."""
-    found = [trouble for pod in pods if (trouble := diagnose(pod))]
-    return min(found, key=lambda t: (_ORDER.index(t.reason), t.pod.name), default=None)
+def as_of(pods: Iterable[RunnerPod], now: datetime) -> list[RunnerPod]:
+    """With those lost that should have ended by now: nothing is known to run in them."""
+    return [
+        replace(pod, is_lost=True, running_since="") if _is_overdue(pod, now) else pod
+        for pod in pods
+    ]
 
 
-def diagnose(pod: RunnerPod) -> Trouble | None:
-    """What keeps a pod from its work; None if nothing does, or nothing but time."""
-    if pod.is_going or pod.is_ready:
+def next_overdue(pods: Iterable[RunnerPod], now: datetime) -> float:
+    """Seconds until another pod should have ended; inf if none shall."""
+    ends = [pod.going_until + OVERDUE - now for pod in pods if pod.going_until]
+    return min((end.total_seconds() for end in ends if end > timedelta()), default=inf)
+
+
+def recent(evicted: Iterable[RunnerPod], now: datetime) -> list[RunnerPod]:
+    """Those that are news still: Kubernetes keeps them for long."""
+    return [pod for pod in evicted if pod.eviction and now - pod.eviction.at < RECENT]
+
+
+def _is_overdue(pod: RunnerPod, now: datetime) -> bool:
+    return pod.going_until is not None and now >= pod.going_until + OVERDUE
+
+
+def _eviction(pod: Mapping[str, Any]) -> Eviction | None:
+    """A runner that ended with an error has no such reason: the kubelet starts it again."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Failed" or "reason" not in status:
         return None
-    if pod.unschedulable:
-        hint = "lower spec.pod.resources or its placement's demands, or add a node"
-        message = f"no node takes the pod: {pod.unschedulable.rstrip('.')}; {hint}"
-        return Trouble(Reason.UNSCHEDULABLE, message, pod)
-    reason, said = pod.waiting
-    if reason in _PULL_REASONS:
-        return Trouble(Reason.IMAGE_PULL_BACK_OFF, _pull(reason, said), pod)
-    if reason in _CREATE_REASONS:
-        return Trouble(Reason.STARTING, f"the container cannot start: {said or reason}", pod)
-    if pod.progress is not None:
-        return None  # It failed before, and gets on now.
-    return _after_end(pod, pod.end) if pod.end else None
-
-
-def last_words(log_tail: Sequence[str]) -> str:
-    """The error in a runner's last log lines, empty if none says one."""
-    for line in reversed(log_tail):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("level") in ("error", "critical"):
-            return str(entry.get("error") or entry.get("event") or "")
-    return next((line for line in reversed(log_tail) if line.strip()), "")
-
-
-def _after_end(pod: RunnerPod, end: End) -> Trouble | None:
-    times = f"{pod.restarts} restarts so far"
-    if end.reason == "OOMKilled":
-        limit = f"its limit of {pod.memory_limit}" if pod.memory_limit else "the node's memory"
-        who = "the runner" if pod.is_fetched else "the download"
-        message = f"{who} needs more than {limit}: raise spec.pod.resources.limits.memory"
-        return Trouble(Reason.OOM_KILLED, f"{message}; {times}", pod)
-    if not pod.is_fetched:
-        return Trouble(Reason.LOAD_FAILED, f"the model was not downloaded; {times}", pod)
-    if end.code in (RunnerExit.LOAD_FAILED, RunnerExit.MISCONFIGURED):
-        return Trouble(Reason.LOAD_FAILED, f"the model did not load; {times}", pod)
-    if pod.restarts > 1 or pod.waiting[0] == "CrashLoopBackOff":
-        return Trouble(Reason.CRASH_LOOP_BACK_OFF, f"{describe(_signed(end.code))}; {times}", pod)
-    return None
-
-
-def _pull(reason: str, said: str) -> str:
-    """The kubelet says the same in two ways by turns; this says it in one."""
-    _, found, error = said.partition(": ErrImagePull: ")
-    detail = (error if found else said).strip() or reason
-    return f"the image cannot be pulled: {detail}; correct spec.pod.image, or let nodes pull it"
-
-
-def _signed(code: int) -> int:
-    """A shell's 137 as subprocess has it: -9."""
-    return 128 - code if 128 < code < 160 else code
+    changes = [c.get("lastTransitionTime") or "" for c in status.get("conditions", ())]
+    at = datetime.fromisoformat(max([pod["metadata"]["creationTimestamp"], *changes]))
+    return Eviction(status["reason"], status.get("message", "").strip(" ."), at)
 
 
 def _end(container: Mapping[str, Any]) -> End | None:

@@ -33,8 +33,12 @@ def conditions(
     ]
 
 
-def scaling(decision: Decision | None) -> Verdict:
-    """The condition ScalingActive; None stands for a model whose document is not valid."""
+def scaling(decision: Decision | None, deployment: str = "") -> Verdict:
+    """The condition ScalingActive; None stands for a model whose document is not valid.
+
+    Args:
+        deployment: its name, for who scales it; on one machine there is none.
+    """
     if decision is None:
         message = "does not scale until the document is valid"
         return ConditionStatus.FALSE, Reason.INVALID_MODEL, message
@@ -42,7 +46,10 @@ def scaling(decision: Decision | None) -> Verdict:
         held = f"replicas stay at {decision.replicas} until Redis says what the load is"
         return ConditionStatus.UNKNOWN, Why.UNKNOWN, held
     if decision.reason is Why.EXTERNAL:
-        left = f"left at {decision.replicas} replicas: spec.autoscaling.mode is None"
+        left = (
+            f"left at {decision.replicas} replicas: spec.autoscaling.mode is None; scale "
+            f"the Deployment {deployment}, not the model"
+        )
         return ConditionStatus.FALSE, Why.EXTERNAL, left
     return ConditionStatus.TRUE, decision.reason, f"{decision.replicas} replicas wanted"
 

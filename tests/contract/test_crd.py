@@ -94,7 +94,7 @@ def test_defaults_reach_into_objects_that_were_left_out(generate: Any) -> None:
     assert {name for name, node in spec.items() if node.get("default") == {}} == {
         *("engine", "autoscaling", "rollout", "batching", "timeouts", "pod", "cache")
     }
-    assert spec["timeouts"]["properties"]["drainSeconds"]["default"] == 330
+    assert spec["timeouts"]["properties"]["predictSeconds"]["default"] == 300
 
 
 def _secret(**reference: str) -> dict[str, Any]:

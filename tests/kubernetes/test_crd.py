@@ -75,7 +75,7 @@ def test_defaults_are_those_of_the_types(create: Create) -> None:
         {"metadata": {"name": "m", "namespace": "alice"}, "spec": SPEC}
     )
     assert typed.spec == ours.spec
-    assert made["spec"]["timeouts"]["drainSeconds"] == ours.spec.timeouts.drain_seconds
+    assert made["spec"]["timeouts"]["loadSeconds"] == ours.spec.timeouts.load_seconds
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -106,7 +106,10 @@ def test_somebody_else_scales(house: House, redis_client: redis.Redis) -> None:
     for replicas in (4, 0):
         scale = {"spec": {"replicas": replicas}}
         house.apps.patch_namespaced_deployment_scale(CHILD, house.namespace, scale)
-        left = f"left at {replicas} replicas: spec.autoscaling.mode is None"
+        left = (
+            f"left at {replicas} replicas: spec.autoscaling.mode is None; scale the Deployment "
+            f"{CHILD}, not the model"
+        )
         house.until(lambda left=left: house.condition("ScalingActive")["message"] == left)
         looks = _looks(house)
         house.until(lambda looks=looks: _looks(house) >= looks + 3)
@@ -261,6 +264,27 @@ def test_a_missing_image(house: House) -> None:
     message = house.until_reason("ImagePullBackOff", 60)
     assert message.startswith("the image cannot be pulled: ")
     assert "no-such-image" in message
+
+
+def test_a_secret_that_is_not_there(house: House, runner_image: str) -> None:
+    house.start(RUNNER_IMAGE=runner_image)
+    secret = {"secretKeyRef": {"name": "no-such-secret", "key": "token"}}
+    house.make(minReplicas=1, env=[{"name": "TOKEN", "valueFrom": secret}])
+    house.until_reason("CreateContainerConfigError", 60)
+    house.until(lambda: 'secret "no-such-secret" not found' in house.condition()["message"])
+    assert house.condition("Progressing")["status"] == "False"
+    house.until(lambda: "CreateContainerConfigError" in [reason for reason, _ in house.events()])
+
+
+def test_a_namespace_that_takes_no_such_pod(house: House) -> None:
+    limits = {"limits": [{"type": "Container", "min": {"memory": "1Ti"}}]}
+    body = {"metadata": {"name": "large"}, "spec": limits}
+    house.core.create_namespaced_limit_range(house.namespace, body)
+    house.start()
+    house.make(minReplicas=1)
+    assert "minimum memory usage per Container is 1Ti" in house.until_reason("PodsRefused")
+    assert house.condition("Progressing")["status"] == "False"
+    house.until(lambda: "PodsRefused" in [reason for reason, _ in house.events()])
 
 
 def test_a_redis_that_is_away_holds_the_replicas(house: House) -> None:

@@ -58,6 +58,20 @@ def test_a_change_that_does_not_load_is_taken_back(
     assert house.condition()["status"] == "True"
 
 
+def test_a_registry_that_is_away_is_waited_for(
+    house: House, runner_image: str, echo_volume: str
+) -> None:
+    house.start(RUNNER_IMAGE=runner_image)
+    house.make(source={"pvc": {"claimName": echo_volume}}, **SPEC)
+    house.until_reason("Ready", 90)
+    house.change(version="2", pod={"image": "localhost:1/runner:1"})
+    house.until(lambda: "connection refused" in house.condition("Ready")["message"], 90)
+    assert house.condition("Progressing")["reason"] == "ImagePullBackOff"
+    house.change(version="3", pod={"image": f"{runner_image}-missing"})
+    house.until(lambda: house.condition("Progressing").get("reason") == "RolloutFailed", 90)
+    assert "not found" in house.condition("Progressing")["message"]
+
+
 def test_with_room_to_spare_the_old_one_serves_meanwhile(
     house: House, runner_image: str, echo_volume: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from math import inf
 
 import pytest
@@ -65,7 +66,9 @@ def test_a_log_is_read_now_and_then() -> None:
 
 def test_only_downloads_are_asked_for_another_look() -> None:
     logs = Logs()
-    assert logs.progress(READY, replace(FETCHING, is_going=True)) == [None, None]
+    assert logs.progress(
+        READY, replace(FETCHING, going_until=datetime(2026, 1, 2, tzinfo=UTC))
+    ) == [None, None]
     assert logs.downloads.again(KEY) == inf
     assert logs.progress(READY, FETCHING) == [None, 0]
     assert logs.downloads.again(KEY) == PERIOD

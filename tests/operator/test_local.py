@@ -112,8 +112,7 @@ def test_a_change_that_runners_do_not_see_leaves_them_alone(house: Any) -> None:
 
 
 def test_who_outstays_its_grace_is_killed(house: Any) -> None:
-    timeouts = {"drainSeconds": 0}
-    file = house.apply("stay", minReplicas=1, timeouts=timeouts)
+    file = house.apply("stay", minReplicas=1, timeouts={"drainSeconds": 1})
     house.until(house.says(Reason.READY))
     file.unlink()
     house.until(lambda: not house.pids())

@@ -18,7 +18,7 @@ from inference_operator.manifests.deployment import with_replicas
 
 
 def test_the_deployment() -> None:
-    made = children_for(timeouts={"loadSeconds": 100})
+    made = children_for(timeouts={"loadSeconds": 100, "drainSeconds": 1000})
     deployment = plain(made.deployment)
     template = deployment["spec"].pop("template")
     assert deployment == {
@@ -31,7 +31,7 @@ def test_the_deployment() -> None:
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
             },
-            "progressDeadlineSeconds": 700,
+            "progressDeadlineSeconds": 1700,
             "revisionHistoryLimit": 2,
         },
     }
@@ -95,6 +95,14 @@ def test_the_service_account() -> None:
         "metadata": METADATA,
         "automountServiceAccountToken": False,
     }
+
+
+def test_the_secrets_that_images_are_pulled_with() -> None:
+    """Other ones are no other version of the model."""
+    made = children_for({"runner_image_pull_secrets": "mine, other"})
+    account = made.supporting[Kind.SERVICE_ACCOUNT]
+    assert account["imagePullSecrets"] == [{"name": "mine"}, {"name": "other"}]
+    assert made.hash == children_for().hash
 
 
 def test_replicas_are_said_when_it_is_sent() -> None:

@@ -14,7 +14,22 @@ from runner_manifests import (
 from inference_operator.kinds import Kind
 
 DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
-HUB = {"ports": [{"protocol": "TCP", "port": 443}]}
+HTTPS = {"ports": [{"protocol": "TCP", "port": 443}]}
+HUB = {
+    "to": [
+        {
+            "ipBlock": {
+                "cidr": "0.0.0.0/0",
+                "except": [
+                    *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16"),
+                    *("172.16.0.0/12", "192.168.0.0/16"),
+                ],
+            }
+        },
+        {"ipBlock": {"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}},
+    ],
+    **HTTPS,
+}
 
 
 @pytest.mark.parametrize(
@@ -55,28 +70,37 @@ def test_the_network_policy(redis_url: str, source: dict[str, Any], egress: list
 
 
 @pytest.mark.parametrize(
-    ("hub_url", "rule"),
+    ("hub_url", "rules"),
     [
-        ("https://mirror.example.com", HUB),
-        ("http://mirror", {"ports": [{"protocol": "TCP", "port": 80}]}),
+        ("https://mirror.example.com", [HTTPS, HTTPS]),
+        ("http://mirror", [HTTPS, {"ports": [{"protocol": "TCP", "port": 80}]}]),
         (
             "http://10.1.2.3:8080/hub",
-            {
-                "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}],
-                "ports": [{"protocol": "TCP", "port": 8080}],
-            },
+            [
+                {
+                    "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}],
+                    "ports": [{"protocol": "TCP", "port": 8080}],
+                },
+            ],
+        ),
+        (
+            "https://[2001:db8::1]",
+            [
+                {
+                    "to": [{"ipBlock": {"cidr": "2001:db8::1/128"}}],
+                    "ports": [{"protocol": "TCP", "port": 443}],
+                },
+            ],
         ),
     ],
 )
-def test_the_way_to_a_mirror_is_open_to_those_who_download(
-    hub_url: str, rule: dict[str, Any]
-) -> None:
+def test_the_way_to_a_mirror_is_open_to_those_who_download(hub_url: str, rules: list[Any]) -> None:
     def egress(source: dict[str, Any]) -> list[Any]:
         made = children_for({"hf_endpoint": hub_url}, source=source)
-        rules: list[Any] = made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"]
-        return rules
+        found: list[Any] = made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"]
+        return found
 
-    assert egress({"hub": {"repo": "a/b"}})[2:] == [HUB, rule]
+    assert egress({"hub": {"repo": "a/b"}})[2:] == rules
     assert len(egress({"path": "/m"})) == 2
 
 

@@ -22,7 +22,7 @@ from inference_operator.resources import Refusal
 
 
 def test_the_pod() -> None:
-    pod = pod_for(timeouts={"loadSeconds": 100, "drainSeconds": 40})
+    pod = pod_for(timeouts={"loadSeconds": 100, "predictSeconds": 10})
     [container] = pod.pop("containers")
     del container["env"]
     assert pod == {
@@ -200,6 +200,19 @@ def test_a_cache_of_its_own() -> None:
     assert volume == {"name": "cache", "persistentVolumeClaim": {"claimName": "m-runner"}}
 
 
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ({}, "ReadWriteOnce"),
+        ({"maxReplicas": 2}, "ReadWriteMany"),
+        ({"rollout": {"maxSurge": 1}}, "ReadWriteMany"),
+    ],
+)
+def test_a_cache_that_two_nodes_may_need(pods: dict[str, Any], expected: str) -> None:
+    claim = children_for(cache={"size": "1Gi"}, **pods).supporting[Kind.CLAIM]
+    assert claim["spec"]["accessModes"] == [expected]
+
+
 def test_a_cache_may_grow_and_nothing_else() -> None:
     before = children_for(cache={"size": "20Gi"}).supporting[Kind.CLAIM]
     before["spec"]["storageClassName"] = "default"
@@ -262,6 +275,23 @@ def test_a_device_that_nobody_gets(part: str) -> None:
     with pytest.raises(Refusal, match=r"asks for nvidia.com/gpu, but with ENABLE_GPU=false") as no:
         children_for(NO_GPU, hardware="h100", pod=wishes)
     assert no.value.reason is Reason.NO_CAPACITY
+
+
+@pytest.mark.parametrize(
+    ("hardware", "limits", "expected"),
+    [
+        ("cpu", {}, "false"),
+        ("cpu-large", {"memory": "64Gi"}, "false"),
+        ("cpu", {"nvidia.com/gpu": "1"}, "true"),
+        ("h100", {}, "true"),
+        ("h100", {"nvidia.com/gpu": "0"}, "false"),
+    ],
+)
+def test_who_has_a_device_uses_it(hardware: str, limits: dict[str, str], expected: str) -> None:
+    large = {"resources": {"requests": {"cpu": "16"}}, "nodeSelector": {"size": "large"}}
+    settings = {"hardware_profiles": {"h100": H100, "cpu-large": large}}
+    env = env_for(settings, hardware=hardware, pod={"resources": {"limits": limits}})
+    assert env["ENABLE_GPU"] == expected
 
 
 def test_nothing_merged_is_nothing() -> None:

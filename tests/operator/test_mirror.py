@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 from inference_operator.kinds import Kind
 from inference_operator.mirror import Mirror
@@ -80,6 +82,16 @@ def test_children_concern_their_model() -> None:
     assert mirror.pods(("team", "other")) == []
 
 
+def test_a_pod_that_was_put_out_is_none_of_a_models_pods() -> None:
+    mirror = Mirror()
+    pod = _object("p", 1, model="m")
+    pod["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    mirror.put(Kind.POD, {**pod, "status": {"phase": "Failed", "reason": "Evicted"}})
+    assert mirror.pods(KEY) == []
+    assert [pod.name for pod in mirror.evicted(KEY)] == ["p"]
+    assert mirror.model_keys() == set()
+
+
 def test_of_a_deployment_only_what_matters_is_news() -> None:
     mirror = Mirror()
 
@@ -100,6 +112,28 @@ def test_of_a_deployment_only_what_matters_is_news() -> None:
     found = mirror.deployment("team", "d") or {}
     [condition] = found["status"]["conditions"]
     assert condition == {"type": "ReplicaFailure", "status": "True", "message": "quota"}
+
+
+@pytest.mark.parametrize(
+    ("generation", "observed", "is_kept"),
+    [
+        ({"generation": 3}, {"observedGeneration": 3}, True),
+        ({"generation": 4}, {"observedGeneration": 3}, False),
+        ({"generation": 4}, {}, False),
+        ({}, {}, True),
+    ],
+)
+def test_what_is_said_of_an_earlier_version_does_not_count(
+    generation: dict[str, int], observed: dict[str, int], is_kept: bool
+) -> None:
+    mirror = Mirror()
+    found = _object("d", 1, model="m")
+    late = {"type": "Progressing", "status": "False", "message": "late"}
+    status = {**observed, "conditions": [late]}
+    metadata = {**found["metadata"], **generation}
+    mirror.put(Kind.DEPLOYMENT, {"metadata": metadata, "status": status})
+    kept = (mirror.deployment("team", "d") or {})["status"]["conditions"]
+    assert kept == ([late] if is_kept else [])
 
 
 def _namespace(name: str, version: int, owner: str = "", **metadata: Any) -> dict[str, Any]:

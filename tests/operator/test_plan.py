@@ -48,7 +48,7 @@ def test_the_environment_of_a_runner(settings: Settings) -> None:
 
 
 def test_labels_hash_and_times(settings: Settings) -> None:
-    model = _model(timeouts={"drainSeconds": 7, "loadSeconds": 8})
+    model = _model(timeouts={"drainSeconds": 700, "loadSeconds": 8})
     found = plan(model, settings, 3)
     assert found.labels == {
         "inference-server.dev/owner": "alice",
@@ -56,7 +56,21 @@ def test_labels_hash_and_times(settings: Settings) -> None:
         "inference-server.dev/runner-hash": model.spec.runner_hash(),
     }
     assert (found.model, found.replicas, found.hash) == ("alice/m", 3, model.spec.runner_hash())
-    assert (found.grace_seconds, found.load_seconds) == (7, 8)
+    assert (found.grace_seconds, found.load_seconds) == (700, 8)
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "expected"),
+    [
+        ({}, 330),
+        ({"predictSeconds": 7200}, 7230),
+        ({"predictSeconds": 7200, "drainSeconds": 60}, 60),
+    ],
+)
+def test_what_runs_may_end_unless_the_document_says_less(
+    settings: Settings, timeouts: dict[str, int], expected: int
+) -> None:
+    assert plan(_model(timeouts=timeouts), settings, 1).grace_seconds == expected
 
 
 def test_a_model_adds_to_the_environment_but_does_not_change_it(settings: Settings) -> None:

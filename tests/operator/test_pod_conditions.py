@@ -16,7 +16,8 @@ from inference_contract.inferencemodel import (
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
 from inference_operator.pod_conditions import PodView, refused, status
-from inference_operator.runner_pods import End, Progress, RunnerPod, Trouble
+from inference_operator.runner_pods import End, Progress, RunnerPod
+from inference_operator.troubles import Trouble
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NEW = RunnerPod("p", "uid", "h")
@@ -24,15 +25,20 @@ PLACED = replace(NEW, node="n1")
 LOADING = replace(PLACED, running_since="2026-01-02T03:04:00Z")
 FETCHING = replace(LOADING, container="fetch")
 HALF = replace(FETCHING, progress=Progress(43, 1_234_000_000))
-READY = replace(LOADING, is_ready=True)
-GOING = replace(READY, is_going=True)
+READY = replace(LOADING, is_ready=True, is_started=True)
+GOING = replace(READY, going_until=AT)
+LOST = replace(GOING, name="q", is_ready=False, is_lost=True, running_since="")
 STUCK = Trouble(Reason.UNSCHEDULABLE, "no node takes the pod", NEW)
 FAILED = Trouble(Reason.LOAD_FAILED, "no such file", LOADING, ("a", "b"))
 NO_REPO = Trouble(Reason.LOAD_FAILED, "no such repository", replace(FETCHING, end=End(3, "", True)))
 
 
+UNHEARD = "pod q was to end, and nothing is heard of it from node n1"
+
+
 def _view(wanted: int = 1, why: Why = Why.STEADY, **changes: Any) -> PodView:
     view = PodView(generation=7, decision=Decision(wanted, why), selector="s=1", hash="h")
+    view = replace(view, deployment="m-runner")
     return replace(view, **{"load": Load(0, 0)} | changes)
 
 
@@ -51,6 +57,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             _view(0, pods=[GOING]),
             ("True", "ScaledToZero", "stopping; starts with the next prediction"),
         ),
+        (_view(0, pods=[LOST]), ("True", "ScaledToZero", "starts with the first prediction")),
         (
             _view(0, Why.EXTERNAL),
             ("True", "ScaledToZero", "predictions wait until somebody scales the Deployment up"),
@@ -59,13 +66,17 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
         (_view(pods=[NEW]), ("False", "Starting", "waiting for a node")),
         (
             _view(pods=[PLACED]),
-            ("False", "Starting", "node n1 pulls the image and starts the container"),
+            ("False", "Starting", "node n1 prepares the container: its image, its volumes"),
         ),
         (
             _view(pods=[GOING]),
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
         ),
         (_view(pods=[LOADING]), ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z")),
+        (
+            _view(pods=[replace(LOADING, is_started=True)]),
+            ("False", "NotReady", "the runner in pod p is up, and does not say that it is ready"),
+        ),
         (_view(pods=[FETCHING], repo="a/b"), ("False", "DownloadingModel", "downloading a/b")),
         (
             _view(2, pods=[FETCHING, HALF], repo="a/b"),
@@ -81,10 +92,30 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             _view(2, pods=[READY, NEW], trouble=STUCK),
             ("True", "Ready", "1 of 2 replicas ready; Unschedulable: no node takes the pod"),
         ),
+        (
+            _view(2, pods=[READY], no_pods="exceeded quota: q"),
+            (
+                "True",
+                "Ready",
+                "1 of 2 replicas ready; NoCapacity: no pod can be made: exceeded quota: q",
+            ),
+        ),
         (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "no node takes the pod")),
         (
             _view(pods=[GOING, NEW], trouble=STUCK),
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
+        ),
+        (
+            _view(pods=[LOST, NEW], trouble=STUCK),
+            ("False", "Unschedulable", f"no node takes the pod; {UNHEARD}"),
+        ),
+        (
+            _view(pods=[LOST, PLACED]),
+            (
+                "False",
+                "Starting",
+                f"node n1 prepares the container: its image, its volumes; {UNHEARD}",
+            ),
         ),
         (_view(pods=[LOADING], trouble=FAILED), ("False", "LoadFailed", "no such file")),
         (
@@ -92,8 +123,16 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ("False", "NoCapacity", "no pod can be made: exceeded quota: q"),
         ),
         (
-            _view(no_pods="violates PodSecurity"),
-            ("False", "Starting", "no pod can be made: violates PodSecurity"),
+            _view(pods=[GOING], no_pods="exceeded quota: q"),
+            ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
+        ),
+        (
+            _view(2, pods=[LOADING], no_pods="exceeded quota: q"),
+            ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z"),
+        ),
+        (
+            _view(pods=[GOING], no_pods="violates PodSecurity"),
+            ("False", "PodsRefused", "no pod can be made: violates PodSecurity"),
         ),
     ],
 )
@@ -107,6 +146,7 @@ def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
         (_view(0), ("False", "Stable", "0 replicas, as wanted")),
         (_view(pods=[READY]), ("False", "Stable", "1 replicas, as wanted")),
         (_view(pods=[LOADING]), ("True", "LoadingModel", "0 of 1 replicas ready")),
+        (_view(2, pods=[READY, LOADING]), ("True", "LoadingModel", "1 of 2 replicas ready")),
         (_view(pods=[HALF], repo="a/b"), ("True", "DownloadingModel", "0 of 1 replicas ready")),
         (_view(pods=[NEW]), ("True", "Starting", "0 of 1 replicas ready")),
         (
@@ -117,7 +157,18 @@ def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
             _view(pods=[replace(READY, hash="old")]),
             ("True", "Updating", "1 replicas of an earlier document are still to be replaced"),
         ),
+        (
+            _view(pods=[LOST, replace(LOST, hash="old"), READY]),
+            ("False", "Stable", "1 replicas, as wanted"),
+        ),
+        (
+            _view(pods=[replace(LOADING, is_started=True)]),
+            ("True", "NotReady", "0 of 1 replicas ready"),
+        ),
         (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "0 of 1 replicas ready")),
+        (_view(no_pods="exceeded quota"), ("False", "NoCapacity", "0 of 1 replicas ready")),
+        (_view(2, pods=[READY], no_pods="no"), ("False", "PodsRefused", "1 of 2 replicas ready")),
+        (_view(0, no_pods="no"), ("False", "Stable", "0 replicas, as wanted")),
     ],
 )
 def test_progressing(view: PodView, expected: tuple[str, str, str]) -> None:
@@ -130,7 +181,12 @@ def test_progressing(view: PodView, expected: tuple[str, str, str]) -> None:
         (Why.STEADY, ("True", "Steady", "2 replicas wanted")),
         (
             Why.EXTERNAL,
-            ("False", "External", "left at 2 replicas: spec.autoscaling.mode is None"),
+            (
+                "False",
+                "External",
+                "left at 2 replicas: spec.autoscaling.mode is None; scale the Deployment m-runner, "
+                "not the model",
+            ),
         ),
     ],
 )
@@ -187,6 +243,40 @@ def test_at_rest_a_status_is_the_same() -> None:
     view = _view(pods=[LOADING])
     before = status(view, None, AT)
     assert status(view, before, AT + timedelta(seconds=9)) == before
+
+
+Told = tuple[str, str, str, list[str]]
+
+
+def _says(found: InferenceModelStatus) -> Told:
+    ready = found.condition(ConditionType.READY)
+    assert ready
+    return ready.status.value, ready.reason, ready.message, found.log_tail
+
+
+ASLEEP: Told = ("True", "ScaledToZero", "starts with the first prediction", [])
+
+
+@pytest.mark.parametrize("reason", ["LoadFailed", "OOMKilled", "CrashLoopBackOff"])
+def test_a_failed_start_is_told_until_the_next(reason: str) -> None:
+    trouble = replace(FAILED, reason=Reason(reason))
+    failed = status(_view(pods=[LOADING], trouble=trouble), None, AT)
+    for pods in ([GOING], []):
+        failed = status(_view(0, pods=pods), failed, AT)
+        assert _says(failed) == ("False", reason, "no such file", ["a", "b"])
+    started = status(_view(pods=[PLACED]), failed, AT)
+    assert _says(started)[1] == "Starting"
+    assert _says(status(_view(0), started, AT)) == ASLEEP
+
+
+def test_a_changed_model_has_not_failed_yet() -> None:
+    failed = status(_view(pods=[LOADING], trouble=FAILED), None, AT)
+    assert _says(status(_view(0, generation=8), failed, AT)) == ASLEEP
+
+
+def test_a_model_that_was_not_tried_sleeps() -> None:
+    stuck = status(_view(pods=[NEW], trouble=STUCK), None, AT)
+    assert _says(status(_view(0), stuck, AT)) == ASLEEP
 
 
 def test_a_refused_model_keeps_what_runs() -> None:

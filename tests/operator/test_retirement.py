@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import redis
@@ -16,7 +17,7 @@ from inference_operator.runner_pods import RunnerPod
 IDLE = RunnerPod("idle", "1", "h", is_ready=True)
 BUSY = RunnerPod("busy", "2", "h", is_ready=True)
 KNOWN = replace(BUSY, deletion_cost="2")
-GOING = replace(KNOWN, name="going", is_going=True)
+GOING = replace(KNOWN, name="going", going_until=datetime(2026, 1, 2, tzinfo=UTC))
 TWO = Counter({"busy": 2, "going": 1, "of-another-model": 7})
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from inference_contract.inferencemodel import Reason, RolloutStatus
-from inference_operator.rollout import judge, running, template_of
-from inference_operator.runner_pods import RunnerPod, Trouble
+from inference_operator.rollout import has_no_image, judge, running, template_of
+from inference_operator.runner_pods import RunnerPod
+from inference_operator.troubles import Trouble
 
 OLD, NEW = "old", "new"
 SERVED = RolloutStatus(hash=OLD, version="1")
@@ -21,6 +22,15 @@ DOWNLOADING = replace(POD, container="fetch", running_since="2026-01-02T03:04:05
 
 def _trouble(reason: Reason, restarts: int = 0) -> Trouble:
     return Trouble(reason, "no", replace(POD, restarts=restarts))
+
+
+def _no_pull(said: str) -> Trouble:
+    pod = replace(POD, waiting=("ErrImagePull", said))
+    return Trouble(Reason.IMAGE_PULL_BACK_OFF, "no", pod)
+
+
+NOT_FOUND = 'failed to resolve reference "r/x:1": r/x:1: not found'
+REFUSED = 'failed to resolve reference "r/x:1": dial tcp 10.0.0.1:443: connect: connection refused'
 
 
 @pytest.mark.parametrize(
@@ -42,11 +52,20 @@ def _trouble(reason: Reason, restarts: int = 0) -> Trouble:
             SERVED,
             NEW,
             [POD],
-            _trouble(Reason.IMAGE_PULL_BACK_OFF),
+            _no_pull(NOT_FOUND),
             "",
             TAKEN_BACK.model_copy(update={"failed_message": "ImagePullBackOff: no"}),
         ),
         # What time may heal has until the Deployment's deadline.
+        (SERVED, NEW, [POD], _no_pull(REFUSED), "", SERVED),
+        (
+            SERVED,
+            NEW,
+            [POD],
+            _no_pull(REFUSED),
+            "deadline",
+            TAKEN_BACK.model_copy(update={"failed_message": "ImagePullBackOff: no"}),
+        ),
         (
             SERVED,
             NEW,
@@ -90,6 +109,92 @@ def test_judge(
     after: RolloutStatus,
 ) -> None:
     assert judge(before, desired, "2", pods, trouble, overdue=overdue) == after
+
+
+RESOLVE = 'failed to pull and unpack image "r.io/a/x:1": failed to resolve reference "r.io/a/x:1": '
+COPY = 'failed to pull and unpack image "r.io/a/x:1": failed to copy: httpReadSeeker: failed open: '
+HEAD = "unexpected status from HEAD request to https://r.io/v2/a/x/manifests/1: "
+TOKEN = "failed to authorize: failed to fetch oauth token: unexpected status from POST request to "
+DAEMON = "rpc error: code = Unknown desc = Error response from daemon: "
+READ = "initializing source docker://r.io/a/x:1: reading manifest 1 in r.io/a/x: "
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RESOLVE + "r.io/a/x:1: not found",
+        f'Back-off pulling image "r.io/a/x:1": ErrImagePull: {RESOLVE}r.io/a/x:1: not found',
+        f"rpc error: code = NotFound desc = {RESOLVE}r.io/a/x:1: not found",
+        RESOLVE + "pull access denied, repository does not exist or may require authorization: "
+        "server message: insufficient_scope: authorization failed",
+        RESOLVE + HEAD + "401 Unauthorized",
+        RESOLVE + HEAD + "403 Forbidden",
+        RESOLVE + TOKEN + "https://r.io/token: 403 Forbidden",
+        # CRI-O and Docker.
+        READ + "manifest unknown",
+        READ + "unauthorized: access to the requested resource is not authorized",
+        READ + "errors:\ndenied: requested access to the resource is denied\nunauthorized: "
+        "authentication required",
+        DAEMON + "manifest for a/x:1 not found: manifest unknown: manifest unknown",
+        DAEMON + "pull access denied for a/x, repository does not exist or may require 'docker "
+        "login': denied: requested access to the resource is denied",
+        DAEMON + 'Head "https://r.io/v2/a/x/manifests/1": denied',
+        'Failed to inspect image "A/x": rpc error: code = Unknown desc = invalid reference format',
+    ],
+)
+def test_there_is_no_image(message: str) -> None:
+    assert has_no_image("ErrImagePull", message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        'Back-off pulling image "r.io/denied/not-found:forbidden"',
+        RESOLVE + HEAD + "503 Service Unavailable",
+        RESOLVE + HEAD + "429 Too Many Requests",
+        RESOLVE + "pulling from host r.io failed with status code [manifests 1]: 502 Bad Gateway",
+        RESOLVE + TOKEN + "https://auth.r.io/token: 429 Too Many Requests",
+        RESOLVE + 'failed to do request: Head "https://r.io/v2/denied/x/manifests/1": dial tcp: '
+        "lookup r.io on 10.96.0.10:53: no such host",
+        RESOLVE + 'failed to do request: Head "https://r.io/v2/a/x/manifests/1": dial tcp '
+        "10.0.0.1:443: i/o timeout",
+        RESOLVE + 'failed to do request: Head "https://r.io/v2/a/x/manifests/1": dial tcp '
+        "10.0.0.1:443: connect: permission denied",
+        RESOLVE + 'failed to do request: Head "https://r.io/v2/a/x/manifests/1": net/http: TLS '
+        "handshake timeout",
+        RESOLVE + 'failed to do request: Head "https://r.io/v2/a/x/manifests/1": EOF',
+        RESOLVE + 'failed to do request: Head "https://r.io/v2/a/x/manifests/1": tls: failed to '
+        "verify certificate: x509: certificate signed by unknown authority",
+        COPY + "unexpected status code https://r.io/v2/a/x/manifests/sha256:8d: 429 Too Many "
+        "Requests - Server message: toomanyrequests: You have reached your unauthenticated pull "
+        "rate limit.",
+        # Of layers: a link that is no longer valid, a mirror that does not have all yet, and a node
+        # that has lost what it had.
+        COPY + "unexpected status code https://cdn.r.io/sha256:8d?token=1: 403 Forbidden",
+        COPY + "content at https://r.io/v2/a/x/manifests/sha256:8d not found: not found",
+        "failed to extract layer sha256:4d: failed to get reader from content store: content "
+        "digest sha256:51: not found",
+        READ.replace("a/x", "denied/x") + 'Get "https://r.io/v2/": net/http: request canceled',
+        DAEMON + "toomanyrequests: You have reached your pull rate limit.",
+        DAEMON + 'Get "https://r.io/v2/": dial tcp 10.0.0.1:443: connect: connection refused',
+    ],
+)
+def test_an_image_may_still_come(message: str) -> None:
+    assert not has_no_image("ErrImagePull", message)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("InvalidImageName", True),
+        ("ErrImageNeverPull", True),
+        ("ImagePullBackOff", False),
+        ("RegistryUnavailable", False),
+    ],
+)
+def test_what_is_never_pulled(reason: str, expected: bool) -> None:
+    assert has_no_image(reason, "no") is expected
 
 
 @pytest.mark.parametrize(

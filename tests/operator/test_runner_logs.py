@@ -10,7 +10,8 @@ import pytest
 from inference_contract.inferencemodel import Reason
 from inference_operator.cluster import log_lines
 from inference_operator.runner_logs import AGAIN, RunnerLogs
-from inference_operator.runner_pods import End, RunnerPod, Trouble
+from inference_operator.runner_pods import End, RunnerPod
+from inference_operator.troubles import Trouble
 
 KEY = ("team-a", "m")
 WORDS = ["loading", "no such file"]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inference_operator.manifests.child import Manifest, Parent, manifest
+from inference_operator.plan import RunnerPlan
 
 _PULL_SECONDS = 600
 """For scheduling and for pulling an image of several GiB."""
@@ -16,9 +17,8 @@ _PULL_SECONDS = 600
 
 def deployment(
     parent: Parent,
-    labels: Mapping[str, str],
+    plan: RunnerPlan,
     template: Mapping[str, Any],
-    load_seconds: float,
     *,
     max_surge: int,
 ) -> Manifest:
@@ -34,11 +34,11 @@ def deployment(
             "type": "RollingUpdate",
             "rollingUpdate": {"maxSurge": max_surge, "maxUnavailable": 0 if max_surge else 1},
         },
-        "progressDeadlineSeconds": int(load_seconds) + _PULL_SECONDS,
+        "progressDeadlineSeconds": int(plan.grace_seconds + plan.load_seconds) + _PULL_SECONDS,
         "revisionHistoryLimit": 2,
         "template": template,
     }
-    return manifest("apps/v1", "Deployment", parent, labels, {"spec": spec})
+    return manifest("apps/v1", "Deployment", parent, plan.labels, {"spec": spec})
 
 
 def with_replicas(made: Manifest, replicas: int) -> Manifest:

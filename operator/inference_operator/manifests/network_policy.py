@@ -1,7 +1,8 @@
 """What a model's runners may talk to: names, Redis, and the hub if the weights come from there.
 
-The hub's address is a setting, and none that a document may name: whoever writes one could open the
-way to any server with it.
+The public hub is in no private network, so that a model reaches nothing there. A mirror's address
+is a setting, and none that a document may name: whoever writes one could open the way to any server
+with it.
 
 Policies add up: custom code that needs more gets a policy of its own beside this one. It has no
 owner, for then it would go with the model, before the pods: the operator removes it after them.
@@ -19,7 +20,12 @@ from inference_operator.manifests.child import Manifest, Parent, manifest
 from inference_operator.manifests.pod import PORT
 
 _DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
-_HUB = {"ports": [{"protocol": "TCP", "port": 443}]}
+_HTTPS = [{"protocol": "TCP", "port": 443}]
+_PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
+_INTERNET = [
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": _PRIVATE}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}},
+]
 
 
 def network_policy(
@@ -31,13 +37,11 @@ def network_policy(
 ) -> Manifest:
     """
     Args:
-        hub_url: of a mirror, which may send on to other hosts by https; None: huggingface.co
+        hub_url: of a mirror; None: huggingface.co
     """
     egress: list[dict[str, Any]] = [_DNS, *_server(redis_url, 6379)]
     if source.hub is not None:
-        egress.append(_HUB)
-        if hub_url is not None:
-            egress += _server(hub_url, 80 if hub_url.startswith("http:") else 443)
+        egress += _hub(hub_url)
     spec = {
         "podSelector": {"matchLabels": parent.selector},
         "policyTypes": ["Ingress", "Egress"],
@@ -47,6 +51,15 @@ def network_policy(
     content = {"spec": spec}
     api = "networking.k8s.io/v1"
     return manifest(api, "NetworkPolicy", parent, labels, content, is_owned=False)
+
+
+def _hub(url: str | None) -> list[dict[str, Any]]:
+    """A mirror with a name may send on to other hosts by https; one with an address has it all."""
+    if url is None:
+        return [{"to": _INTERNET, "ports": _HTTPS}]
+    mirror = _server(url, 80 if url.startswith("http:") else 443)
+    is_address = any("to" in rule for rule in mirror)
+    return mirror if is_address else [{"ports": _HTTPS}, *mirror]
 
 
 def _server(url: str, default_port: int) -> list[dict[str, Any]]:
