@@ -120,7 +120,8 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         container=name,
         node=pod.get("spec", {}).get("nodeName", ""),
         is_ready=is_ready,
-        is_started=container.get("started") or False,
+        # The kubelet calls a download started, too.
+        is_started=name == CONTAINER and bool(container.get("started")),
         going_until=datetime.fromisoformat(going_until) if going_until else None,
         # The kubelet's last word stands, and the node controller says otherwise.
         is_lost=container.get("ready", False) and not is_ready,

@@ -66,7 +66,7 @@ def test_a_registry_that_is_away_is_waited_for(
     house.until_reason("Ready", 90)
     house.change(version="2", pod={"image": "localhost:1/runner:1"})
     house.until(lambda: "connection refused" in house.condition("Ready")["message"], 90)
-    assert house.condition("Progressing")["reason"] == "ImagePullBackOff"
+    house.until(lambda: house.condition("Progressing")["reason"] == "ImagePullBackOff", 60)
     house.change(version="3", pod={"image": f"{runner_image}-missing"})
     house.until(lambda: house.condition("Progressing").get("reason") == "RolloutFailed", 90)
     assert "not found" in house.condition("Progressing")["message"]

@@ -355,3 +355,12 @@ def test_what_only_the_user_can_mend_comes_first() -> None:
 )
 def test_last_words(lines: list[str], expected: str) -> None:
     assert last_words(lines) == expected
+
+
+def test_a_download_that_runs_is_no_runner_that_is_up() -> None:
+    found = _fetching(RUNNING)
+    found["status"]["initContainerStatuses"][0]["started"] = True
+    pod = parse(found)
+    assert pod
+    assert pod.is_downloading
+    assert not pod.is_started
