@@ -21,6 +21,7 @@ from inference_contract.pods import LABEL_MODEL
 OWNER = "alice"
 MODEL = "m"
 CHILD = "m-runner"
+_WRITES = "inference_operator_writes_total"
 NO_IMAGE = "localhost:5000/no-such-image:1"
 
 
@@ -83,7 +84,11 @@ class House:
             assert self._process is None or self._process.poll() is None, "the operator is gone"
             return condition()
 
-        return self._wait_until(look, timeout=timeout)
+        try:
+            return self._wait_until(look, timeout=timeout)
+        except AssertionError as error:
+            error.add_note(self._story())
+            raise
 
     def stop(self) -> int:
         assert self._process is not None
@@ -107,10 +112,21 @@ class House:
 
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
+        return sum(float(line.rpartition(" ")[2]) for line in self._metrics(name))
+
+    def _metrics(self, name: str) -> list[str]:
         port = json.loads((self.folder / "operator.json").read_text())["port"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
-            lines = response.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+            lines: list[str] = response.read().decode().splitlines()
+        return [line for line in lines if line.startswith(name)]
+
+    def _story(self) -> str:
+        """What the operator did and said last."""
+        log = self.folder / "operator.log"
+        if self._process is None or self._process.poll() is not None or not log.exists():
+            return "no operator runs"
+        counts = [*self._metrics("inference_operator_reconciles"), *self._metrics(_WRITES)]
+        return "\n".join([*counts, *log.read_text().splitlines()[-10:]])
 
     def make(self, name: str = MODEL, namespace: str = "", **spec: Any) -> None:
         quick = {"scaleDownDelaySeconds": 0, "idleTimeoutSeconds": 0, "targetPerReplica": 10}
