@@ -23,7 +23,7 @@ BLOCK_SECONDS = 1
 """Longest wait for work in one call: also how late a signal to stop may be noticed."""
 SOCKET_TIMEOUT = 10
 """Silence after which a connection counts as dead."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 
 
 def connect(url: str) -> redis.Redis:

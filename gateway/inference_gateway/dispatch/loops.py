@@ -11,7 +11,7 @@ from inference_gateway.dispatch.metrics import FAILURES
 
 _log = logging.getLogger(__name__)
 _FIRST_BACKOFF = 0.1
-_MAX_BACKOFF = 5.0
+_MAX_BACKOFF = 1.0
 _HUNG_AFTER = 60.0
 
 Step = Callable[[], float]
