@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from house import House
+from house import PAUSE, House
 
 GPU = f"nvidia.com/test-{secrets.token_hex(4)}"
 """A name of this run's own, for the node may be shared."""
@@ -23,8 +23,6 @@ PROFILES = json.dumps(
         }
     }
 )
-PAUSE = "localhost/pause:1"
-"""Is on every node; it runs and never says that it is ready."""
 MERGE = "application/merge-patch+json"
 
 

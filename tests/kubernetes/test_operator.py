@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from house import CHILD, MODEL, NO_IMAGE, OWNER, House
+from house import CHILD, MODEL, NO_IMAGE, OWNER, PAUSE, House
 
 from inference_contract import queues
 from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER
@@ -266,11 +266,11 @@ def test_a_missing_image(house: House) -> None:
     assert "no-such-image" in message
 
 
-def test_a_secret_that_is_not_there(house: House, runner_image: str) -> None:
-    house.start(RUNNER_IMAGE=runner_image)
+def test_a_secret_that_is_not_there(house: House) -> None:
+    house.start(RUNNER_IMAGE=PAUSE)
     secret = {"secretKeyRef": {"name": "no-such-secret", "key": "token"}}
     house.make(minReplicas=1, env=[{"name": "TOKEN", "valueFrom": secret}])
-    house.until_reason("CreateContainerConfigError", 60)
+    house.until_reason("CreateContainerConfigError")
     house.until(lambda: 'secret "no-such-secret" not found' in house.condition()["message"])
     assert house.condition("Progressing")["status"] == "False"
     house.until(lambda: "CreateContainerConfigError" in [reason for reason, _ in house.events()])

@@ -23,6 +23,8 @@ MODEL = "m"
 CHILD = "m-runner"
 _WRITES = "inference_operator_writes_total"
 NO_IMAGE = "localhost:5000/no-such-image:1"
+PAUSE = "localhost/pause:1"
+"""Is on every node; it runs and never says that it is ready."""
 
 
 class House:
