@@ -90,8 +90,10 @@ class Cluster:
         query = {"limit": str(_PAGE), "labelSelector": labels}
         while True:
             page = self._json("GET", f"{kind.path(namespace)}?{urlencode(query)}")
-            metadata, kind_of_items = page["metadata"], page["kind"].removesuffix("List")
-            items = [{"kind": kind_of_items, **item} for item in page["items"]]
+            metadata = page["metadata"]
+            # As a watch and every answer has them: what an item lacks would be drift.
+            what = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
+            items = [{**what, **item} for item in page["items"]]
             yield items, metadata["resourceVersion"]
             if not (token := metadata.get("continue")):
                 return

@@ -165,6 +165,7 @@ def test_a_restart_changes_nothing(house: House) -> None:
     house.start()
     house.until(lambda: _looks(house) >= 3, 30)
     assert (house.deployment() or {})["metadata"]["generation"] == generation
+    assert house.metric('inference_operator_writes_total{what="Deployment"') == 0
     assert house.condition()["reason"] == "ImagePullBackOff"
 
 

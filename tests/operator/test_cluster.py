@@ -32,3 +32,11 @@ def test_a_status_is_of_one_version_of_a_model(api: StubApi, cluster: Cluster) -
 def test_a_status_of_a_model_that_is_gone_is_nothing(api: StubApi, cluster: Cluster) -> None:
     assert cluster.write_status(KEY, "1", {"queued": 1}) is None
     assert PATH not in api.objects
+
+
+def test_what_is_listed_is_as_a_watch_has_it(api: StubApi, cluster: Cluster) -> None:
+    """An API server leaves out of a list's items what they are."""
+    found = {"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [{"metadata": {}}]}
+    api.put(Kind.DEPLOYMENT.path("team-a"), found)
+    [(items, _)] = cluster.pages(Kind.DEPLOYMENT, "team-a")
+    assert items == [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}}]
