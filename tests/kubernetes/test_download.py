@@ -81,7 +81,7 @@ def test_a_repository_that_is_not_there(house: House, node_hub: Hub, runner_imag
     assert message.startswith(f"the hub has no repository {REPO}, or it is private: ")
     assert house.condition("ArtifactCached")["reason"] == "LoadFailed"
     assert any("the model was not downloaded" in line for line in house.status()["logTail"])
-    assert "LoadFailed" in [reason for reason, _ in house.events()]
+    house.until(lambda: "LoadFailed" in [reason for reason, _ in house.events()])
 
 
 def test_a_hub_that_comes_back_and_goes(
