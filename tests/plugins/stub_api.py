@@ -107,7 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.api.objects:
             return 200, self.api.objects[path]
         if path.split("/")[-2] in ("v1", "v1alpha1"):
-            return 200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []}
+            of = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}}
+            return 200, {**of, "items": []}
         return _status(404, "not found")
 
 
