@@ -24,6 +24,7 @@ from inference_operator.mirror import Mirror
 from inference_operator.redis_link import RedisUnavailable
 from inference_operator.resources import Refusal, Resource, claim, is_left_to_us
 from inference_operator.runner_pods import ANNOTATION_COST
+from inference_operator.troubles import refused_for
 from inference_operator.work_queue import Key
 
 log = logging.getLogger(__name__)
@@ -204,5 +205,5 @@ def _refusal(kind: str, error: ClusterError) -> Refusal | None:
         message = f"the operator lacks the right to write the {kind}: {said}"
     else:
         message = f"the cluster refuses the {kind}: {said}"
-    reason = Reason.NO_CAPACITY if "exceeded quota" in said else Reason.INVALID_MODEL
+    reason = refused_for(said, Reason.INVALID_MODEL)
     return Refusal(reason, message, may_pass=error.status != _UNPROCESSABLE)

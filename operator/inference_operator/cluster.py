@@ -18,6 +18,7 @@ import kubernetes.client
 import kubernetes.config
 import urllib3.exceptions
 from kubernetes.client.exceptions import ApiException
+from pydantic_core import from_json
 
 from inference_contract.inferencemodel import API_VERSION, KIND
 from inference_operator.events import Event
@@ -209,7 +210,8 @@ class Cluster:
     def _json(
         self, method: str, path: str, body: Manifest | None = None, content_type: str = ""
     ) -> Manifest:
-        answer: Manifest = json.loads(self._call(method, path, body, content_type))
+        content = self._call(method, path, body, content_type)
+        answer: Manifest = from_json(content, cache_strings="keys")  # In half of json's time.
         return answer
 
     def _call(

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
+from pydantic_core import from_json
+
 from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 from inference_contract.queues import model_key
 from inference_operator import runner_pods
@@ -196,4 +198,4 @@ class Mirror:
 
 
 def _unpacked(content: bytes | None) -> Manifest | None:
-    return cast("Manifest", json.loads(content)) if content else None
+    return cast("Manifest", from_json(content, cache_strings="keys")) if content else None

@@ -20,7 +20,7 @@ from inference_operator import downloads
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
 from inference_operator.runner_pods import RunnerPod
-from inference_operator.troubles import FAILED_STARTS, Trouble
+from inference_operator.troubles import FAILED_STARTS, Trouble, refused_for
 from inference_operator.verdicts import Verdict, conditions, scaling
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -177,7 +177,7 @@ def _hindrance(view: PodView) -> tuple[Reason, str] | None:
     if view.trouble:
         reason, message = view.trouble.reason, view.trouble.message
     elif view.no_pods and not view.loading and not view.downloading:
-        reason = Reason.NO_CAPACITY if "exceeded quota" in view.no_pods else Reason.PODS_REFUSED
+        reason = refused_for(view.no_pods, Reason.PODS_REFUSED)
         message = f"no pod can be made: {view.no_pods}"
     else:
         return None

@@ -48,6 +48,11 @@ class Trouble:
         return self.pod.end is not None and self.reason in FAILED_STARTS
 
 
+def refused_for(said: str, otherwise: Reason) -> Reason:
+    """The reason of a refusal, by the API server's words: a ResourceQuota, or something else."""
+    return Reason.NO_CAPACITY if "exceeded quota" in said else otherwise
+
+
 def worst(pods: Collection[RunnerPod]) -> Trouble | None:
     """The trouble to tell of: what only the user can mend comes first.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from release import Account, Release, apply, kubectl
+from release import Account, Release, apply, host_volume, kubectl
 from traffic import Traffic
 
 from inference_contract.pods import LABEL_OWNER
@@ -32,24 +32,9 @@ Volume = Callable[[str, Path], str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What removes the release comes last."""
-    items.sort(key=lambda item: "test_removal" in str(item.path))
-
-
-def _volume(name: str, folder: Path, storage_class: str = "") -> dict[str, Any]:
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
-        "hostPath": {"path": str(folder)},
-        "storageClassName": storage_class,
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": NAME}},
-        "spec": spec,
-    }
+    """What looks back on all the others comes after them, and what removes the release is last."""
+    last = ["test_rights.py", "test_removal.py"]
+    items.sort(key=lambda item: last.index(item.path.name) if item.path.name in last else -1)
 
 
 @contextmanager
@@ -60,7 +45,7 @@ def _data_volumes(folder: Path) -> Iterator[None]:
         place = folder / str(number)
         place.mkdir()
         place.chmod(0o777)
-        volumes.append(_volume(f"{NAME}-data-{number}", place, STORAGE_CLASS))
+        volumes.append(host_volume(f"{NAME}-data-{number}", place, STORAGE_CLASS))
     apply(*volumes)
     try:
         yield
@@ -144,7 +129,7 @@ def volume(account: Account) -> Iterator[Volume]:
         }
         metadata = {"name": claim, "namespace": account.namespace}
         body = {"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
-        apply(_volume(name, folder), {"apiVersion": "v1", **body})
+        apply(host_volume(name, folder), {"apiVersion": "v1", **body})
         made.append(name)
         return claim
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from release import Account, Release, kubectl
+from release import Account, Release, apply, host_volume, kubectl
 
 EXAMPLES = Path(__file__).parents[2] / "crds" / "examples"
 SMOLLM2: dict[str, Any] = {
@@ -66,6 +66,40 @@ def _follow(account: Account, url: str) -> tuple[float, str]:
             if event == "done":
                 break
     return first, "".join(pieces)
+
+
+@pytest.fixture
+def shelf(account: Account, tmp_path: Path) -> Iterator[Path]:
+    """A volume for the claims of a storage class called like the account's namespace."""
+    tmp_path.chmod(0o777)
+    name = account.namespace
+    apply(host_volume(name, tmp_path, storage_class=name))
+    yield tmp_path
+    kubectl("delete", "pv", name, "--wait=false")
+
+
+def test_weights_outlive_their_pod(account: Account, shelf: Path) -> None:
+    def spec(size: str) -> dict[str, Any]:
+        cache = {"size": size, "storageClassName": account.namespace}
+        return {**SMOLLM2, "maxReplicas": 1, "cache": cache}
+
+    model = account.apply("kept", **spec("1Gi"))
+    took, made_at = [], set()
+    for _ in range(2):
+        _until_asleep(account, "kept", 90)
+        start = time.monotonic()
+        ended = account.predict(model, 120, prompt="Say hello.", max_new_tokens=1)
+        assert ended["status"] == "succeeded", ended
+        took.append(time.monotonic() - start)
+        [weights] = shelf.glob("*/model.safetensors")
+        made_at.add(weights.stat().st_mtime_ns)
+    print(f"from zero to an answer: {took[0]:.1f} s, and {took[1]:.1f} s with the weights there")
+    assert len(made_at) == 1
+    # This volume cannot grow. That stops nothing.
+    account.apply("kept", **spec("2Gi"))
+    account.wait_until(lambda: account.status("kept").get("observedGeneration") == 2)
+    assert account.ready("kept")[0] == "True"
+    account.delete("kept")
 
 
 def test_a_model_of_kubectl_is_served_at_once(account: Account) -> None:

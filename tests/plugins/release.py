@@ -46,6 +46,18 @@ def apply(*objects: Object) -> None:
 _V1 = {"apiVersion": "v1"}
 
 
+def host_volume(name: str, folder: Path, storage_class: str = "") -> Object:
+    """A PersistentVolume that is a folder of this machine."""
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
+        "hostPath": {"path": str(folder)},
+        "storageClassName": storage_class,
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    return {**_V1, "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
 def items(*arguments: str) -> list[Object]:
     found: list[Object] = json.loads(kubectl("get", *arguments, "-o", "json"))["items"]
     return found
@@ -207,10 +219,15 @@ class Release:
     def uninstall(self) -> None:
         """Models first, so that their runners can say what they were at. Does nothing when it is
         gone already."""
-        for account in self.accounts:
-            kubectl("-n", account.namespace, "delete", "inferencemodels", "--all")
-            where = ("-n", account.namespace, "-l", LABEL_MODEL)
-            self.wait_until(lambda where=where: not items("pods", *where), 60, every=0.5)
+        namespaces = {account.namespace for account in self.accounts}
+        for namespace in namespaces:
+            kubectl("-n", namespace, "delete", "inferencemodels", "--all", "--wait=false")
+
+        def are_gone() -> bool:
+            pods = items("pods", "-A", "-l", LABEL_MODEL)
+            return namespaces.isdisjoint(pod["metadata"]["namespace"] for pod in pods)
+
+        self.wait_until(are_gone, 90, every=0.5)
         run("helm", "uninstall", self.name, "-n", self.name, "--wait", "--ignore-not-found")
         kubectl("delete", "namespace", self.name, "--ignore-not-found")
 

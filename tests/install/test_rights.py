@@ -1,0 +1,74 @@
+"""Each right that the chart gives is used, and nothing was asked for without one.
+
+The API server's audit log tells what the pods of the release asked for in all tests of this folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from release import Release, items, kubectl
+
+FOLDER = Path(__file__).parent
+CLUSTER_DIR = Path(os.environ.get("CLUSTER_DIR", Path.home() / ".cache" / "inference-cluster"))
+PREFIX = "inference-e2e-inference-server-"
+NOT_A_REQUEST = {("operator", "inferencemodels/finalizers", "update")}
+"""An admission plugin asks whether one has it, which not every API server runs."""
+
+Right = tuple[str, str, str]
+"""(component, resource, verb)"""
+
+
+def _granted(release: Release) -> Iterator[Right]:
+    of_release = ("-A", "-l", f"app.kubernetes.io/instance={release.name}")
+    for scope in ("", "cluster"):
+        roles = {
+            (role["metadata"].get("namespace"), role["metadata"]["name"]): role["rules"]
+            for role in items(f"{scope}roles", *of_release)
+        }
+        for binding in items(f"{scope}rolebindings", *of_release):
+            rules = roles[binding["metadata"].get("namespace"), binding["roleRef"]["name"]]
+            for subject in binding["subjects"]:
+                component = subject["name"].removeprefix(PREFIX)
+                for rule in rules:
+                    for resource in rule["resources"]:
+                        yield from ((component, resource, verb) for verb in rule["verbs"])
+
+
+def _asked(release: Release) -> Iterator[tuple[Right, dict[str, Any]]]:
+    """Since this release was installed."""
+    where = ("-n", release.name, "serviceaccount", f"{PREFIX}operator")
+    since = kubectl("get", *where, "-o", "jsonpath={.metadata.creationTimestamp}").rstrip("Z")
+    for log in sorted((CLUSTER_DIR / "log").glob("audit*.log")):
+        for line in log.read_text().splitlines():
+            event = json.loads(line)
+            user = event["user"]["username"]
+            ours = user.startswith(f"system:serviceaccount:{release.name}:{PREFIX}")
+            if ours and "objectRef" in event and event["requestReceivedTimestamp"] >= since:
+                what = event["objectRef"]
+                resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+                component = user.rpartition(PREFIX)[2]
+                yield (component, resource, event["verb"]), event
+                # An apply of what was not there, for which one needs both rights.
+                if event["verb"] == "patch" and event["responseStatus"]["code"] == 201:
+                    yield (component, resource, "create"), event
+
+
+def test_every_right_is_used(release: Release, request: pytest.FixtureRequest) -> None:
+    collected = {item.path for item in request.session.items}
+    if missing := set(FOLDER.glob("test_*.py")) - collected:
+        pytest.skip(f"only after all tests of this folder: {sorted(m.name for m in missing)}")
+    used, refused = set(), []
+    for right, event in _asked(release):
+        if event["annotations"]["authorization.k8s.io/decision"] == "allow":
+            used.add(right)
+        else:
+            refused.append((*right, event["requestURI"]))
+    assert used, "no audit log: the cluster was started without; `make cluster-down` first"
+    assert not refused
+    assert set(_granted(release)) - used == NOT_A_REQUEST
