@@ -76,6 +76,8 @@ class Job(TypedDict):
     input: dict[str, Any]
     notify: list[str]
     """Which of `output`, `logs` the webhook wants while the prediction runs."""
+    crashes: int
+    """Runners that died while they ran it. Above 0 it runs alone: it may be what they died of."""
 
 
 class Event(TypedDict):

@@ -18,15 +18,17 @@ from inference_contract import queues
 from inference_contract.predictions import Job
 
 # The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. A job that
-# is there already stays as it is: whoever comes second changes nothing.
+# is there already stays as it is: whoever comes second changes nothing. `crashes` is ours, for the
+# claim, which does not read `data`.
 _ENQUEUE = """
 local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local added = 0
-for i = 4, #ARGV, 2 do
+for i = 4, #ARGV, 3 do
   local id, key = ARGV[i], 'rq:job:' .. ARGV[i]
   if redis.call('EXISTS', key) == 0 then
     redis.call('HSET', key, 'status', 'queued', 'origin', origin, 'created_at', now,
       'enqueued_at', now, 'timeout', '-1', 'description', id, 'data', ARGV[i + 1])
+    if ARGV[i + 2] ~= '0' then redis.call('HSET', key, 'crashes', ARGV[i + 2]) end
     redis.call(push, queue, id)
     added = added + 1
   end
@@ -62,18 +64,19 @@ class JobQueue:
             redis.RedisError: if Redis is away; enqueueing again later is safe.
         """
         key = queues.model_key(model_id)
-        pairs: list[str | bytes] = []
+        arguments: list[str | bytes | int] = []
         for job in jobs:
-            pairs.append(queues.job_id(key, job["id"], job["attempt"]))
-            pairs.append(orjson.dumps([queues.JOB_FUNCTION, None, [job], {}]))
+            arguments.append(queues.job_id(key, job["id"], job["attempt"]))
+            arguments.append(orjson.dumps([queues.JOB_FUNCTION, None, [job], {}]))
+            arguments.append(job["crashes"])
         push = "LPUSH" if front else "RPUSH"
         try:
-            return self._send(key, push, pairs)
+            return self._send(key, push, arguments)
         except redis.exceptions.NoScriptError:
             self._redis.script_load(_ENQUEUE)
-            return self._send(key, push, pairs)
+            return self._send(key, push, arguments)
 
-    def _send(self, key: str, push: str, pairs: list[str | bytes]) -> int:
+    def _send(self, key: str, push: str, arguments: list[str | bytes | int]) -> int:
         """One round trip, but for the bell (redis-py's Script would ask SCRIPT EXISTS first)."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         rings = time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) >= _RING_AGAIN_AFTER
@@ -82,7 +85,7 @@ class JobQueue:
             self._rung[key] = time.monotonic()
         keys = queues.queue_key(key), queues.QUEUES_KEY
         new = 0
-        for start in range(0, len(pairs), 2 * _CHUNK):
-            chunk = pairs[start : start + 2 * _CHUNK]
+        for start in range(0, len(arguments), 3 * _CHUNK):
+            chunk = arguments[start : start + 3 * _CHUNK]
             new += self._redis.evalsha(_SHA, len(keys), *keys, key, now, push, *chunk)
         return new

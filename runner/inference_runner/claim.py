@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Command = tuple[Any, ...]
 
 # Pops up to ARGV[1] jobs. Whatever is not `queued` (canceled, gone, claimed) is dropped. A job
-# whose attempt is above 1 runs alone: not while ARGV[2] others run, and nothing comes with it.
+# that runners died of runs alone: not while ARGV[2] others run, and nothing comes with it.
 CLAIM = """
 local want, active, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local iso, lease, execution = ARGV[4], tonumber(ARGV[5]), ARGV[6]
@@ -38,10 +38,10 @@ while n < want do
   local id = redis.call('LPOP', KEYS[1])
   if not id then break end
   local hash = 'rq:job:' .. id
-  local job = redis.call('HMGET', hash, 'status', 'data')
+  local job = redis.call('HMGET', hash, 'status', 'data', 'crashes')
   if job[1] == 'queued' then
-    local again = (tonumber(string.match(id, '_(%d+)$')) or 1) > 1
-    if again and n + active > 0 then
+    local is_suspect = job[3]
+    if is_suspect and n + active > 0 then
       redis.call('LPUSH', KEYS[1], id)
       break
     end
@@ -53,7 +53,7 @@ while n < want do
     out[#out + 1] = id
     out[#out + 1] = run
     out[#out + 1] = job[2]
-    if again then break end
+    if is_suspect then break end
   end
 end
 if n > 0 then
@@ -152,6 +152,7 @@ def parse(job_id: str, execution: str, data: bytes | None) -> Run | None:
             raise ValueError("job and job id do not agree")
         job["token"] + ""  # a string, or TypeError
         job.setdefault("notify", [])
+        job.setdefault("crashes", 0)  # not there in jobs of an older gateway
     except (ValueError, TypeError, KeyError) as error:
         log.error("a job is not valid and is dropped", extra={"job": job_id, "error": str(error)})
         return None

@@ -36,6 +36,11 @@ class Run:
         return self.job["attempt"]
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what a runner died of: then it runs alone."""
+        return self.job["crashes"] > 0
+
+    @property
     def lease(self) -> str:
         """RQ's composite key: the member of the started registry."""
         return f"{self.job_id}:{self.execution}"

@@ -64,8 +64,8 @@ class StepLoop:
                 self._desk.emitter.output(output.run, output=output.all)
 
     def _solo(self) -> bool:
-        """Whether a second attempt runs: nothing joins it."""
-        return any(output.run.attempt > 1 for output in self._active.values())
+        """Whether a suspect runs: nothing joins it."""
+        return any(output.run.is_suspect for output in self._active.values())
 
     def _join(self, run: Run) -> None:
         if run.canceled:

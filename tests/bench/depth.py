@@ -77,7 +77,10 @@ def fill(stack: Stack) -> None:
     stack.sql(_STORE, STORED)
     rows = stack.sql(_QUEUE, paused, QUEUED)
     text = {"text": "hello, world"}
-    jobs = [Job(id=made, attempt=1, token=token, input=text, notify=[]) for made, token in rows]
+    jobs = [
+        Job(id=made, attempt=1, token=token, input=text, notify=[], crashes=0)
+        for made, token in rows
+    ]
     with redis.Redis.from_url(stack.redis_url) as client:
         JobQueue(client).enqueue(paused, jobs)
     stack.sql("VACUUM ANALYZE predictions")

@@ -17,6 +17,7 @@ from house import CHILD, MODEL, OWNER, House
 from kubernetes.client.exceptions import ApiException
 
 from inference_contract import queues
+from inference_contract.predictions import Job
 from inference_gateway.queue import JobQueue
 from inference_local import valkey
 from inference_operator.redis_acl import RIGHTS_OF_OPERATOR, user_name
@@ -220,7 +221,7 @@ def test_a_real_runner_works_as_its_user_and_outlasts_a_restart(
     client = redis.Redis.from_url(tcp_valkey.url)
 
     def predict(id: str) -> None:
-        job: Any = {"id": id, "attempt": 1, "token": "t", "input": {"text": id}, "notify": []}
+        job = Job(id=id, attempt=1, token="t", input={"text": id}, notify=[], crashes=0)
         JobQueue(client).enqueue(f"{OWNER}/{MODEL}", [job])
         house.until(lambda: any(_has_end(entry, id) for entry in _events(client)), 30)
 

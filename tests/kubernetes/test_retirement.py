@@ -60,7 +60,7 @@ def test_the_idle_pod_goes(
     )
     house.until(lambda: house.status().get("readyReplicas") == 2, 120)
     with redis.Redis.from_url(pod_redis) as client:
-        job = Job(id="0", attempt=1, token="t", input={"text": "x"}, notify=[])
+        job = Job(id="0", attempt=1, token="t", input={"text": "x"}, notify=[], crashes=0)
         JobQueue(client).enqueue(ID, [job])
         [busy] = house.until(lambda: running_by_pod(pod_redis, ID))
         house.change(minReplicas=1)

@@ -46,7 +46,14 @@ class Queue:
         self.client = client
         self._jobs = JobQueue(client)
 
-    def job(self, id: str, attempt: int = 1, notify: tuple[str, ...] = (), **input: Any) -> Any:
+    def job(
+        self,
+        id: str,
+        attempt: int = 1,
+        notify: tuple[str, ...] = (),
+        crashes: int = 0,
+        **input: Any,
+    ) -> Any:
         token = f"token-{attempt}"
         return {
             "id": id,
@@ -54,6 +61,7 @@ class Queue:
             "token": token,
             "input": input,
             "notify": list(notify),
+            "crashes": crashes,
         }
 
     def put(self, *jobs: Any) -> None:

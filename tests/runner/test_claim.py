@@ -36,22 +36,28 @@ def test_claims_in_order_up_to_the_limit(link: Link, queue: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "active", "batches"),
+    ("crashes", "active", "batches"),
     [
-        ([1, 1, 2, 1], 0, [[1, 1], [2], [1]]),
-        ([2, 1], 0, [[2], [1]]),
-        ([2, 3], 0, [[2], [3]]),
-        ([2, 1], 1, [[], []]),
-        ([1, 2], 1, [[1], []]),
+        ([0, 0, 1, 0], 0, [[0, 0], [1], [0]]),
+        ([1, 0], 0, [[1], [0]]),
+        ([1, 2], 0, [[1], [2]]),
+        ([1, 0], 1, [[], []]),
+        ([0, 1], 1, [[0], []]),
     ],
     ids=["in the middle", "first", "two of them", "beside another", "after one beside another"],
 )
-def test_a_second_attempt_is_claimed_alone(
-    link: Link, queue: Any, attempts: list[int], active: int, batches: list[list[int]]
+def test_what_a_runner_died_of_is_claimed_alone(
+    link: Link, queue: Any, crashes: list[int], active: int, batches: list[list[int]]
 ) -> None:
-    queue.put(*(queue.job(f"p{n}", attempt) for n, attempt in enumerate(attempts)))
-    claimed = [[run.attempt for run in link.exchange(8, active=active)] for _ in batches]
+    queue.put(*(queue.job(f"p{n}", died + 1, crashes=died) for n, died in enumerate(crashes)))
+    claimed = [[run.job["crashes"] for run in link.exchange(8, active=active)] for _ in batches]
     assert claimed == batches
+
+
+def test_what_was_only_lost_is_claimed_with_others(link: Link, queue: Any) -> None:
+    """All that was accepted while Redis was away is of a second attempt."""
+    queue.put(queue.job("a", 2), queue.job("b", 3), queue.job("c"))
+    assert ids(link.exchange(8)) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("status", ["canceled", "started", None])
@@ -90,7 +96,7 @@ def test_a_cancel_is_known_with_the_claim(link: Link, queue: Any) -> None:
     queue.put(queue.job("a"), queue.job("b", 2))
     queue.cancel("a", 1)
     queue.cancel("b", 1)
-    assert [run.canceled for run in link.exchange(8)] == [True]
+    assert [run.canceled for run in link.exchange(8)] == [True, False]
     assert [run.canceled for run in link.exchange(8)] == [False]
 
 

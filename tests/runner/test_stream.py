@@ -115,16 +115,16 @@ class Together(StepEngine):
 
 
 @pytest.mark.parametrize(
-    ("attempts", "outputs"),
-    [([1, 1, 1, 1], ["33", "3322", "33", "2211"]), ([1, 2], ["11", "1111"])],
-    ids=["a free slot is taken between steps", "a second attempt is alone"],
+    ("crashes", "outputs"),
+    [([0, 0, 0, 0], ["33", "3322", "33", "2211"]), ([0, 1], ["11", "1111"])],
+    ids=["a free slot is taken between steps", "what a runner died of is alone"],
 )
 def test_requests_join_and_leave(
-    work: Work, queue: Any, wait_until: WaitUntil, attempts: list[int], outputs: list[str]
+    work: Work, queue: Any, wait_until: WaitUntil, crashes: list[int], outputs: list[str]
 ) -> None:
     jobs = [
-        queue.job(f"p{n}", attempt, steps=len(output))
-        for n, (attempt, output) in enumerate(zip(attempts, outputs, strict=True))
+        queue.job(f"p{n}", crashes=died, steps=len(output))
+        for n, (died, output) in enumerate(zip(crashes, outputs, strict=True))
     ]
     queue.put(*jobs)
     work("Actor", Together())

@@ -37,7 +37,7 @@ SET status = 'starting', attempt = p.attempt + 1, token = v.next_token,
     started_at = NULL, lease_until = NULL, output = NULL, logs = ''
 FROM v
 WHERE {FENCE} AND COALESCE(p.lease_until < now(), true)
-RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events
+RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashes
 """)  # noqa: S608 - constants of ours
 
 
@@ -124,6 +124,7 @@ def _job(row: dict[str, Any]) -> Job:
         token=row["token"],
         input=row["input"],
         notify=[event for event in _WHILE_RUNNING if event in (row["webhook_events"] or ())],
+        crashes=row["crashes"],
     )
 
 

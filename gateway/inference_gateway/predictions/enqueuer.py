@@ -92,6 +92,7 @@ def _job(row: Row) -> Job:
         token=row["token"],
         input=row["input"],
         notify=[event for event in _WHILE_RUNNING if event in wanted],
+        crashes=0,
     )
 
 

@@ -60,7 +60,7 @@ class Lab:
 
     def enqueue(self, *predictions: str, model: str = MODEL) -> None:
         jobs = [
-            {"id": p, "attempt": 1, "token": "token-1", "input": {}, "notify": []}
+            {"id": p, "attempt": 1, "token": "token-1", "input": {}, "notify": [], "crashes": 0}
             for p in predictions
         ]
         JobQueue(self.redis).enqueue(model, jobs)

@@ -16,6 +16,7 @@ def test_a_row_that_was_never_enqueued_is_handed_out(lab: Any) -> None:
     assert (row["status"], row["attempt"], row["crashes"]) == ("starting", 2, 0)
     job = lab.claim()
     assert (job["id"], job["attempt"], job["token"]) == (prediction, 2, row["token"])
+    assert job["crashes"] == 0
     assert row["token"] != "token-1"
 
 
@@ -73,6 +74,7 @@ def test_a_runner_that_died_before_it_said_started_is_a_crash(lab: Any) -> None:
     row = lab.row(prediction)
     assert (row["attempt"], row["crashes"]) == (2, 1)
     assert lab.queued() == [prediction]
+    assert lab.claim()["crashes"] == 1
 
 
 def test_what_a_dead_runner_left_in_redis_is_removed(lab: Any) -> None:

@@ -39,7 +39,7 @@ async def test_a_prediction_is_stored_and_queued(
     assert row["id"] == made["id"]
     assert row["lives"].total_seconds() == 86_400
     jobs = await eventually(runner.waiting)
-    expected = {"id": made["id"], "attempt": 1, "token": row["token"], "notify": []}
+    expected = {"id": made["id"], "attempt": 1, "token": row["token"], "notify": [], "crashes": 0}
     assert jobs == [{**expected, "input": made["input"]}]
 
 
