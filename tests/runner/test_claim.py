@@ -97,7 +97,6 @@ def test_a_cancel_is_known_with_the_claim(link: Link, queue: Any) -> None:
     queue.cancel("a", 1)
     queue.cancel("b", 1)
     assert [run.canceled for run in link.exchange(8)] == [True, False]
-    assert [run.canceled for run in link.exchange(8)] == [False]
 
 
 def test_the_lease_is_by_the_clock_of_redis(
