@@ -21,6 +21,7 @@ from inference_contract import logs, statefile
 from inference_contract.probes import ProbeServer, Reply
 from inference_gateway import db
 from inference_gateway.dispatch import metrics
+from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.loops import Loop
 from inference_gateway.dispatch.record import prepare
 from inference_gateway.dispatch.recorder import Recorder
@@ -87,12 +88,14 @@ def _loops(settings: Settings) -> list[Loop]:
         client,
         sweep_seconds=settings.sweep_seconds,
         max_attempts=settings.max_attempts,
+        grace=Grace(client, settings.lease_seconds),
     )
     sweeper = Sweeper(
         engine,
         client,
         sweep_seconds=settings.sweep_seconds,
         max_attempts=settings.max_attempts,
+        grace=Grace(client, settings.lease_seconds),
     )
     base_url = settings.public_url or f"http://localhost:{settings.api_port}"
     delivery = Delivery(

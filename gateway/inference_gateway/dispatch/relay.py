@@ -11,8 +11,9 @@ import redis
 from sqlalchemy import Engine, text
 
 from inference_gateway.dispatch import jobs
+from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.suspects import Suspects, pause
-from inference_gateway.dispatch.verdicts import OpenRow, on_starting
+from inference_gateway.dispatch.verdicts import JobState, OpenRow, on_starting
 from inference_gateway.tables import OPEN
 
 _log = logging.getLogger(__name__)
@@ -44,12 +45,19 @@ class _Memory(NamedTuple):
 
 class Relay:
     def __init__(
-        self, engine: Engine, client: redis.Redis, *, sweep_seconds: float, max_attempts: int
+        self,
+        engine: Engine,
+        client: redis.Redis,
+        *,
+        sweep_seconds: float,
+        max_attempts: int,
+        grace: Grace,
     ) -> None:
         self._engine = engine
         self._redis = client
         self._sweep_seconds = sweep_seconds
         self._max_attempts = max_attempts
+        self._grace = grace
         self._suspects = Suspects(engine, client)
         self._memory: _Memory | None = None
         self._after: OpenRow | None = None
@@ -76,11 +84,12 @@ class Relay:
         return changed
 
     def _walk(self) -> None:
+        spares = self._grace.holds()
         if self._lost_memory():
             self._after = None
             self._hurry = True
         rows = self._next_page()
-        self._judge(rows)
+        self._judge(rows, spares=spares)
         self._after = rows[-1] if len(rows) == _PAGE else None
         if self._after is None or len(self._suspects) > _MAX_SUSPECTS:
             self._hurry = False  # all seen, or the recorder is behind: give it time
@@ -95,10 +104,13 @@ class Relay:
         with self._engine.begin() as connection:
             return [OpenRow(*row) for row in connection.execute(query, parameters)]
 
-    def _judge(self, rows: list[OpenRow]) -> None:
+    def _judge(self, rows: list[OpenRow], *, spares: bool) -> None:
+        """With `spares`, a job whose lease is over counts as one that runs."""
         found = jobs.states(self._redis, rows)
         verdicts = (
-            on_starting(row, job, self._max_attempts) for row, job in zip(rows, found, strict=True)
+            on_starting(row, job, self._max_attempts)
+            for row, job in zip(rows, found, strict=True)
+            if not (spares and job is JobState.DEAD)
         )
         self._suspects.add([verdict for verdict in verdicts if verdict is not None])
         self._suspects.settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import redis
 from sqlalchemy import Engine, text
 
 from inference_gateway.dispatch import metrics
+from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.suspects import Suspects, pause
 from inference_gateway.dispatch.verdicts import OpenRow, on_overdue
 from inference_gateway.ending import withdraw
@@ -40,12 +42,19 @@ FROM predictions WHERE {OPEN} GROUP BY status
 
 class Sweeper:
     def __init__(
-        self, engine: Engine, client: redis.Redis, *, sweep_seconds: float, max_attempts: int
+        self,
+        engine: Engine,
+        client: redis.Redis,
+        *,
+        sweep_seconds: float,
+        max_attempts: int,
+        grace: Grace,
     ) -> None:
         self._engine = engine
         self._redis = client
         self._sweep_seconds = sweep_seconds
         self._max_attempts = max_attempts
+        self._grace = grace
         self._suspects = Suspects(engine, client)
         self._tick_at = 0.0
         self._gauges_at = 0.0
@@ -61,12 +70,13 @@ class Sweeper:
         return pause(self._tick_at, again)
 
     def _walk(self) -> None:
+        spares = self._grace.holds()
         model, last = "", UUID(int=0)
         for _ in range(_PAGES_A_STEP):
             parameters: dict[str, Any] = {"model": model, "id": last, "page": _PAGE}
             with self._engine.begin() as connection:
                 rows = [OpenRow(*row) for row in connection.execute(_OVERDUE, parameters)]
-            self._judge(rows)
+            self._judge([replace(row, lease_ended=False) for row in rows] if spares else rows)
             if len(rows) < _PAGE:
                 return
             model, last = rows[-1].model, rows[-1].id

@@ -15,6 +15,7 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 
 from inference_contract import queues
+from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.record import prepare
 from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.dispatch.relay import Relay
@@ -115,11 +116,15 @@ class Lab:
         except redis.ResponseError:
             return []
 
-    def relay(self, sweep_seconds: float = 0) -> Relay:
-        return Relay(self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3)
+    def relay(self, sweep_seconds: float = 0, grace: Grace | None = None) -> Relay:
+        grace = grace or Grace(self.redis, LEASE)
+        return Relay(
+            self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace
+        )
 
-    def sweeper(self) -> Sweeper:
-        return Sweeper(self.engine, self.redis, sweep_seconds=0, max_attempts=3)
+    def sweeper(self, grace: Grace | None = None) -> Sweeper:
+        grace = grace or Grace(self.redis, LEASE)
+        return Sweeper(self.engine, self.redis, sweep_seconds=0, max_attempts=3, grace=grace)
 
     def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         with self.engine.begin() as connection:
