@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 1.0
 """After a failure leave Redis alone so long: the relay enqueues what is left out."""
+_ASKING_SECONDS = 5.0
+"""Then one thread asks, for which it may need so long; the others go on storing meanwhile."""
 _COUNT_EVERY = 1.0
 """Seconds that a count of a model's open predictions holds."""
 _WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
@@ -41,6 +43,7 @@ class Enqueuer:
         self._jobs = JobQueue(self._redis)
         self._max_open = max_open
         self._open: dict[str, _Open] = {}
+        self._is_away = False
         self._away_until = 0.0
 
     def close(self) -> None:
@@ -64,10 +67,14 @@ class Enqueuer:
         if now < self._away_until:
             metrics.NOT_ENQUEUED.inc(len(rows))
             return
+        if self._is_away:
+            self._away_until = now + _ASKING_SECONDS
         try:
             self._jobs.enqueue(model, map(_job, rows))
             self._count(model, len(rows), now)
+            self._is_away, self._away_until = False, 0.0
         except redis.RedisError as error:
+            self._is_away = True
             self._away_until = time.monotonic() + _AWAY_SECONDS
             metrics.NOT_ENQUEUED.inc(len(rows))
             log.warning("redis is away, the relay enqueues later: %s", error)
