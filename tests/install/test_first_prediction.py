@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from release import Account, Release, apply, host_volume, kubectl
+
+from inference_contract.pods import LABEL_OWNER
 
 EXAMPLES = Path(__file__).parents[2] / "crds" / "examples"
 SMOLLM2: dict[str, Any] = {
@@ -27,18 +30,21 @@ def account(release: Release) -> Account:
     return release.account()
 
 
+def _document(account: Account, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "inference-server.dev/v1alpha1",
+        "kind": "InferenceModel",
+        "metadata": {"name": name, "namespace": account.name},
+        "spec": spec,
+    }
+
+
 def _until_asleep(account: Account, name: str, timeout: float) -> None:
     account.wait_until(lambda: account.ready(name)[:2] == ("True", "ScaledToZero"), timeout)
 
 
 def test_from_nothing_to_a_streamed_answer_and_back_to_zero(account: Account) -> None:
-    body = {
-        "apiVersion": "inference-server.dev/v1alpha1",
-        "kind": "InferenceModel",
-        "metadata": {"name": "smollm2", "namespace": account.name},
-        "spec": SMOLLM2,
-    }
-    reply = account.api.post("/v1/models", json=body)
+    reply = account.api.post("/v1/models", json=_document(account, "smollm2", SMOLLM2))
     assert reply.status_code == 201, reply.text
     _until_asleep(account, "smollm2", 30)
     start = time.monotonic()
@@ -86,26 +92,30 @@ def test_weights_outlive_their_pod(account: Account, shelf: Path) -> None:
     model = account.apply("kept", **spec("1Gi"))
     took, made_at = [], set()
     for _ in range(2):
-        _until_asleep(account, "kept", 90)
         start = time.monotonic()
         ended = account.predict(model, 120, prompt="Say hello.", max_new_tokens=1)
         assert ended["status"] == "succeeded", ended
         took.append(time.monotonic() - start)
         [weights] = shelf.glob("*/model.safetensors")
         made_at.add(weights.stat().st_mtime_ns)
+        account.wait_until(lambda: not account.pods("kept"), 90)
     print(f"from zero to an answer: {took[0]:.1f} s, and {took[1]:.1f} s with the weights there")
     assert len(made_at) == 1
     # This volume cannot grow. That stops nothing.
     account.apply("kept", **spec("2Gi"))
     account.wait_until(lambda: account.status("kept").get("observedGeneration") == 2)
-    assert account.ready("kept")[0] == "True"
+    assert account.ready("kept")[:2] == ("True", "ScaledToZero"), account.status("kept")
     account.delete("kept")
 
 
 def test_a_model_of_kubectl_is_served_at_once(account: Account) -> None:
     account.apply("by-hand", **SMOLLM2)
     assert "text-generation" in kubectl("-n", account.namespace, "get", "im", "by-hand")
-    account.api.delete(f"/v1/models/{account.name}/by-hand").raise_for_status()
+    url = f"/v1/models/{account.name}/by-hand"
+    body = _document(account, "by-hand", {**SMOLLM2, "description": "put"})
+    account.api.put(url, json=body).raise_for_status()
+    assert "put" in kubectl("-n", account.namespace, "describe", "im", "by-hand")
+    account.api.delete(url).raise_for_status()
     account.wait_until(
         lambda: "by-hand" not in kubectl("-n", account.namespace, "get", "im", "-o", "name")
     )
@@ -138,3 +148,17 @@ def test_another_account_does_not_see_it(release: Release, account: Account) -> 
     assert other.api.post("/v1/predictions", json=body).status_code == 404
     listed = json.dumps(other.api.get("/v1/models").json())
     assert model not in listed
+
+
+@pytest.mark.skipif("E2E_SHARED" in os.environ, reason="there every account has a namespace")
+def test_a_namespace_of_nobody_is_not_taken(release: Release) -> None:
+    """An administrator hands it over."""
+    other = release.account()
+    kubectl("create", "namespace", other.namespace)
+    document = _document(other, "smollm2", SMOLLM2)
+    reply = other.api.post("/v1/models", json=document)
+    assert reply.status_code == 409, reply.text
+    advice = f"kubectl label namespace {other.namespace} {LABEL_OWNER}={other.name}"
+    assert advice in reply.json()["detail"]
+    kubectl(*advice.split()[1:])
+    other.wait_until(lambda: other.api.post("/v1/models", json=document).status_code == 201)
