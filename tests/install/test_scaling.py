@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from release import Account, Release, is_ready
+from release import Account, Release, is_ready, kubectl
 from traffic import Traffic
 
 
@@ -34,3 +34,26 @@ def test_to_three_pods_and_back_to_none(
     start = time.monotonic()
     account.wait_until(lambda: not account.pods("burst"), 120, every=0.5)
     print(f"no pod any more after {time.monotonic() - start:.1f} s")
+
+
+def test_the_idle_pod_goes_first(account: Account, custom: Callable[..., dict[str, Any]]) -> None:
+    """Of two pods, one of which works on a prediction."""
+    many = custom("slow:Slow", "text", parameters={"seconds": 15}, minReplicas=2, maxReplicas=2)
+    one = {**many, "minReplicas": 1, "maxReplicas": 1}
+
+    def staying() -> list[str]:
+        pods = account.pods("pair")
+        return [p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]]
+
+    model = account.apply("pair", **many)
+    account.wait_until(lambda: sum(map(is_ready, account.pods("pair"))) == 2, 90, every=0.2)
+    made = account.create(model, text="hi")
+    url = f"/v1/predictions/{made['id']}"
+    account.wait_until(lambda: account.api.get(url).json()["status"] == "processing")
+    account.apply("pair", **one)
+    account.wait_until(lambda: len(staying()) == 1, every=0.2)
+    assert account.api.get(url).json()["status"] == "processing"
+    [pod] = staying()
+    assert account.until_ended(made)["output"] == "HI"
+    assert made["id"] in kubectl("-n", account.namespace, "logs", pod)
+    account.delete("pair")
