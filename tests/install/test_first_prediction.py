@@ -43,18 +43,53 @@ def _until_asleep(account: Account, name: str, timeout: float) -> None:
     account.wait_until(lambda: account.ready(name)[:2] == ("True", "ScaledToZero"), timeout)
 
 
-def test_from_nothing_to_a_streamed_answer_and_back_to_zero(account: Account) -> None:
-    reply = account.api.post("/v1/models", json=_document(account, "smollm2", SMOLLM2))
+@pytest.fixture
+def shelf(account: Account, tmp_path: Path) -> Iterator[Path]:
+    """A volume for the claims of a storage class called like the account's namespace."""
+    tmp_path.chmod(0o777)
+    name = account.namespace
+    apply(host_volume(name, tmp_path, storage_class=name))
+    yield tmp_path
+    kubectl("delete", "pv", name, "--wait=false")
+
+
+def from_nothing_to_a_streamed_answer_and_back_to_zero(account: Account, **more: Any) -> str:
+    """The model's id; `more` is said in its spec."""
+    document = _document(account, "smollm2", {**SMOLLM2, **more})
+    reply = account.api.post("/v1/models", json=document)
     assert reply.status_code == 201, reply.text
     _until_asleep(account, "smollm2", 30)
     start = time.monotonic()
-    made = account.create(f"{account.name}/smollm2", prompt="Say hello.", max_new_tokens=8)
+    model = f"{account.name}/smollm2"
+    made = account.create(model, prompt="Say hello.", max_new_tokens=8)
     first, text = _follow(account, made["urls"]["stream"])
     print(f"from zero to the first token: {first - start:.1f} s (weights are converted first)")
     assert text
     start = time.monotonic()
     _until_asleep(account, "smollm2", 90)
     print(f"asleep {time.monotonic() - start:.1f} s after the last token")
+    return model
+
+
+def test_weights_outlive_their_pod(account: Account, shelf: Path) -> None:
+    def more(size: str) -> dict[str, Any]:
+        cache = {"size": size, "storageClassName": account.namespace}
+        return {"maxReplicas": 1, "cache": cache}
+
+    model = from_nothing_to_a_streamed_answer_and_back_to_zero(account, **more("1Gi"))
+    [weights] = shelf.glob("*/model.safetensors")
+    made_at = weights.stat().st_mtime_ns
+    account.wait_until(lambda: not account.pods("smollm2"), 90)
+    start = time.monotonic()
+    ended = account.predict(model, 120, prompt="Say hello.", max_new_tokens=1)
+    print(f"from zero to an answer, the weights on their volume: {time.monotonic() - start:.1f} s")
+    assert ended["status"] == "succeeded", ended
+    assert [made_at] == [w.stat().st_mtime_ns for w in shelf.glob("*/model.safetensors")]
+    # This volume cannot grow. That stops nothing.
+    account.wait_until(lambda: not account.pods("smollm2"), 90)
+    account.apply("smollm2", **SMOLLM2, **more("2Gi"))
+    account.wait_until(lambda: account.status("smollm2").get("observedGeneration") == 2)
+    assert account.ready("smollm2")[:2] == ("True", "ScaledToZero"), account.status("smollm2")
 
 
 def _follow(account: Account, url: str) -> tuple[float, str]:
@@ -72,40 +107,6 @@ def _follow(account: Account, url: str) -> tuple[float, str]:
             if event == "done":
                 break
     return first, "".join(pieces)
-
-
-@pytest.fixture
-def shelf(account: Account, tmp_path: Path) -> Iterator[Path]:
-    """A volume for the claims of a storage class called like the account's namespace."""
-    tmp_path.chmod(0o777)
-    name = account.namespace
-    apply(host_volume(name, tmp_path, storage_class=name))
-    yield tmp_path
-    kubectl("delete", "pv", name, "--wait=false")
-
-
-def test_weights_outlive_their_pod(account: Account, shelf: Path) -> None:
-    def spec(size: str) -> dict[str, Any]:
-        cache = {"size": size, "storageClassName": account.namespace}
-        return {**SMOLLM2, "maxReplicas": 1, "cache": cache}
-
-    model = account.apply("kept", **spec("1Gi"))
-    took, made_at = [], set()
-    for _ in range(2):
-        start = time.monotonic()
-        ended = account.predict(model, 120, prompt="Say hello.", max_new_tokens=1)
-        assert ended["status"] == "succeeded", ended
-        took.append(time.monotonic() - start)
-        [weights] = shelf.glob("*/model.safetensors")
-        made_at.add(weights.stat().st_mtime_ns)
-        account.wait_until(lambda: not account.pods("kept"), 90)
-    print(f"from zero to an answer: {took[0]:.1f} s, and {took[1]:.1f} s with the weights there")
-    assert len(made_at) == 1
-    # This volume cannot grow. That stops nothing.
-    account.apply("kept", **spec("2Gi"))
-    account.wait_until(lambda: account.status("kept").get("observedGeneration") == 2)
-    assert account.ready("kept")[:2] == ("True", "ScaledToZero"), account.status("kept")
-    account.delete("kept")
 
 
 def test_a_model_of_kubectl_is_served_at_once(account: Account) -> None:

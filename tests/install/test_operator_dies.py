@@ -103,7 +103,7 @@ def test_whatever_happens(
         ),
         "swap": partial(test_update.test_the_only_pod_is_swapped, release, account, echo_spec),
         "zero": partial(
-            test_first_prediction.test_from_nothing_to_a_streamed_answer_and_back_to_zero, account
+            test_first_prediction.from_nothing_to_a_streamed_answer_and_back_to_zero, account
         ),
         "killed": partial(test_pods_die.test_a_runner_is_killed, account, traffic),
     }
