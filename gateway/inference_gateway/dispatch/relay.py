@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from inference_gateway.dispatch import jobs
 from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.suspects import Suspects, pause
-from inference_gateway.dispatch.verdicts import JobState, OpenRow, on_starting
+from inference_gateway.dispatch.verdicts import OpenRow, on_starting
 from inference_gateway.tables import OPEN
 
 _log = logging.getLogger(__name__)
@@ -105,12 +105,10 @@ class Relay:
             return [OpenRow(*row) for row in connection.execute(query, parameters)]
 
     def _judge(self, rows: list[OpenRow], *, spares: bool) -> None:
-        """With `spares`, a job whose lease is over counts as one that runs."""
         found = jobs.states(self._redis, rows)
         verdicts = (
-            on_starting(row, job, self._max_attempts)
+            on_starting(row, job, self._max_attempts, spares=spares)
             for row, job in zip(rows, found, strict=True)
-            if not (spares and job is JobState.DEAD)
         )
         self._suspects.add([verdict for verdict in verdicts if verdict is not None])
         self._suspects.settle()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -76,13 +75,13 @@ class Sweeper:
             parameters: dict[str, Any] = {"model": model, "id": last, "page": _PAGE}
             with self._engine.begin() as connection:
                 rows = [OpenRow(*row) for row in connection.execute(_OVERDUE, parameters)]
-            self._judge([replace(row, lease_ended=False) for row in rows] if spares else rows)
+            self._judge(rows, spares=spares)
             if len(rows) < _PAGE:
                 return
             model, last = rows[-1].model, rows[-1].id
 
-    def _judge(self, rows: list[OpenRow]) -> None:
-        verdicts = [(row, on_overdue(row, self._max_attempts)) for row in rows]
+    def _judge(self, rows: list[OpenRow], *, spares: bool) -> None:
+        verdicts = [(row, on_overdue(row, self._max_attempts, spares=spares)) for row in rows]
         self._suspects.add([verdict for _, verdict in verdicts if verdict is not None])
         asked = [row for row, verdict in verdicts if verdict is None and row.cancel_requested]
         if asked:  # the runner may have missed the first request, or Redis forgotten it

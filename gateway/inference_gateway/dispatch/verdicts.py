@@ -59,24 +59,32 @@ class HandOut:
 Verdict = Ending | HandOut
 
 
-def on_starting(row: OpenRow, job: JobState, max_attempts: int) -> Verdict | None:
-    """Of a row that waits to be run; None: all is well."""
+def on_starting(row: OpenRow, job: JobState, max_attempts: int, *, spares: bool) -> Verdict | None:
+    """Of a row that waits to be run; None: all is well.
+
+    Args:
+        spares: nobody counts as dead now.
+    """
     if job in (JobState.QUEUED, JobState.STARTED):
         return None
     if job is JobState.DEAD:
-        return _on_crash(row, max_attempts)
+        return None if spares else _on_crash(row, max_attempts)
     if row.cancel_requested:
         return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
     return _hand_out(row, Reason.LOST)
 
 
-def on_overdue(row: OpenRow, max_attempts: int) -> Verdict | None:
-    """Of a row past its deadline or the end of its lease; None: only its runner can end it."""
+def on_overdue(row: OpenRow, max_attempts: int, *, spares: bool) -> Verdict | None:
+    """Of a row past its deadline or the end of its lease; None: only its runner can end it.
+
+    Args:
+        spares: nobody counts as dead now.
+    """
     if row.late:
         error = "It did not finish before its deadline."
         code = ErrorCode.DEADLINE
         return _end(row, PredictionStatus.CANCELED, code, error, if_silent=False)
-    if row.lease_ended:
+    if row.lease_ended and not spares:
         return _on_crash(row, max_attempts)
     return None
 

@@ -43,8 +43,8 @@ class Enqueuer:
         self._jobs = JobQueue(self._redis)
         self._max_open = max_open
         self._open: dict[str, _Open] = {}
-        self._is_away = False
         self._away_until = 0.0
+        """0 if the last answer was one."""
 
     def close(self) -> None:
         self._redis.close()
@@ -67,14 +67,13 @@ class Enqueuer:
         if now < self._away_until:
             metrics.NOT_ENQUEUED.inc(len(rows))
             return
-        if self._is_away:
+        if self._away_until:
             self._away_until = now + _ASKING_SECONDS
         try:
             self._jobs.enqueue(model, map(_job, rows))
             self._count(model, len(rows), now)
-            self._is_away, self._away_until = False, 0.0
+            self._away_until = 0.0
         except redis.RedisError as error:
-            self._is_away = True
             self._away_until = time.monotonic() + _AWAY_SECONDS
             metrics.NOT_ENQUEUED.inc(len(rows))
             log.warning("redis is away, the relay enqueues later: %s", error)

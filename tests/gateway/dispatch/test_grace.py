@@ -22,6 +22,15 @@ class Outage:
         self.now = 0.0
         self.grace = Grace(self, LEASE, lambda: self.now)  # type: ignore[arg-type]
 
+    def strike(self, judge: Any, rounds: int = 1) -> None:
+        """Redis is away for so many of the judge's rounds."""
+        self.is_away = True
+        for _ in range(rounds):
+            with pytest.raises(redis.ConnectionError):
+                judge.step()
+            self.now += 100
+        self.is_away = False
+
     def ping(self) -> bool:
         if self.is_away:
             raise redis.ConnectionError("away")
@@ -59,12 +68,7 @@ def test_no_runner_counts_as_dead(
 ) -> None:
     judge = getattr(lab, who)(grace=outage.grace)
     prediction = prepare(lab)
-    outage.is_away = True
-    for _ in range(2):
-        with pytest.raises(redis.ConnectionError):
-            judge.step()
-        outage.now += 100
-    outage.is_away = False
+    outage.strike(judge, rounds=2)
     for _ in range(3):
         judge.step()
         assert lab.row(prediction)["attempt"] == 1
@@ -78,10 +82,7 @@ def test_a_deadline_is_kept(lab: Any, outage: Outage) -> None:
     sweeper = lab.sweeper(grace=outage.grace)
     prediction = begun(lab)
     lab.sql("UPDATE predictions SET deadline = now() - interval '1 second'")
-    outage.is_away = True
-    with pytest.raises(redis.ConnectionError):
-        sweeper.step()
-    outage.is_away = False
+    outage.strike(sweeper)
     sweeper.step()
     row = lab.row(prediction)
     assert (row["status"], row["error_code"]) == ("canceled", "deadline_exceeded")
@@ -90,10 +91,7 @@ def test_a_deadline_is_kept(lab: Any, outage: Outage) -> None:
 def test_what_was_lost_is_handed_out_at_once(lab: Any, outage: Outage) -> None:
     relay = lab.relay(grace=outage.grace)
     prediction = lab.insert()
-    outage.is_away = True
-    with pytest.raises(redis.ConnectionError):
-        relay.step()
-    outage.is_away = False
+    outage.strike(relay)
     relay.step()
     row = lab.row(prediction)
     assert (row["attempt"], row["crashes"]) == (2, 0)

@@ -49,7 +49,7 @@ def told(verdict: Verdict | None) -> str | None:
 )
 def test_on_starting(job: JobState, crashes: int, cancel: bool, verdict: str | None) -> None:
     row = replace(ROW, crashes=crashes, cancel_requested=cancel)
-    assert told(on_starting(row, job, max_attempts=3)) == verdict
+    assert told(on_starting(row, job, max_attempts=3, spares=False)) == verdict
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,13 @@ def test_on_overdue(
     late: bool, lease_ended: bool, crashes: int, cancel: bool, verdict: str | None
 ) -> None:
     row = replace(ROW, late=late, lease_ended=lease_ended, crashes=crashes, cancel_requested=cancel)
-    assert told(on_overdue(row, max_attempts=3)) == verdict
+    assert told(on_overdue(row, max_attempts=3, spares=False)) == verdict
+
+
+def test_while_nobody_counts_as_dead() -> None:
+    row = replace(ROW, lease_ended=True)
+    assert on_starting(row, JobState.DEAD, max_attempts=3, spares=True) is None
+    assert on_overdue(row, max_attempts=3, spares=True) is None
+    assert told(on_starting(row, JobState.MISSING, max_attempts=3, spares=True)) == "lost"
+    late = replace(row, late=True)
+    assert told(on_overdue(late, max_attempts=3, spares=True)) == "deadline_exceeded"
