@@ -6,21 +6,23 @@ The API server's audit log tells what the pods of the release asked for in all t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from release import Release, items, kubectl
+from release import CLUSTER_DIR, Release, items, kubectl
 
 FOLDER = Path(__file__).parent
-CLUSTER_DIR = Path(os.environ.get("CLUSTER_DIR", Path.home() / ".cache" / "inference-cluster"))
-PREFIX = "inference-e2e-inference-server-"
 NOT_A_REQUEST = {("operator", "inferencemodels/finalizers", "update")}
 """An admission plugin asks whether one has it, which not every API server runs."""
 
 Right = tuple[str, str, str]
 """(component, resource, verb)"""
+
+
+def _prefix(release: Release) -> str:
+    """Of the names of its service accounts; the component follows."""
+    return f"{release.name}-inference-server-"
 
 
 def _granted(release: Release) -> Iterator[Right]:
@@ -33,7 +35,7 @@ def _granted(release: Release) -> Iterator[Right]:
         for binding in items(f"{scope}rolebindings", *of_release):
             rules = roles[binding["metadata"].get("namespace"), binding["roleRef"]["name"]]
             for subject in binding["subjects"]:
-                component = subject["name"].removeprefix(PREFIX)
+                component = subject["name"].removeprefix(_prefix(release))
                 for rule in rules:
                     for resource in rule["resources"]:
                         yield from ((component, resource, verb) for verb in rule["verbs"])
@@ -41,17 +43,21 @@ def _granted(release: Release) -> Iterator[Right]:
 
 def _asked(release: Release) -> Iterator[tuple[Right, bool]]:
     """Since this release was installed, and whether it was allowed."""
-    where = ("-n", release.name, "serviceaccount", f"{PREFIX}operator")
+    where = ("-n", release.name, "serviceaccount", f"{_prefix(release)}operator")
     since = kubectl("get", *where, "-o", "jsonpath={.metadata.creationTimestamp}").rstrip("Z")
+    ours = f"system:serviceaccount:{release.name}:{_prefix(release)}"
     for log in sorted((CLUSTER_DIR / "log").glob("audit*.log")):
         for line in log.read_text().splitlines():
             event = json.loads(line)
             user = event["user"]["username"]
-            ours = user.startswith(f"system:serviceaccount:{release.name}:{PREFIX}")
-            if ours and "objectRef" in event and event["requestReceivedTimestamp"] >= since:
+            if (
+                user.startswith(ours)
+                and "objectRef" in event
+                and event["requestReceivedTimestamp"] >= since
+            ):
                 what = event["objectRef"]
                 resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-                component = user.rpartition(PREFIX)[2]
+                component = user.removeprefix(ours)
                 is_allowed = event["annotations"]["authorization.k8s.io/decision"] == "allow"
                 yield (component, resource, event["verb"]), is_allowed
                 # An apply of what was not there, for which one needs both rights.

@@ -41,19 +41,18 @@ def test_the_idle_pod_goes_first(account: Account, custom: Callable[..., dict[st
     many = custom("slow:Slow", "text", parameters={"seconds": 15}, minReplicas=2, maxReplicas=2)
     one = {**many, "minReplicas": 1, "maxReplicas": 1}
 
-    def staying() -> list[str]:
-        pods = account.pods("pair")
-        return [p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]]
+    def ready() -> list[dict[str, Any]]:
+        return list(filter(is_ready, account.pods("pair")))
 
     model = account.apply("pair", **many)
-    account.wait_until(lambda: sum(map(is_ready, account.pods("pair"))) == 2, 90, every=0.2)
+    account.wait_until(lambda: len(ready()) == 2, 90, every=0.2)
     made = account.create(model, text="hi")
     url = f"/v1/predictions/{made['id']}"
     account.wait_until(lambda: account.api.get(url).json()["status"] == "processing")
     account.apply("pair", **one)
-    account.wait_until(lambda: len(staying()) == 1, every=0.2)
+    account.wait_until(lambda: len(ready()) == 1, every=0.2)
     assert account.api.get(url).json()["status"] == "processing"
-    [pod] = staying()
+    [pod] = ready()
     assert account.until_ended(made)["output"] == "HI"
-    assert made["id"] in kubectl("-n", account.namespace, "logs", pod)
+    assert made["id"] in kubectl("-n", account.namespace, "logs", pod["metadata"]["name"])
     account.delete("pair")

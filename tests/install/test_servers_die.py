@@ -6,13 +6,10 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from release import Account, Release, kubectl, run
+from release import CLUSTER_DIR, Account, Release, kubectl, run
 from traffic import Traffic
-
-CLUSTER = Path(os.environ.get("CLUSTER_DIR", Path.home() / ".cache" / "inference-cluster"))
 
 
 @pytest.mark.parametrize("server", ["valkey", "postgresql"])
@@ -40,9 +37,9 @@ def test_a_database_gets_another_pod(release: Release, traffic: Traffic, server:
 
 def test_predictions_go_on_without_the_api_server(account: Account, traffic: Traffic) -> None:
     """And when it is back, so does everything else."""
-    pid = CLUSTER / "kube-apiserver.pid"
+    pid = CLUSTER_DIR / "kube-apiserver.pid"
     if not pid.exists():
-        pytest.skip(f"no API server of tests/cluster/up in {CLUSTER}")
+        pytest.skip(f"no API server of tests/cluster/up in {CLUSTER_DIR}")
     with traffic:
         os.kill(int(pid.read_text()), signal.SIGKILL)
         try:
@@ -50,7 +47,7 @@ def test_predictions_go_on_without_the_api_server(account: Account, traffic: Tra
             traffic.flows()
             print(f"20 predictions without it, in {time.monotonic() - start:.1f} s")
         finally:
-            run(str(CLUSTER / "start" / "kube-apiserver"))
+            run(str(CLUSTER_DIR / "start" / "kube-apiserver"))
         account.wait_until(_api_server_answers, 60, every=0.2)
         start = time.monotonic()
         change = '{"spec": {"description": "changed"}}'

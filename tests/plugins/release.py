@@ -22,6 +22,8 @@ import httpx
 from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 
 CHART = Path(__file__).parents[2] / "charts" / "inference-server"
+CLUSTER_DIR = Path(os.environ.get("CLUSTER_DIR", Path.home() / ".cache" / "inference-cluster"))
+"""Of the cluster that `tests/cluster/up` starts."""
 WaitUntil = Callable[..., Any]
 Object = dict[str, Any]
 
