@@ -79,8 +79,9 @@ class Prediction(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     """UUIDv7: ordered by creation, so that it serves as the cursor of pages."""
-    owner: Mapped[str]
-    """Who asked: a username."""
+    owner: Mapped[UUID]
+    """Who asked: the id of an account, not its name, which another may have after it. No foreign
+    key: it would cost every insert a lock on the account's row, and a row may outlive its owner."""
     model: Mapped[str]
     """`owner/name` of the model."""
     version: Mapped[str]

@@ -22,7 +22,8 @@ WARM_SECONDS = 1
 _STORE = """
 INSERT INTO predictions (id, owner, model, version, status, token, input, output,
                          created_at, started_at, completed_at, deadline)
-SELECT uuidv7(make_interval(secs => -86400 + n / 20.0)), 'admin', 'admin/echo', '1', 'succeeded',
+SELECT uuidv7(make_interval(secs => -86400 + n / 20.0)),
+       (SELECT id FROM users WHERE username = 'admin'), 'admin/echo', '1', 'succeeded',
        md5(n::text), '{"text": "hello, world"}', '"hello, world"',
        at, at, at, at + interval '1 day'
 FROM (SELECT n, now() + make_interval(secs => -86400 + n / 20.0) AS at
@@ -30,7 +31,8 @@ FROM (SELECT n, now() + make_interval(secs => -86400 + n / 20.0) AS at
 """
 _QUEUE = """
 INSERT INTO predictions (id, owner, model, version, token, input, deadline)
-SELECT uuidv7(), 'admin', %s, '1', md5(random()::text), '{"text": "hello, world"}',
+SELECT uuidv7(), (SELECT id FROM users WHERE username = 'admin'), %s, '1',
+       md5(random()::text), '{"text": "hello, world"}',
        now() + interval '1 day'
 FROM generate_series(1, %s)
 RETURNING id::text, token

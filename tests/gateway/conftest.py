@@ -87,17 +87,21 @@ def live_url(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture
 def user_token(settings: Settings) -> UserToken:
-    """Makes an account without a password, once per name, and returns an access token of it."""
+    """Makes an account without a password, once per name, and returns an access token of it.
+
+    Its id is the MD5 of its name, so that a test may store what it owns.
+    """
     tokens = AccessTokens(SECRET, minutes=15)
 
     def make(name: str, *, admin: bool = False) -> str:
         with closing(psycopg2.connect(settings.database_url)) as connection, connection as session:
             cursor = session.cursor()
             cursor.execute(
-                "INSERT INTO users (username, email, password_hash, is_admin, webhook_secret)"
-                " VALUES (%s, %s, '!', %s, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw')"
+                "INSERT INTO users (id, username, email, password_hash, is_admin,"
+                " webhook_secret) VALUES (md5(%s)::uuid, %s, %s, '!', %s,"
+                " 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw')"
                 " ON CONFLICT (username) DO UPDATE SET is_admin = excluded.is_admin RETURNING id",
-                (name, f"{name}@example.com", admin),
+                (name, name, f"{name}@example.com", admin),
             )
             row = cursor.fetchone()
         assert row is not None

@@ -58,7 +58,7 @@ def things_of_ada(database_url: str, auth: Headers, make_model: Callable[..., An
         cursor = session.cursor()
         cursor.execute(
             "INSERT INTO predictions (id, owner, model, version, token, input, deadline)"
-            " VALUES (%s, 'ada', 'ada/echo', '1', 't', '{}', now() + interval '1 day')",
+            " VALUES (%s, md5('ada')::uuid, 'ada/echo', '1', 't', '{}', now() + interval '1 day')",
             (PREDICTION,),
         )
         cursor.execute(

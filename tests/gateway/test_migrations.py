@@ -46,7 +46,8 @@ def alembic(database_url: str, *arguments: str) -> subprocess.CompletedProcess[s
 def insert(cursor: psycopg2.extensions.cursor, status: str) -> None:
     cursor.execute(
         "INSERT INTO predictions (id, owner, model, version, status, token, input, deadline,"
-        " completed_at) VALUES (gen_random_uuid(), 'ada', 'ada/echo', '1', %s, 't', '{}', now(),"
+        " completed_at) VALUES (gen_random_uuid(), gen_random_uuid(), 'ada/echo', '1', %s, 't',"
+        " '{}', now(),"
         " CASE WHEN %s IN ('starting', 'processing') THEN NULL ELSE now() END)",
         (status, status),
     )
@@ -88,7 +89,7 @@ def test_names_and_predicates_are_the_tables_own(
 
 
 def test_down_and_up_again(database_url: str, cursor: psycopg2.extensions.cursor) -> None:
-    command.downgrade(config(database_url), "-1")
+    command.downgrade(config(database_url), "base")
     cursor.execute("SELECT count(*) FROM alembic_version")
     assert cursor.fetchone() == (0,)
     migrations.upgrade(database_url)
@@ -153,3 +154,27 @@ def test_one_clear_line(
     line = capsys.readouterr().err
     assert line.startswith(message)
     assert line.count("\n") == 1
+
+
+def test_owners_by_name_become_accounts(
+    database_url: str, cursor: psycopg2.extensions.cursor
+) -> None:
+    """Also of what has ended, and of names that nobody has any more."""
+    command.downgrade(config(database_url), "0001")
+    cursor.execute(
+        "INSERT INTO users (username, email, password_hash, webhook_secret)"
+        " VALUES ('ada', 'ada@example.com', '!', 's') RETURNING id"
+    )
+    ada = cursor.fetchone()
+    for owner in ("ada", "gone", "gone-too"):
+        cursor.execute(
+            "INSERT INTO predictions (id, owner, model, version, status, token, input, deadline,"
+            " idempotency_key, completed_at) VALUES (gen_random_uuid(), %s, 'a/b', '1',"
+            " 'succeeded', 't', '{}', now(), 'key', now())",
+            (owner,),
+        )
+    migrations.upgrade(database_url)
+    cursor.execute("SELECT id FROM predictions WHERE owner = %s", ada)
+    assert cursor.rowcount == 1
+    cursor.execute("SELECT count(DISTINCT owner) FROM predictions")
+    assert cursor.fetchone() == (3,)

@@ -254,7 +254,7 @@ async def test_deleting_cancels_what_is_open(
         cursor = connection.cursor()
         cursor.execute(
             "INSERT INTO predictions (id, owner, model, version, token, input, deadline)"
-            " VALUES (gen_random_uuid(), 'ada', 'ada/echo', '1', 't', '{}', 'infinity')"
+            " VALUES (gen_random_uuid(), md5('ada')::uuid, 'ada/echo', '1', 't', '{}', 'infinity')"
         )
         refused = await client.delete("/v1/models/ada/echo", headers=auth("bob"))
         assert refused.status_code == 403

@@ -32,7 +32,7 @@ class CreatePrediction:
         )
         headers = requests.parse_headers(given)
         body = requests.decode(await read_body(receive))
-        created = await service.create(user.username, body, headers, _path_model(scope))
+        created = await service.create(user, body, headers, _path_model(scope))
         base_url = service.settings.public_url or _base_url(scope, given)
         content = to_wire(created.row, base_url.rstrip("/"))
         status, extra = _status(created, headers, content)

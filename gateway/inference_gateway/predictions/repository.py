@@ -31,6 +31,7 @@ class Filter:
     """Which predictions of an owner; None means any."""
 
     owner: str
+    """The id of an account."""
     status: PredictionStatus | None = None
     model: str | None = None
     created_after: datetime | None = None

@@ -40,7 +40,7 @@ async def list_predictions(
 ) -> dict[str, Any]:
     """Your predictions, newest first. Times without a zone are UTC."""
     at = Cursor.decode(cursor) if cursor else Cursor()
-    wanted = Filter(user.username, status, model, _utc(created_after), _utc(created_before))
+    wanted = Filter(user.user_id, status, model, _utc(created_after), _utc(created_before))
     page = await services.predictions.page(wanted, limit, at.older_than, at.newer_than)
     base_url = services.base_url(request)
 
@@ -71,8 +71,8 @@ async def get_prediction(
 ) -> Response | dict[str, Any]:
     """One of your predictions; with `Accept: text/event-stream`, its stream."""
     if accept.partition(";")[0].strip() == EVENT_STREAM:
-        return await _stream(services, prediction_id, user.username, last_event_id)
-    row = await services.predictions.get(prediction_id, user.username)
+        return await _stream(services, prediction_id, user.user_id, last_event_id)
+    row = await services.predictions.get(prediction_id, user.user_id)
     return to_wire(row, services.base_url(request))
 
 
@@ -89,7 +89,7 @@ async def stream_prediction(
 ) -> Response:
     """Server-sent events `output`, `logs`, `error` and `done`, from the beginning or after
     `Last-Event-ID`."""
-    return await _stream(services, prediction_id, user.username, last_event_id)
+    return await _stream(services, prediction_id, user.user_id, last_event_id)
 
 
 @router.post("/v1/predictions/{prediction_id}/cancel")
@@ -97,7 +97,7 @@ async def cancel_prediction(
     prediction_id: str, request: Request, user: CurrentUser, services: AppServices
 ) -> dict[str, Any]:
     """Stop it. Does nothing to one that has ended."""
-    row = await services.predictions.cancel(prediction_id, user.username)
+    row = await services.predictions.cancel(prediction_id, user.user_id)
     return to_wire(row, services.base_url(request))
 
 

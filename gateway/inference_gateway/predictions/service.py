@@ -20,6 +20,7 @@ from inference_contract import queues
 from inference_contract.modeltype import ModelType
 from inference_contract.predictions import PredictionStatus
 from inference_gateway import db, ending
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.errors import GatewayError, Invalid, NotFound
 from inference_gateway.hub import Hub
@@ -93,7 +94,11 @@ class PredictionService:
         self._hub.release()
 
     async def create(
-        self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None = None
+        self,
+        user: Principal,
+        body: CreateBody,
+        headers: CreateHeaders,
+        path_model: str | None = None,
     ) -> Created:
         """Store a prediction and put it on its queue; if wanted, wait for its end.
 
@@ -102,7 +107,7 @@ class PredictionService:
         """
         began = time.perf_counter()
         try:
-            model, row, size = self._new_row(owner, body, headers, path_model)
+            model, row, size = self._new_row(user, body, headers, path_model)
         except GatewayError:
             metrics.REFUSED.inc()
             raise
@@ -171,11 +176,11 @@ class PredictionService:
         )
 
     def _new_row(
-        self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
+        self, user: Principal, body: CreateBody, headers: CreateHeaders, path_model: str | None
     ) -> tuple[CatalogModel, dict[str, Any], int]:
         """A row that can be stored, and the size of its input. Raises GatewayError."""
         model_id, version = requests.named_model(body, path_model)
-        model = self._catalog.get(model_id, owner)
+        model = self._catalog.get(model_id, user.username)
         current = model.model.spec.version
         if version not in (None, current):
             raise NotFound(f"{model_id} has no version {version}: it is at version {current}")
@@ -189,7 +194,7 @@ class PredictionService:
         prediction_id, token = self._ids.new()
         row = {
             "id": prediction_id,
-            "owner": owner,
+            "owner": user.user_id,
             "model": model_id,
             "version": current,
             "status": PredictionStatus.STARTING.value,

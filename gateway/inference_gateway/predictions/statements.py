@@ -14,7 +14,7 @@ WITH inserted AS (
     idempotency_key, request_hash, created_at, deadline)
   SELECT id, owner, model, version, token, input, webhook, webhook_events,
     idempotency_key, request_hash, now(), now() + make_interval(secs => lives_seconds)
-  FROM json_to_recordset($1) AS r(id uuid, owner text, model text, version text, token text,
+  FROM json_to_recordset($1) AS r(id uuid, owner uuid, model text, version text, token text,
     input jsonb, webhook text, webhook_events text[], idempotency_key text, request_hash text,
     lives_seconds int)
   ON CONFLICT DO NOTHING
@@ -27,7 +27,7 @@ INSERT = "EXECUTE create_predictions (%s)"
 FIND = """
 SELECT p.* FROM predictions p WHERE p.id = ANY (%(ids)s::uuid[])
 UNION ALL
-SELECT p.* FROM unnest(%(owners)s::text[], %(keys)s::text[]) AS k(owner, key)
+SELECT p.* FROM unnest(%(owners)s::uuid[], %(keys)s::text[]) AS k(owner, key)
 JOIN predictions p ON p.owner = k.owner AND p.idempotency_key = k.key
   AND p.idempotency_key IS NOT NULL
 """

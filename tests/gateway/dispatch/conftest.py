@@ -29,8 +29,8 @@ LEASE = 30.0
 _INSERT = text("""
 INSERT INTO predictions (id, owner, model, version, status, token, input, webhook, webhook_events,
                          deadline, created_at)
-VALUES (:id, 'ada', :model, '1', 'starting', 'token-1', '{"text": "hi"}', :webhook, :events,
-        now() + make_interval(secs => :deadline), now() - make_interval(secs => :age))
+VALUES (:id, md5('ada')::uuid, :model, '1', 'starting', 'token-1', '{"text": "hi"}', :webhook,
+        :events, now() + make_interval(secs => :deadline), now() - make_interval(secs => :age))
 """)
 
 # What a runner's claim does, without the blocking part.

@@ -241,7 +241,7 @@ def test_old_acknowledged_entries_are_trimmed(lab: Any) -> None:
 def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int) -> None:
     lab.sql(
         "INSERT INTO predictions (id, owner, model, version, status, token, input, deadline,"
-        " completed_at) SELECT gen_random_uuid(), 'u' || i % 50, 'o/m' || i % 50, '1',"
+        " completed_at) SELECT gen_random_uuid(), md5('u' || i % 50)::uuid, 'o/m' || i % 50, '1',"
         " CASE WHEN i % 10 = 0 THEN 'starting' ELSE 'succeeded' END, '', '{}', now(),"
         " CASE WHEN i % 10 = 0 THEN NULL ELSE now() END FROM generate_series(1, :rows) i",
         rows=rows,

@@ -20,7 +20,8 @@ Sql = Callable[..., list[dict[str, Any]]]
 
 _INSERT = """
 INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, completed_at)
-VALUES (%s, %s, 'ada/echo', '1', 't', '{}', now(), %s, CASE WHEN %s THEN NULL ELSE now() END)
+VALUES (%s, md5(%s)::uuid, 'ada/echo', '1', 't', '{}', now(), %s,
+        CASE WHEN %s THEN NULL ELSE now() END)
 """
 
 
@@ -134,10 +135,12 @@ def test_pages_come_from_the_index_of_the_owner(settings: Settings, sql: Sql) ->
     """Also for an owner whose rows are many, and all older than everybody else's."""
     sql(
         "INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, "
-        "completed_at) SELECT uuidv7(), CASE WHEN n < 4000 THEN 'early' ELSE 'late' END, "
-        "'ada/echo', '1', 't', '{}', now(), 'succeeded', now() FROM generate_series(1, 20000) n"
+        "completed_at) SELECT uuidv7(), md5(CASE WHEN n < 4000 THEN 'early' ELSE 'late' END)::uuid,"
+        " 'ada/echo', '1', 't', '{}', now(), 'succeeded', now() "
+        "FROM generate_series(1, 20000) n"
     )
     sql("VACUUM ANALYZE predictions")
+    early = str(sql("SELECT md5('early')::uuid AS id")[0]["id"])
     statements: list[str] = []
     engine = create_engine(settings.database_url.replace("postgresql:", "postgresql+psycopg2:"))
 
@@ -146,9 +149,9 @@ def test_pages_come_from_the_index_of_the_owner(settings: Settings, sql: Sql) ->
         cursor.execute(f"EXPLAIN {statement}", parameters)
         statements.append("\n".join(line for (line,) in cursor.fetchall()))
 
-    page = repository.page(engine, repository.Filter("early"), 100)
-    repository.page(engine, repository.Filter("early"), 100, older_than=page.rows[-1]["id"])
-    repository.page(engine, repository.Filter("early"), 100, newer_than=page.rows[-1]["id"])
+    page = repository.page(engine, repository.Filter(early), 100)
+    repository.page(engine, repository.Filter(early), 100, older_than=page.rows[-1]["id"])
+    repository.page(engine, repository.Filter(early), 100, newer_than=page.rows[-1]["id"])
     engine.dispose()
     assert len(page.rows) == 100
     assert len(statements) == 3

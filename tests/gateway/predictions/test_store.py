@@ -12,6 +12,7 @@ import pytest
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.store import Store
 
+ADA = "5f1d9d1e-3bd0-4b5f-9d0f-6a3f3b9c2a10"
 Sql = Callable[..., list[dict[str, Any]]]
 
 
@@ -24,7 +25,7 @@ def _rows(count: int, key: str | None = None) -> list[dict[str, Any]]:
             {
                 "id": prediction_id,
                 "token": token,
-                "owner": "ada",
+                "owner": ADA,
                 "model": "ada/echo",
                 "version": "1",
                 "input": orjson.Fragment(b'{"a":1}'),

@@ -121,8 +121,9 @@ class Lab:
         prediction = uuid.uuid4()
         self.sql(
             "INSERT INTO predictions (id, owner, model, version, status, token, input, output,"
-            " webhook, deadline, started_at, completed_at) VALUES (:id, 'ada', 'ada/echo', '1',"
-            " 'succeeded', 'secret-token', '{}', '\"héllo\"', :url, now(), now(), now())",
+            " webhook, deadline, started_at, completed_at)"
+            " VALUES (:id, md5('ada')::uuid, 'ada/echo', '1', 'succeeded', 'secret-token', '{}',"
+            " '\"héllo\"', :url, now(), now(), now())",
             id=prediction,
             url=url,
         )
@@ -158,8 +159,8 @@ def lab(database_url: str) -> Iterator[Lab]:
     engine = create_engine(url, pool_size=8, max_overflow=30)
     lab = Lab(engine)
     lab.sql(
-        "INSERT INTO users (username, email, password_hash, webhook_secret)"
-        " VALUES ('ada', 'ada@example.com', '!', :secret)",
+        "INSERT INTO users (id, username, email, password_hash, webhook_secret)"
+        " VALUES (md5('ada')::uuid, 'ada', 'ada@example.com', '!', :secret)",
         secret=SECRET,
     )
     yield lab
