@@ -1,4 +1,5 @@
-"""The outermost layer of every request: its id, its size, its time, and errors nobody expected."""
+"""The outermost layer of every request: its id, its size, its time, errors nobody expected, and
+the headers that tell browsers and caches to be careful."""
 
 from __future__ import annotations
 
@@ -20,6 +21,24 @@ SLOW_SECONDS = 1.0
 """A request that takes longer until its response begins is worth a line."""
 _ID = re.compile(rb"[\w.:-]{1,64}")
 
+Headers = tuple[tuple[bytes, bytes], ...]
+_ASSETS = "/static-offline-docs/"
+"""Scripts and styles of the pages, the same for everybody: caches may keep them."""
+_NO_SNIFF: Headers = ((b"x-content-type-options", b"nosniff"),)
+_PRIVATE: Headers = ((b"cache-control", b"no-store"), *_NO_SNIFF)
+"""Answers to one caller; errors too, which quote what they asked for."""
+# The pages of the API docs begin with a script of their own, and ReDoc makes a worker.
+_PAGE: Headers = (
+    *_PRIVATE,
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; worker-src blob:; object-src 'none'; base-uri 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+    (b"referrer-policy", b"no-referrer"),
+)
+
 
 class Edge:
     """Plain ASGI and one layer only: each costs every request.
@@ -40,13 +59,14 @@ class Edge:
         began = time.perf_counter()
         request_id, length = self._read_headers(scope)
         scope["request_id"] = request_id
+        added = ((b"x-request-id", request_id), *_headers(scope["path"]))
         has_begun = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message["headers"] = [*message.get("headers", ()), *added]
                 _account(scope, message["status"], time.perf_counter() - began, request_id)
             await send(message)
 
@@ -83,6 +103,12 @@ class Edge:
 
     def _new_id(self) -> bytes:
         return f"{self._prefix}-{next(self._numbers)}".encode()
+
+
+def _headers(path: str) -> Headers:
+    if path.startswith("/v1/"):
+        return _PRIVATE
+    return _NO_SNIFF if path.startswith(_ASSETS) else _PAGE
 
 
 def _problem(error: Exception, scope: Scope, request_id: bytes) -> GatewayError:

@@ -105,7 +105,7 @@ async def _stream(
     services: Services, prediction_id: str, owner: str, last_event_id: str | None
 ) -> Response:
     events = await services.predictions.stream(prediction_id, owner, last_event_id)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
 
 
