@@ -36,6 +36,15 @@ Quantity = Annotated[
 """As Kubernetes writes amounts: 500m, 2, 4Gi."""
 
 
+# What becomes a part of a path: no part of it may be `..`, empty, or hidden. (RE2, which checks
+# these on a cluster, can look neither ahead nor behind.)
+_REPO_PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
+"""The hub's own rule: neither `--` nor `..`, and neither `-` nor `.` at an end."""
+_REF_PART = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
+_GLOB_PART = r"[A-Za-z0-9_*?+-]+(\.[A-Za-z0-9_*?+-]+)*"
+_FOLDER_PART = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
+
+
 class Visibility(StrEnum):
     PRIVATE = "private"
     """Only its owner sees and runs it."""
@@ -50,16 +59,24 @@ class _Document(BaseModel):
 class HubSource(_Document):
     """A repository of the Hugging Face hub."""
 
-    repo: str = Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$", max_length=200)
-    revision: str | None = Field(None, max_length=100, description="Commit or tag to pin.")
+    repo: str = Field(pattern=rf"^{_REPO_PART}(/{_REPO_PART})?$", max_length=200)
+    revision: str | None = Field(
+        None,
+        max_length=100,
+        pattern=rf"^{_REF_PART}(/{_REF_PART})*$",
+        description="Commit or tag to pin.",
+    )
 
 
 class WheelSource(_Document):
     """Weights that an installed Python package carries."""
 
-    package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
+    package: str = Field(pattern=r"^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$", max_length=100)
     file: str = Field(
-        "*.gguf", max_length=200, description="Glob of the weights inside the package."
+        "*.gguf",
+        max_length=200,
+        pattern=rf"^{_GLOB_PART}(/{_GLOB_PART})*$",
+        description="Glob of the weights inside the package.",
     )
 
 
@@ -70,7 +87,7 @@ class PvcSource(_Document):
     path: str = Field(
         "",
         max_length=1000,
-        pattern=r"^([A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)?$",
+        pattern=rf"^({_FOLDER_PART}(/{_FOLDER_PART})*)?$",
         description="Folder inside the volume; empty: its root.",
     )
 

@@ -135,7 +135,6 @@ async def test_what_only_an_administrator_may(
     [
         {"source": {"path": "/etc"}},
         {"env": [{"name": "LD_PRELOAD", "value": "/tmp/x.so"}]},
-        {"source": {"wheel": {"package": "x", "file": "../../secret"}}},
         {"pod": {"image": "registry.example.com/anything"}},
     ],
 )
@@ -279,6 +278,23 @@ async def test_deleting_cancels_what_is_open(
 )
 def test_resource_names(name: str, expected: str) -> None:
     assert resource_name(name) == expected
+
+
+@pytest.mark.parametrize("model_path", ["..", "a/..", "org/name@../x", "%2e%2e", "models--org--a"])
+async def test_what_is_no_repository_is_nobodys_model(
+    client: httpx.AsyncClient, auth: Headers, model_path: str
+) -> None:
+    """Of an administrator neither: `..` would be a folder beside the cache."""
+    repo, _, revision = model_path.partition("@")
+    hub = {"repo": repo} | ({"revision": revision} if revision else {})
+    body = document(source={"hub": hub})
+    for headers in (auth("ada"), auth("root2", admin=True)):
+        refused = await client.put("/v1/models/ada/echo", headers=headers, json=body)
+        assert refused.status_code == 422
+        field = "revision" if revision else "repo"
+        assert refused.json()["errors"][0]["field"] == f"body.spec.source.hub.{field}"
+    if model_path != "..":  # The short form takes this for a path.
+        assert (await create(client, auth("ada"), model_path=model_path)).status_code == 422
 
 
 @pytest.mark.parametrize(
