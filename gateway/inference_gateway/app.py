@@ -33,6 +33,7 @@ from inference_gateway.predictions import router as predictions
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.multipart import MultipartPrediction
 from inference_gateway.predictions.service import PredictionService
+from inference_gateway.redis_clients import asynchronous, blocking
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError
@@ -158,8 +159,8 @@ def redis_clients(settings: Settings) -> tuple[redis.Redis, redis.asyncio.Redis]
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 2}
     options |= settings.redis_credentials
     return (
-        redis.Redis.from_url(settings.redis_dsn, **options),
-        redis.asyncio.Redis.from_url(settings.redis_dsn, **options),
+        blocking(settings.redis_dsn, **options),
+        asynchronous(settings.redis_dsn, **options),
     )
 
 

@@ -53,10 +53,9 @@ RETURNING *
 """)  # noqa: S608
 _READ = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
 
-# A claim takes nothing but jobs whose hash says `queued`, so the answer `removed` is final.
+# A claim takes nothing but jobs that say that they wait, so the answer `removed` is final.
 _WITHDRAW = """
-local status = redis.call('HGET', KEYS[1], 'status')
-if status == 'queued' then
+if redis.call('HEXISTS', KEYS[1], 'waits') == 1 then
   redis.call('LREM', KEYS[2], 1, ARGV[1])
   redis.call('DEL', KEYS[1])
   return 'removed'
@@ -65,7 +64,7 @@ if ARGV[2] then
   redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
   redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
-return status and 'running' or 'missing'
+return redis.call('EXISTS', KEYS[1]) == 1 and 'running' or 'missing'
 """
 
 

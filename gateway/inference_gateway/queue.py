@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import orjson
@@ -18,8 +18,9 @@ from inference_contract import queues
 from inference_contract.predictions import Job
 
 # The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. A job that
-# is there already stays as it is: whoever comes second changes nothing. `crashes` is ours, for the
-# claim, which does not read `data`.
+# is there already stays as it is: whoever comes second changes nothing. `crashes` and `waits` are
+# ours, for the claim, which does not read `data`: it takes `waits` away, for a runner can write
+# into no job. RQ's tools see in RQ's registry what runs; its status stays `queued`.
 _ENQUEUE = """
 local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local added = 0
@@ -27,7 +28,8 @@ for i = 4, #ARGV, 3 do
   local id, key = ARGV[i], 'rq:job:' .. ARGV[i]
   if redis.call('EXISTS', key) == 0 then
     redis.call('HSET', key, 'status', 'queued', 'origin', origin, 'created_at', now,
-      'enqueued_at', now, 'timeout', '-1', 'description', id, 'data', ARGV[i + 1])
+      'enqueued_at', now, 'timeout', '-1', 'description', id, 'waits', '1',
+      'data', ARGV[i + 1])
     if ARGV[i + 2] ~= '0' then redis.call('HSET', key, 'crashes', ARGV[i + 2]) end
     redis.call(push, queue, id)
     added = added + 1
@@ -41,6 +43,8 @@ _RING_AGAIN_AFTER = 10.0
 """Seconds after which the recorder is told again that a model has work."""
 _CHUNK = 500
 """Jobs per script call: Redis serves nobody else meanwhile."""
+_CHUNK_BYTES = 8_000_000
+"""Of their inputs, unless one is larger: Redis takes only so much of a client at once."""
 
 
 class JobQueue:
@@ -85,7 +89,19 @@ class JobQueue:
             self._rung[key] = time.monotonic()
         keys = queues.queue_key(key), queues.QUEUES_KEY
         new = 0
-        for start in range(0, len(arguments), 3 * _CHUNK):
-            chunk = arguments[start : start + 3 * _CHUNK]
+        for chunk in _chunks(arguments):
             new += self._redis.evalsha(_SHA, len(keys), *keys, key, now, push, *chunk)
         return new
+
+
+def _chunks(arguments: list[str | bytes | int]) -> Iterator[list[str | bytes | int]]:
+    """Three arguments are a job, and the second of them is what is large."""
+    start = size = 0
+    for at in range(0, len(arguments), 3):
+        data = arguments[at + 1]
+        size += len(data) if isinstance(data, bytes) else 0
+        if at > start and (at - start >= 3 * _CHUNK or size > _CHUNK_BYTES):
+            yield arguments[start:at]
+            start, size = at, len(data) if isinstance(data, bytes) else 0
+    if start < len(arguments):
+        yield arguments[start:]

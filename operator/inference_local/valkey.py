@@ -23,6 +23,19 @@ def binary() -> Path:
     return Path(spec.origin).parent / "bin" / "valkey-server"
 
 
+LIMITS = {
+    "proto-max-bulk-len": "32mb",  # Of one value: the largest input or output, and room.
+    "client-query-buffer-limit": "64mb",  # Of what one client may have sent and not seen done.
+    "maxmemory-clients": "20%",  # Of what all have sent and not fetched: the greediest goes first.
+    "lazyfree-lazy-user-del": "yes",  # A large key is freed beside the work, not in its way.
+    "lazyfree-lazy-expire": "yes",
+    "lazyfree-lazy-server-del": "yes",
+}
+"""So that no client stops Redis for the others. The chart's Valkey has the same."""
+MAX_MEMORY = "1gb"
+"""Beyond it writes are refused, and what was accepted waits in PostgreSQL."""
+
+
 def command(data_dir: Path, socket_dir: Path) -> list[str]:
     """The server in the foreground. AOF keeps the queue over a restart but for the last second;
     what is lost then, PostgreSQL still knows."""
@@ -32,6 +45,8 @@ def command(data_dir: Path, socket_dir: Path) -> list[str]:
         *("--unixsocketperm", "700", "--dir", str(data_dir)),
         *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
         *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+        *("--maxmemory", MAX_MEMORY),
+        *(word for name, value in LIMITS.items() for word in (f"--{name}", value)),
         *("--rdbcompression", "no"),  # else a rewrite of the AOF spends most of its time there
     ]
 

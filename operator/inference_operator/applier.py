@@ -147,12 +147,13 @@ class Applier:
 
     def _spare_busy(self, resource: Resource, wanted: int) -> None:
         """Tell the cluster which pods are idle; without Redis any may go, and drains."""
+        pods = self._mirror.pods(resource.key)
+        names = [pod.name for pod in pods]
         try:
-            running = retirement.running_by_pod(self._settings.redis_url, resource.model.id)
+            running = retirement.running_by_pod(self._settings.redis_url, resource.model.id, names)
         except RedisUnavailable as error:
             log.warning("busy pods may go before idle ones: %s", error)
             return
-        pods = self._mirror.pods(resource.key)
         for pod, cost in retirement.costs(pods, running, wanted).items():
             self._cluster.annotate(resource.parent.namespace, pod, {ANNOTATION_COST: cost})
             self._metrics.writes.labels("cost").inc()

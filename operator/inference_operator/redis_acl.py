@@ -8,20 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 
-from inference_contract import queues
+from inference_contract import functions, queues
 from inference_operator.redis_link import Command
 
-_COMMANDS = (
-    *("blmove", "lpop", "lpush"),  # the queue
-    *("del", "expire", "hdel", "hgetall", "hmget", "hset", "hsetnx"),  # jobs, the worker
-    *("zadd", "zrange", "zrem", "zscore", "sadd", "srem"),  # leases, RQ's registries
-    *("xadd",),  # events
-    *("multi", "exec", "eval", "evalsha", "script|load", "time"),
-    "client|setinfo",  # the client library's own
+RIGHTS_OF_OPERATOR = (
+    "+acl|setuser +acl|deluser +acl|users +acl|save +function|load +function|list +client|list "
+    "+client|kill +info +scan +memory|usage +unlink"
 )
-_SHARED = (("rq:workers", ("sadd", "srem")), ("rq:queues", ("sadd",)))
-"""Lists of names for RQ's tools; nothing of ours reads them."""
-RIGHTS_OF_OPERATOR = "+acl|setuser +acl|deluser +acl|users +acl|save"
 
 
 def user_name(key: str, database: str) -> str:
@@ -30,18 +23,21 @@ def user_name(key: str, database: str) -> str:
 
 
 def set_user(key: str, database: str, password: str) -> Command:
-    """The command that makes the user or brings it up to this; done twice it changes nothing."""
+    """The command that makes the user or brings it up to this; done twice it changes nothing.
+
+    Of each kind of key it has the commands that a runner uses for it. None takes Redis longer than
+    its own arguments are long, with two exceptions: DEL of a large key is done beside (lazyfree),
+    and into the hash that HGETALL reads nobody but the server writes.
+    """
     digest = hashlib.sha256(password.encode()).hexdigest()
     select = [] if database == "0" else [f"+select|{database}"]
     return (
         *("ACL", "SETUSER", user_name(key, database), "reset", "on", f"#{digest}"),
-        *("resetchannels", "-@all"),
-        *(f"~{pattern}" for pattern in _patterns(key)),
-        *(f"+{command}" for command in _COMMANDS),
-        *select,
+        *("resetchannels", "-@all", "+time", "+client|setinfo", *select),
+        *(f"+fcall|{name}" for name in functions.FUNCTIONS),
         *(
-            f"(~{name} {' '.join(f'+{command}' for command in commands)})"
-            for name, commands in _SHARED
+            f"({' '.join([*(f'~{p}' for p in patterns), *(f'+{c}' for c in commands)])})"
+            for patterns, commands in _rights(key)
         ),
     )
 
@@ -57,15 +53,24 @@ def _prefix(database: str) -> str:
     return f"inference:{database}:"
 
 
-def _patterns(key: str) -> tuple[str, ...]:
-    """No other model's key begins with `<key>_` or `<key>:`, as no name holds either character."""
+def _rights(key: str) -> Iterable[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Patterns of keys and the commands for them.
+
+    No other model's key begins with `<key>_` or `<key>:`, as no name holds either character.
+    """
+    jobs = queues.job_key(f"{key}_*")
+    executions = (f"rq:execution:{key}_*", f"rq:executions:{key}_*")
+    workers, worker = f"rq:workers:{key}", f"rq:worker:{key}_*"
     return (
-        queues.queue_key(key),
-        queues.in_flight_key(key),
-        queues.job_key(f"{key}_*"),
-        f"rq:execution:{key}_*",
-        f"rq:executions:{key}_*",
-        f"rq:worker:{key}_*",
-        f"rq:workers:{key}",
-        f"{key}:*",
+        ((queues.queue_key(key),), ("blmove", "lindex", "lpop")),
+        ((queues.in_flight_key(key),), ("zadd", "zrem", "zscore")),
+        ((jobs,), ("hmget", "hdel")),
+        ((jobs, *executions, worker), ("del",)),
+        ((queues.events_key(key),), ("xadd",)),
+        ((queues.stream_key(key, "*"),), ("xadd", "expire")),
+        ((queues.cancel_key(key),), ("hgetall", "hdel")),
+        ((*executions, worker), ("hset", "expire")),
+        ((worker,), ("hget", "hdel", "hsetnx", "sadd", "srem")),
+        ((executions[1],), ("zadd",)),
+        ((workers,), ("sadd", "srem")),
     )

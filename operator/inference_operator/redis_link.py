@@ -21,6 +21,9 @@ Command = tuple[str, ...]
 MAX_BYTES = 16_000_000
 """Of all answers at once: what a model's keys hold is up to its runners, and nobody trusts them."""
 
+_KEEP: Command = ("CLIENT", "NO-EVICT", "ON")
+"""Redis ends the greediest clients when all together hold too much; not us."""
+
 Answers = list[Any]
 Tell = Callable[[Sequence[Command]], Answers]
 
@@ -87,6 +90,7 @@ class RedisLink:
             for answer in _exchange(self._socket, greeting):
                 if isinstance(answer, hiredis.ReplyError):
                     raise answer
+            _exchange(self._socket, [_KEEP])  # Who may not is a client like others.
             connection = self._socket
             self.on_connect(lambda first: _exchange(connection, first))
         return _exchange(self._socket, commands)

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from inference_contract import functions
 from inference_operator.redis_acl import RIGHTS_OF_OPERATOR, orphans, set_user
 from inference_operator.redis_link import Command, RedisLink, RedisUnavailable, Tell, database
 
@@ -94,9 +95,9 @@ class RedisUsers:
     def _tell_all(self, tell: Tell) -> None:
         """What Redis refuses is forgotten, so that the next `ensure` asks and says why."""
         told = dict(self._users)
-        if not told:
-            return
-        *answers, saved = tell([*told.values(), _SAVE])
+        loaded, *answers, saved = tell([functions.LOAD, *told.values(), _SAVE])
+        if isinstance(loaded, hiredis.ReplyError):
+            log.warning("Redis does not take the functions of runners: %s", loaded)
         refused = {
             key: answer
             for key, answer in zip(told, answers, strict=True)

@@ -8,7 +8,7 @@ goes all the same drains.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 
 from inference_contract import queues
@@ -33,23 +33,22 @@ def costs(pods: Iterable[RunnerPod], running: Counter[str], wanted: int) -> dict
     return {pod.name: found[pod.name] for pod in staying if pod.deletion_cost != found[pod.name]}
 
 
-def running_by_pod(redis_url: str, model_id: str) -> Counter[str]:
-    """How many predictions each of the model's pods runs, by a connection of its own.
+def running_by_pod(redis_url: str, model_id: str, pods: Sequence[str]) -> Counter[str]:
+    """How many predictions each of the pods runs, by a connection of its own.
 
     Raises:
         RedisUnavailable: nothing is known of any pod.
     """
-    in_flight = queues.in_flight_key(queues.model_key(model_id))
+    key = queues.model_key(model_id)
+    workers = [f"rq:worker:{queues.worker_name(key, pod)}" for pod in pods]
     with closing(RedisLink(redis_url)) as redis:
-        [leases] = redis.ask([("ZRANGE", in_flight, "0", str(_MAX_RUNNING))])
-        jobs = [lease.decode(errors="replace").rpartition(":")[0] for lease in leases]
-        runners = redis.ask([("HGET", queues.job_key(job), "worker_name") for job in jobs])
-    pods = (_pod(runner.decode(errors="replace")) for runner in runners if runner)
-    return Counter(filter(None, pods))
-
-
-def _pod(runner: str) -> str:
-    try:
-        return queues.parse_worker_name(runner)[1]
-    except ValueError:
-        return ""  # Whoever wrote that is no runner of ours.
+        leases, *processes = redis.ask(
+            [
+                ("ZRANGE", queues.in_flight_key(key), "0", str(_MAX_RUNNING)),
+                *(("HGET", worker, "process") for worker in workers),
+            ]
+        )
+    pod_of = {process: pod for process, pod in zip(processes, pods, strict=True) if process}
+    size = len(next(iter(pod_of), b""))
+    running = (pod_of.get(lease.rpartition(b":")[2][:size]) for lease in leases)
+    return Counter(filter(None, running))

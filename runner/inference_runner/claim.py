@@ -3,7 +3,7 @@
 Layout: rq/executions.py (Execution.create, delete), rq/registry.py (StartedJobRegistry),
 rq/job.py (prepare_for_execution), rq/worker/base.py (set_state, heartbeat). tests/runner/test_rq.py
 holds it against RQ's own classes. RQ's executions, which only its tools read, are written for runs
-that last (see `Keys.executing`).
+that last (see `Keys.executing`). Into a job a runner writes nothing: it is the gateway's.
 """
 
 from __future__ import annotations
@@ -19,69 +19,18 @@ from typing import Any
 
 import orjson
 
-from inference_contract import queues
+from inference_contract import functions, queues
 from inference_runner.runs import Run
 
 log = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
+_AT_ONCE = 1000
+"""Runs that one command lets go of."""
 
-# Pops up to ARGV[1] jobs. Whatever is not `queued` (canceled, gone, claimed) is dropped. A job
-# that runners died of runs alone: not while ARGV[2] others run, and nothing comes with it.
-CLAIM = """
-local want, active, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local iso, lease, execution = ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-local out, n = {}, 0
-while n < want do
-  local id = redis.call('LPOP', KEYS[1])
-  if not id then break end
-  local hash = 'rq:job:' .. id
-  local job = redis.call('HMGET', hash, 'status', 'data', 'crashes')
-  if job[1] == 'queued' then
-    local is_suspect = job[3]
-    if is_suspect and n + active > 0 then
-      redis.call('LPUSH', KEYS[1], id)
-      break
-    end
-    n = n + 1
-    local run = string.format('%s%04x', execution, n)
-    redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso,
-      'worker_name', worker)
-    redis.call('ZADD', KEYS[2], now + lease, id .. ':' .. run)
-    out[#out + 1] = id
-    out[#out + 1] = run
-    out[#out + 1] = job[2]
-    if is_suspect then break end
-  end
-end
-if n > 0 then
-  redis.call('HSET', KEYS[3], 'state', 'busy', 'last_heartbeat', iso)
-end
-return out
-"""
 
-# Renews the leases ARGV[3…] that are still held; what has ended meanwhile is not brought back.
-RENEW = """
-local lease, iso = tonumber(ARGV[1]), ARGV[2]
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-local ttl = math.ceil(lease)
-for i = 3, #ARGV do
-  local both = ARGV[i]
-  if redis.call('ZSCORE', KEYS[1], both) then
-    local id, run = string.match(both, '^(.*):(.*)$')
-    redis.call('ZADD', KEYS[1], now + lease, both)
-    redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', iso)
-    if redis.call('EXPIRE', 'rq:execution:' .. both, ttl + 60) == 1 then
-      redis.call('HSET', 'rq:execution:' .. both, 'last_heartbeat', string.format('%.6f', now))
-      redis.call('ZADD', 'rq:executions:' .. id, now + lease + 60, run)
-      redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
-    end
-  end
-end
-"""
+def milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def iso_now() -> str:
@@ -101,15 +50,29 @@ class Keys:
         self.executions = f"rq:worker:{worker}:executions"
         self.cancel = queues.cancel_key(key)
         self.events = queues.events_key(key)
-        self._process = uuid.uuid4().hex[:16]
+        self.process = uuid.uuid4().hex[:16]
+        """What the execution ids of this process begin with."""
         self._claims = count()
 
-    def claim_arguments(self, want: int, active: int, lease: float) -> Command:
-        """What follows `EVALSHA <sha>`. Execution ids are this prefix and a number, for one uuid
-        for every job would cost more than all the rest here."""
-        execution = f"{self._process}{next(self._claims):012x}"
-        keys = (3, self.queue, self.in_flight, self.worker)
-        return (*keys, want, active, self.worker_name, iso_now(), lease, execution)
+    def claim(self, want: int, active: int, lease: float) -> Command:
+        """The command that takes up to `want` jobs. Execution ids are the process and a number, for
+        one uuid for every job would cost more than all the rest here."""
+        execution = f"{self.process}{next(self._claims):012x}"
+        where = (self.queue, self.in_flight, self.worker)
+        how = (want, active, iso_now(), milliseconds(lease), execution)
+        return ("FCALL", functions.CLAIM, 0, *where, *how)
+
+    def renewal(self, runs: Sequence[Run], lease: float) -> list[Command]:
+        """Commands that renew the leases which these runs still hold."""
+        size = functions.MAX_LEASES
+        chunks = [runs[start : start + size] for start in range(0, len(runs), size)]
+        return [
+            (
+                *("FCALL", functions.RENEW, 0, self.in_flight, milliseconds(lease)),
+                *(run.lease for run in chunk),
+            )
+            for chunk in chunks
+        ]
 
     def executing(self, run: Run, lease: float) -> list[Command]:
         """Commands that show RQ's tools what this worker is at (Execution.create)."""
@@ -128,8 +91,12 @@ class Keys:
 
     def release(self, runs: Sequence[Run]) -> list[Command]:
         """Commands that remove every trace of these runs from RQ's keys."""
+        chunks = [runs[start : start + _AT_ONCE] for start in range(0, len(runs), _AT_ONCE)]
+        return [command for chunk in chunks for command in self._release(chunk)]
+
+    def _release(self, runs: Sequence[Run]) -> list[Command]:
         lasted = [run for run in runs if run.announced]
-        doomed = [f"{queues.JOB_KEY_PREFIX}{run.job_id}" for run in runs]
+        doomed = [queues.job_key(run.job_id) for run in runs]
         doomed += [f"rq:execution:{run.lease}" for run in lasted]
         doomed += [f"rq:executions:{run.job_id}" for run in lasted]
         commands: list[Command] = [

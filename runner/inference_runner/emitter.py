@@ -1,7 +1,9 @@
 """What the runner says: events, and the commands that carry them to Redis.
 
-Nothing is forgotten before Redis has accepted it. Everything goes in one transaction: the
-prediction's own stream, the model's stream, and only then the removal of the job.
+Nothing is forgotten before Redis has accepted it. Everything goes in one call, which Redis carries
+out as a whole: the prediction's own stream, the model's stream, and only then the removal of the
+job. What is too much for one call goes in several, in this order, and is all said again if one of
+them is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from inference_contract import queues
+from inference_contract import functions, queues
 from inference_contract.predictions import ErrorCode, Event, EventType, StreamEvent
 from inference_runner.claim import Command, Keys
 from inference_runner.runs import Outcome, Run, failed
@@ -24,6 +26,9 @@ MAX_OUTPUT_BYTES = 10_000_000
 MAX_ENTRY_BYTES = 1_000_000
 """Of one stream entry, unless a single event is larger."""
 STREAM_TTL_SECONDS = 600
+MAX_SAY_BYTES = 16_000_000
+"""Of one call, unless a single command is larger: the server's Redis takes no more than twice that
+at once."""
 
 
 def event(type: EventType, run: Run) -> Event:
@@ -90,6 +95,24 @@ def entries(events: Sequence[bytes], limit: int = MAX_ENTRY_BYTES) -> list[bytes
     return arrays
 
 
+def calls(commands: Sequence[Command]) -> list[Command]:
+    """SAY with these commands: as many of them as one call may have."""
+    made: list[Command] = []
+    words: list[Any] = []
+    size = 0
+    for command in commands:
+        more = sum(len(word) for word in command if isinstance(word, bytes))
+        is_full = len(words) + len(command) >= functions.MAX_WORDS or size + more > MAX_SAY_BYTES
+        if words and is_full:
+            made.append(("FCALL", functions.SAY, 0, *words))
+            words, size = [], 0
+        words += [len(command), *command]
+        size += more
+    if words:
+        made.append(("FCALL", functions.SAY, 0, *words))
+    return made
+
+
 class Emitter:
     """Gathers what is to be said; `started` and `heartbeat` come from the pulse (leases.py).
 
@@ -134,12 +157,12 @@ class Emitter:
         return bool(self._events or self._streams)
 
     def commands(self) -> list[Command]:
-        """Everything unsaid, as one transaction; empty if there is nothing."""
+        """Everything unsaid, in as few calls as can be; empty if there is nothing."""
         if not self.pending:
             return []
         said = [("XADD", self._keys.events, "*", "d", body) for body in entries(self._events)]
         released = self._keys.release(self._done) if self._done else []
-        return [("MULTI",), *self._streams, *said, *released, ("EXEC",)]
+        return calls([*self._streams, *said, *released])
 
     def accepted(self) -> list[Run]:
         """Redis has it: forget it. Returns the runs that are over now."""

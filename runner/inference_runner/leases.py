@@ -14,7 +14,7 @@ import orjson
 import redis
 
 from inference_contract.predictions import EventType
-from inference_runner.claim import RENEW, Command, Keys, iso_now
+from inference_runner.claim import Command, Keys
 from inference_runner.emitter import Emitter, entries, event
 from inference_runner.link import Link, pipe
 from inference_runner.runs import Run
@@ -121,10 +121,7 @@ class Pulse:
         """Renew every lease, and the worker's own registration."""
         runs = list(self._link.mine.values())
         commands = self._register()
-        if runs:
-            leases = [run.lease for run in runs]
-            arguments = (1, self._keys.in_flight, self._lease, iso_now(), *leases)
-            commands.append(("EVAL", RENEW, *arguments))
+        commands += self._keys.renewal(runs, self._lease)
         self._send(commands)
         with self._emitter.lock:
             self._say(EventType.HEARTBEAT, [r for r in runs if r.announced and not r.ended])

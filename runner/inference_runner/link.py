@@ -6,14 +6,15 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from inference_contract import queues
-from inference_runner.claim import CLAIM, Command, Keys, parse
+from inference_contract import functions, queues
+from inference_runner.claim import Command, Keys, parse
 from inference_runner.emitter import Emitter
 from inference_runner.runs import Run
 
@@ -57,6 +58,23 @@ def _reply(connection: Any) -> Any:
         return error
 
 
+def _refused(reply: Any) -> redis.RedisError | None:
+    """The error if nothing of a SAY was done, or not all (out of memory, disk full, no rights)."""
+    if isinstance(reply, redis.RedisError):
+        return reply
+    for part in map(str, reply):
+        if "NOPERM" in part or "ACL failure" in part:
+            return redis.exceptions.NoPermissionError(part)
+        # A stale attempt's stream entry is refused; that is the purpose of its id.
+        if "equal or smaller" not in part:
+            log.error("Redis refused an event", extra={"error": part})
+    return None
+
+
+def _first_error(replies: Sequence[Any]) -> redis.RedisError | None:
+    return next((reply for reply in replies if isinstance(reply, redis.RedisError)), None)
+
+
 class Link:
     """Says what the emitter holds and claims jobs; survives Redis being away.
 
@@ -75,7 +93,6 @@ class Link:
         self._client: Any = client  # redis-py's types cover asyncio too
         self._keys, self._emitter = keys, emitter
         self._lease, self._stopping = lease, stopping
-        self._sha = client.register_script(CLAIM).sha
         self._claimed: list[Run] = []
         self._busy = False
         self._shaken = False
@@ -116,9 +133,9 @@ class Link:
         Raises:
             redis.RedisError: if Redis did not accept it.
         """
-        commands = self._emitter.commands()
-        if commands and isinstance(end := pipe(client, commands)[-1], Exception):
-            raise end
+        for reply in pipe(client, self._emitter.commands()):
+            if refused := _refused(reply):
+                raise refused
 
     def _once(self, want: int, active: int, wait: bool) -> None:
         if self._shaken:
@@ -134,41 +151,35 @@ class Link:
             commands.append(("BLMOVE", queue, queue, "LEFT", "LEFT", BLOCK_SECONDS))
         claim_at = len(commands)
         if want:
-            arguments = self._keys.claim_arguments(want, active, self._lease)
-            commands.append(("EVALSHA", self._sha, *arguments))
+            commands.append(self._keys.claim(want, active, self._lease))
         if want or self.mine:
             commands.append(("HGETALL", self._keys.cancel))
         if commands:
             replies = pipe(self._client, commands)
             # Both are taken in before either's error is raised: a claim must not be lost.
-            refused = self._accept(replies[said - 1]) if said else None
-            if want:
-                self._take(self._claim_reply(replies[claim_at], want, active))
+            refused = self._accept(replies[:said]) if said else None
+            if want and not isinstance(replies[claim_at], Exception):
+                self._take(replies[claim_at])
             if want or self.mine:
                 self.cancel(replies[-1])
-            if refused:
+            if refused or (refused := _first_error(replies[said:])):
+                self._provide(refused)
                 raise refused
 
-    def _accept(self, reply: Any) -> redis.RedisError | None:
-        """`reply` is EXEC's. Refused as a whole (out of memory, disk full), it is said again."""
-        if isinstance(reply, redis.RedisError):
-            return reply
-        for part in reply:
-            # A stale attempt's stream entry is refused; that is the purpose of its id.
-            if isinstance(part, Exception) and "equal or smaller" not in str(part):
-                log.error("Redis refused an event", extra={"error": str(part)})
+    def _accept(self, replies: Sequence[Any]) -> Exception | None:
+        """`replies` are those of SAY. If one is refused, all is said again."""
+        for reply in replies:
+            if refused := _refused(reply):
+                return refused
         for run in self._emitter.accepted():
             self.mine.pop(run.job_id, None)
         return None
 
-    def _claim_reply(self, reply: Any, want: int, active: int) -> list[Any]:
-        if isinstance(reply, redis.exceptions.NoScriptError):  # Redis has been restarted
-            self._client.script_load(CLAIM)
-            arguments = self._keys.claim_arguments(want, active, self._lease)
-            reply = self._client.execute_command("EVALSHA", self._sha, *arguments)
-        if isinstance(reply, Exception):
-            raise reply
-        return list(reply)
+    def _provide(self, error: Exception) -> None:
+        """The operator brings the functions to Redis; where all share a user we may do so too."""
+        if "Function not found" in str(error):
+            with suppress(redis.ResponseError):
+                self._client.execute_command(*functions.LOAD)
 
     def _take(self, flat: list[Any]) -> None:
         """`flat` is job id, execution id, data, job id, …"""
@@ -185,13 +196,15 @@ class Link:
 
     def _recover(self) -> None:
         """Take in what was claimed by a call whose answer was lost with its connection."""
-        for member in self._client.zrange(self._keys.in_flight, 0, -1):
+        claimed = self._client.execute_command("HGET", self._keys.worker, "claimed") or b""
+        for member in claimed.split():
             job_id, _, execution = member.rpartition(b":")
-            if job_id.decode() not in self.mine:
-                fields = ("status", "worker_name", "data")
-                status, worker, data = self._client.hmget(queues.job_key(job_id.decode()), fields)
-                if (status, worker) == (b"started", self._keys.worker_name.encode()):
-                    self._take([job_id, execution, data])
+            is_ours = execution.startswith(self._keys.process.encode())
+            if not is_ours or job_id.decode() in self.mine:
+                continue
+            if self._client.zscore(self._keys.in_flight, member) is not None:
+                [data] = self._client.hmget(queues.job_key(job_id.decode()), "data")
+                self._take([job_id, execution, data])
         self._shaken = False
 
     def cancel(self, flags: Any) -> None:

@@ -23,7 +23,7 @@ from inference_runner.desk import Desk
 from inference_runner.emitter import Emitter
 from inference_runner.engines.base import BaseInferenceModel, StepEngine
 from inference_runner.leases import Pulse
-from inference_runner.link import SOCKET_TIMEOUT, Link, connect
+from inference_runner.link import SOCKET_TIMEOUT, Link, connect, pipe
 from inference_runner.metrics import Metrics
 from inference_runner.settings import Settings
 from inference_runner.step_loop import StepLoop
@@ -119,17 +119,26 @@ class BatchWorker(SimpleWorker):
             log.warning("cannot register yet: Redis is away", extra={"error": str(error)})
 
     def register_death(self) -> None:
+        """RQ's, by the commands that a runner may use."""
+        commands: list[Command] = [
+            ("SREM", f"{self.redis_workers_keys}:{self._keys.model}", self.key),
+            ("HSET", self.key, "death", iso_now()),
+            ("EXPIRE", self.key, 60),
+            ("DEL", self._keys.executions),
+        ]
         try:
-            super().register_death()  # type: ignore[no-untyped-call]  # RQ's
+            pipe(self.connection, commands)
         except redis.RedisError as error:
             log.warning("cannot unregister: Redis is away", extra={"error": str(error)})
 
     def _registration(self) -> list[Command]:
         """RQ's `serialize`, `worker_registration.register` and `heartbeat` in one, so that a Redis
-        that has lost everything knows the worker again."""
+        that has lost everything knows the worker again. RQ's lists of all workers and queues are
+        not for runners: each could fill them for everybody."""
         known = {k: v or "" for k, v in self.serialize().items()}
         known |= {
             "last_heartbeat": iso_now(),
+            "process": self._keys.process,
             "successful_job_count": self.desk.counts[True],
             "failed_job_count": self.desk.counts[False],
         }
@@ -140,9 +149,7 @@ class BatchWorker(SimpleWorker):
             ("HSETNX", self.key, "state", "idle"),
             ("EXPIRE", self.key, WORKER_TTL + 60),
             ("EXPIRE", self._keys.executions, WORKER_TTL + 60),
-            ("SADD", self.redis_workers_keys, self.key),
             ("SADD", f"{self.redis_workers_keys}:{self._keys.model}", self.key),
-            ("SADD", self.queue_class.redis_queues_keys, self._keys.queue),
         ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,38 @@ def test_the_probe_knows_the_password_and_does_not_show_it(
     assert bundled.is_ready("first $(id) 'and \"more")
     assert not bundled.is_ready("second")
     assert (tmp_path / "arguments").read_text() == "ping\nping\n"
+
+
+def test_no_client_stops_it_for_the_others(bundled: Bundled) -> None:
+    """The limits are those of the embedded Valkey."""
+    bundled.start("first")
+    sizes = {"32mb": str(32 << 20), "64mb": str(64 << 20)}
+    with bundled.client("default", "first") as client:
+        for name, value in valkey.LIMITS.items():
+            assert client.config_get(name) == {name: sizes.get(value, value)}
+
+
+@pytest.mark.parametrize("bundled", [{"config": {"maxBodyBytes": 50_000_000}}], indirect=True)
+def test_a_larger_body_passes_through_it(bundled: Bundled) -> None:
+    bundled.start("first")
+    with bundled.client("default", "first") as client:
+        assert client.set("key", b"x" * 50_000_000)
+
+
+def test_the_probe_of_life_means_that_commands_are_answered(
+    bundled: Bundled, render: Callable[..., Any]
+) -> None:
+    container = render({}).containers()["valkey/valkey"]
+    assert container["livenessProbe"]["exec"] == container["readinessProbe"]["exec"]
+    bundled.start("first")
+    with bundled.client("default", "first") as client, bundled.client("default", "first") as other:
+        client.config_set("busy-reply-threshold", 1)
+        pool = ThreadPoolExecutor(1)
+        busy = pool.submit(client.eval, "while true do end", 0)
+        try:
+            assert not bundled.is_ready("first")
+        finally:
+            other.script_kill()
+        with pytest.raises(redis.ResponseError):
+            busy.result(10)
+    assert bundled.is_ready("first")

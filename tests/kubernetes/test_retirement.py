@@ -62,7 +62,8 @@ def test_the_idle_pod_goes(
     with redis.Redis.from_url(pod_redis) as client:
         job = Job(id="0", attempt=1, token="t", input={"text": "x"}, notify=[], crashes=0)
         JobQueue(client).enqueue(ID, [job])
-        [busy] = house.until(lambda: running_by_pod(pod_redis, ID))
+        names = [pod.metadata.name for pod in house.pods()]
+        [busy] = house.until(lambda: running_by_pod(pod_redis, ID, names))
         house.change(minReplicas=1)
         house.until(lambda: len(_staying(house)) == 1)
         [pod] = _staying(house)

@@ -40,25 +40,27 @@ def test_costs(
     assert costs(pods, running, wanted) == expected
 
 
-def _run(client: redis.Redis, job: str, runner: str, model: str = "a_m") -> None:
-    """As the runner's claim leaves it (runner/inference_runner/claim.py)."""
-    client.hset(f"rq:job:{model}_{job}_1", mapping={"status": "started", "worker_name": runner})
-    client.zadd(f"rq:wip:{model}", {f"{model}_{job}_1:0001": 1.0})
+def _run(client: redis.Redis, job: str, process: str, model: str = "a_m") -> None:
+    """As the runner's claim leaves it (inference_contract.functions)."""
+    client.zadd(f"rq:wip:{model}", {f"{model}_{job}_1:{process}0001": 1.0})
 
 
 def test_running_predictions_of_each_pod(redis_url: str, redis_client: redis.Redis) -> None:
-    for job, runner in enumerate(["m-runner-1", "m-runner-2", "m-runner-1"]):
-        _run(redis_client, str(job), queues.worker_name("a_m", runner))
-    _run(redis_client, "8", "somebody")
-    _run(redis_client, "9", queues.worker_name("a_n", "n-runner-1"), "a_n")
-    redis_client.zadd("rq:wip:a_m", {"a_m_ended_1:0001": 1.0})
-    assert running_by_pod(redis_url, "a/m") == {"m-runner-1": 2, "m-runner-2": 1}
+    for process, pod in (("aa", "m-runner-1"), ("bb", "m-runner-2"), ("cc", "m-runner-3")):
+        worker = f"rq:worker:{queues.worker_name('a_m', pod)}"
+        redis_client.hset(worker, "process", process)
+    for job, process in enumerate(["aa", "bb", "aa", "dd", ""]):
+        _run(redis_client, str(job), process)
+    _run(redis_client, "9", "cc", "a_n")
+    pods = ["m-runner-1", "m-runner-2", "m-runner-3", "m-starts"]
+    assert running_by_pod(redis_url, "a/m", pods) == {"m-runner-1": 2, "m-runner-2": 1}
 
 
 def test_nothing_runs(redis_url: str) -> None:
-    assert running_by_pod(redis_url, "a/m") == {}
+    assert running_by_pod(redis_url, "a/m", ["m-runner-1"]) == {}
+    assert running_by_pod(redis_url, "a/m", []) == {}
 
 
 def test_a_redis_that_is_away() -> None:
     with pytest.raises(RedisUnavailable):
-        running_by_pod("unix:///nowhere", "a/m")
+        running_by_pod("unix:///nowhere", "a/m", [])

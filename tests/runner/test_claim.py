@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from inference_contract import queues
+from inference_contract import functions, queues
 from inference_runner.claim import Keys
 from inference_runner.emitter import Emitter
 from inference_runner.link import Link, connect
@@ -60,15 +60,15 @@ def test_what_was_only_lost_is_claimed_with_others(link: Link, queue: Any) -> No
     assert ids(link.exchange(8)) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("status", ["canceled", "started", None])
-def test_what_is_not_queued_is_dropped(
-    link: Link, queue: Any, redis_client: redis.Redis, status: str | None
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_does_not_wait_is_dropped(
+    link: Link, queue: Any, redis_client: redis.Redis, is_there: bool
 ) -> None:
     queue.put(queue.job("a"), queue.job("b"))
-    if status is None:
-        redis_client.delete(queues.job_key(f"{KEY}_a_1"))
+    if is_there:
+        redis_client.hdel(queues.job_key(f"{KEY}_a_1"), "waits")
     else:
-        redis_client.hset(queues.job_key(f"{KEY}_a_1"), "status", status)
+        redis_client.delete(queues.job_key(f"{KEY}_a_1"))
     assert ids(link.exchange(8)) == ["b"]
 
 
@@ -109,10 +109,10 @@ def test_the_lease_is_by_the_clock_of_redis(
     assert 28 < until - seconds < 32
 
 
-def test_claims_after_redis_has_forgotten_the_script(
+def test_who_may_brings_the_functions_back(
     link: Link, queue: Any, redis_client: redis.Redis
 ) -> None:
-    redis_client.script_flush()
+    redis_client.function_flush()
     queue.put_one("a")
     assert ids(link.exchange(1)) == ["a"]
 
@@ -121,12 +121,13 @@ def test_a_claim_whose_answer_was_lost_is_taken_in_again(
     link: Link,
     queue: Any,
     redis_client: redis.Redis,
-    redis_url: str,
     wait_until: Callable[..., Any],
 ) -> None:
     queue.put_one("a")
-    keys = Keys(KEY, "w1")
-    Link(connect(redis_url), keys, Emitter(keys), 30, lambda: False).exchange(1)
+    # What the claim does whose answer is lost.
+    lost = link._keys.claim(1, 0, 30)
+    redis_client.execute_command(*functions.LOAD)
+    redis_client.execute_command(*lost)
     with ThreadPoolExecutor() as threads:
         claim = threads.submit(lambda: link.exchange(1, wait=True) or link.exchange(1))
         (waiting,) = wait_until(

@@ -27,7 +27,7 @@ def give_back(
     redis_client.acl_log_reset()  # Here a runner was refused something.
 
 
-TAKEN = [("DELUSER", USER), ("SETUSER", USER, "-@all"), ("SETUSER", USER, "resetkeys")]
+TAKEN = [("DELUSER", USER), ("SETUSER", USER, "-@all"), ("SETUSER", USER, "clearselectors")]
 
 
 @pytest.mark.parametrize("taken", TAKEN, ids=" ".join)
@@ -64,7 +64,7 @@ def test_a_runner_that_is_earlier_than_its_user_waits_for_it(
     wait_until: Callable[..., Any],
 ) -> None:
     redis_client.execute_command("ACL", "DELUSER", USER)
-    redis_client.script_flush()
+    redis_client.function_flush()
     process = runner(sample_spec("Actor"))
     wait_until(process.is_ready)
     wait_until(redis_client.acl_log)

@@ -43,7 +43,6 @@ def test_rq_sees_a_running_job(
     queue: Any,
     work: Callable[..., Any],
     rq_queue: rq.Queue,
-    redis_client: redis.Redis,
     wait_until: Callable[..., Any],
 ) -> None:
     work("Actor")
@@ -51,35 +50,37 @@ def test_rq_sees_a_running_job(
     registry = StartedJobRegistry(queue=rq_queue)
     assert wait_until(lambda: registry.get_job_ids()) == [f"{KEY}_a_1"]
     job = rq_queue.fetch_job(f"{KEY}_a_1")
-    assert (job.get_status(), job.worker_name) == (JobStatus.STARTED, NAME)
     (execution,) = wait_until(job.get_executions)  # written once a run has lasted 10 ms
-    (worker,) = rq.Worker.all(connection=redis_client)
+    (worker,) = rq.Worker.all(queue=rq_queue)
     assert (worker.name, worker.get_state(), worker.queue_names()) == (NAME, "busy", [KEY])
     assert worker.get_current_executions() == [execution]
     assert worker.get_current_job_id() == job.id
 
 
 def test_rq_sees_an_idle_worker_and_nothing_left(
-    queue: Any, work: Callable[..., Any], redis_client: redis.Redis, wait_until: Callable[..., Any]
+    queue: Any, work: Callable[..., Any], rq_queue: rq.Queue, wait_until: Callable[..., Any]
 ) -> None:
     worker = work("Actor")
     queue.put_one("a", do="a")
     wait_until(lambda: queue.end("a"))
     wait_until(lambda: not queue.leftovers())
     (seen,) = wait_until(
-        lambda: [w for w in rq.Worker.all(connection=redis_client) if w.get_state() == "idle"]
+        lambda: [w for w in rq.Worker.all(queue=rq_queue) if w.get_state() == "idle"]
     )
     assert seen.current_execution_count == 0
     worker.request_stop()
-    wait_until(lambda: rq.Worker.count(connection=redis_client) == 0)
+    wait_until(lambda: rq.Worker.count(queue=rq_queue) == 0)
 
 
 def test_the_worker_registers_again_when_redis_has_lost_everything(
-    work: Callable[..., Any], redis_client: redis.Redis, wait_until: Callable[..., Any]
+    work: Callable[..., Any],
+    rq_queue: rq.Queue,
+    redis_client: redis.Redis,
+    wait_until: Callable[..., Any],
 ) -> None:
     work("Actor", lease=0.6)
-    wait_until(lambda: rq.Worker.count(connection=redis_client) == 1)
+    wait_until(lambda: rq.Worker.count(queue=rq_queue) == 1)
     redis_client.flushall()
-    (worker,) = wait_until(lambda: rq.Worker.all(connection=redis_client))
+    (worker,) = wait_until(lambda: rq.Worker.all(queue=rq_queue))
     assert worker.name == NAME
     assert worker.queue_names() == [KEY]

@@ -28,6 +28,7 @@ from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.dispatch.relay import Relay
 from inference_gateway.dispatch.sweeper import Sweeper
 from inference_gateway.predictions.schemas import to_wire
+from inference_gateway.redis_clients import blocking
 from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError, read_settings
 from inference_gateway.webhooks.delivery import Delivery
@@ -119,7 +120,7 @@ def _loops(settings: Settings) -> list[Loop]:
 def _redis(settings: Settings) -> redis.Redis:
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
     options |= settings.redis_credentials
-    return redis.Redis.from_url(settings.redis_dsn, **options)
+    return blocking(settings.redis_dsn, **options)
 
 
 def _routes(loops: Sequence[Loop]) -> dict[str, Callable[[], Reply]]:

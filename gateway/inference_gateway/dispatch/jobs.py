@@ -17,7 +17,9 @@ _CHUNK = 500
 _STATUSES = """
 local found = {}
 for i, id in ipairs(ARGV) do
-  found[i] = redis.call('HGET', 'rq:job:' .. id, 'status') or ''
+  local key = 'rq:job:' .. id
+  found[i] = redis.call('HEXISTS', key, 'waits') == 1 and 'queued'
+    or redis.call('EXISTS', key) == 1 and 'started' or ''
 end
 return found
 """

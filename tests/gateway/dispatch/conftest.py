@@ -37,8 +37,8 @@ VALUES (:id, md5('ada')::uuid, :model, '1', 'starting', 'token-1', '{"text": "hi
 _CLAIM = """
 local id = redis.call('LPOP', KEYS[1])
 if not id then return false end
-if redis.call('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return '' end
-redis.call('HSET', 'rq:job:' .. id, 'status', 'started')
+if redis.call('HEXISTS', 'rq:job:' .. id, 'waits') == 0 then return '' end
+redis.call('HDEL', 'rq:job:' .. id, 'waits')
 local now = redis.call('TIME')
 redis.call('ZADD', KEYS[2], now[1] + ARGV[1], id .. ':execution')
 return {id, redis.call('HGET', 'rq:job:' .. id, 'data')}

@@ -107,7 +107,7 @@ async def test_what_runs_may_finish(
     await _create(client, auth)
     (job,) = await eventually(runner.waiting)
     key = queues.job_id("ada_echo", job["id"], 1)
-    runner.redis.hset(queues.job_key(key), "status", "started")
+    runner.redis.hdel(queues.job_key(key), "waits")
     runner.redis.delete(queues.queue_key("ada_echo"))
     document.remove()
     await asyncio.to_thread(step)
