@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 _encode = json.JSONEncoder(default=str, ensure_ascii=False, check_circular=False).encode
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+_QUOTES = re.compile(r"^(DETAIL|CONTEXT|LINE \d+|QUERY|\[SQL|\[parameters): ?.*\n?", re.MULTILINE)
+"""Lines of a database's error that quote rows and statements: people's data is not for logs."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,7 +36,7 @@ class JsonFormatter(logging.Formatter):
         }
         line.update({k: v for k, v in vars(record).items() if k not in _STANDARD})
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _QUOTES.sub("", self.formatException(record.exc_info))
         return _encode(line)
 
 

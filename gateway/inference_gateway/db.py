@@ -39,6 +39,7 @@ def engine(settings: Settings, pool_size: int | None = None) -> Engine:
         pool_timeout=5,
         pool_pre_ping=True,
         pool_use_lifo=True,
+        hide_parameters=True,
         connect_args=connect_args(settings, url),
     )
 
@@ -50,7 +51,16 @@ def short_lived_engine(settings: DatabaseSettings) -> Engine:
         sqlalchemy.exc.ArgumentError: if DATABASE_URL is not a URL.
     """
     url = _url(settings)
-    return create_engine(url, poolclass=NullPool, connect_args=connect_args(settings, url))
+    return create_engine(
+        url, poolclass=NullPool, hide_parameters=True, connect_args=connect_args(settings, url)
+    )
+
+
+def describe(error: Exception) -> str:
+    """What PostgreSQL says in one line, without the details, which quote what was to be stored."""
+    origin = getattr(error, "orig", None) or error
+    primary = getattr(getattr(origin, "diag", None), "message_primary", None)
+    return " ".join(str(primary or origin).split())
 
 
 def _url(settings: DatabaseSettings) -> URL:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from inference_gateway import migrations
+from inference_gateway import db, migrations
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Health:
                 revision = await asyncio.to_thread(_revision, self._engine)
         except (SQLAlchemyError, TimeoutError) as error:
             # The reason names hosts and users: it is for the log.
-            log.warning("PostgreSQL does not answer: %s", " ".join(str(error).split()))
+            log.warning("PostgreSQL does not answer: %s", db.describe(error))
             away = Dependency(State.UNAVAILABLE, "PostgreSQL does not answer")
             return away, Dependency(State.UNAVAILABLE, "unknown while PostgreSQL is away")
         return Dependency(State.OK, "answers"), schema_state(revision)

@@ -14,7 +14,7 @@ import time
 import redis
 from sqlalchemy import Engine
 
-from inference_gateway import ending
+from inference_gateway import db, ending
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.open_models import open_models
 
@@ -60,7 +60,7 @@ class Orphans:
         try:
             self._end(model)
         except Exception as error:
-            log.warning("what waits for model %s is canceled later: %s", model, error)
+            log.warning("what waits for model %s is canceled later: %s", model, db.describe(error))
 
     def _end(self, model: str) -> None:
         count = ending.end_waiting(self._engine, self._redis, model)
@@ -74,7 +74,7 @@ class Orphans:
                 await asyncio.to_thread(self.step)
             except Exception as error:
                 if not self._is_failing:
-                    log.warning("predictions without a model: %s", " ".join(str(error).split()))
+                    log.warning("predictions without a model: %s", db.describe(error))
                 self._is_failing = True
             else:
                 self._is_failing = False

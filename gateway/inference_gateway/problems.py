@@ -13,6 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from inference_gateway import db
 from inference_gateway.errors import (
     PROBLEM_JSON,
     FieldError,
@@ -97,7 +98,7 @@ def _database(_: Request, error: Exception) -> Response:
 
 
 def _database_away(error: Exception) -> Unavailable:
-    log.warning("PostgreSQL does not answer: %s", " ".join(str(error).split()))
+    log.warning("PostgreSQL does not answer: %s", db.describe(error))
     detail = "PostgreSQL does not answer; nothing was stored, try again"
     return Unavailable(detail, headers=RETRY_AFTER)
 

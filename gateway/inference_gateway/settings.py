@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_BYTES = 32
+_NO_URL = "is no URL: write what is special in a password as %XX"
 KNOWN_DEFAULT_SECRETS = frozenset({"changeme", "secret", "your-secret-key-here", "change-me"})
 
 
@@ -104,6 +108,29 @@ class Settings(DatabaseSettings):
                 f"needs at least {MIN_SECRET_BYTES} random bytes: make one with "
                 "`openssl rand -base64 48`"
             )
+        return value
+
+    # Whoever parses a URL later quotes it, with the password in it, when it is wrong.
+
+    @field_validator("database_url")
+    @classmethod
+    def _of_a_database(cls, value: str) -> str:
+        try:
+            make_url(value)
+        except (ArgumentError, ValueError):
+            raise ValueError(_NO_URL) from None
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _of_redis(cls, value: str | None) -> str | None:
+        try:
+            parts = urlsplit(value or "redis:")
+            _ = parts.port
+        except ValueError:
+            raise ValueError(_NO_URL) from None
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(_NO_URL)
         return value
 
     @property

@@ -28,6 +28,9 @@ SETTINGS = {
     # A look through a long queue, in the background, must not take every core.
     "max_parallel_workers_per_gather": "0",
     "log_min_messages": "warning",
+    # Neither statements nor details: these quote what was to be stored.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
     "log_line_prefix": "%m [%p] ",
     "unix_socket_permissions": "0700",
     "timezone": "UTC",

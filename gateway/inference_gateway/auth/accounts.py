@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from inference_gateway.errors import Conflict, FieldError
 from inference_gateway.tables import ApiToken, User
@@ -62,7 +62,10 @@ def new_webhook_secret() -> str:
 def create(
     engine: Engine, username: str, email: str, password_hash: str, *, is_admin: bool = False
 ) -> Account:
-    """Raises Conflict, naming the field that is taken."""
+    """Raises Conflict, naming the field that is taken.
+
+    What is taken is no error to PostgreSQL, whose log would quote the whole row.
+    """
     statement = (
         insert(User)
         .values(
@@ -72,16 +75,17 @@ def create(
             is_admin=is_admin,
             webhook_secret=new_webhook_secret(),
         )
+        .on_conflict_do_nothing()
         .returning(*_ACCOUNT)
     )
-    try:
-        with engine.begin() as connection:
-            return Account(*connection.execute(statement).one())
-    except IntegrityError as error:
-        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", "")
-        field = "email" if constraint == "users_email_key" else "username"
-        errors: list[FieldError] = [{"field": f"body.{field}", "message": "is taken"}]
-        raise Conflict(f"this {field} is taken: choose another", errors=errors) from error
+    with engine.begin() as connection:
+        row = connection.execute(statement).one_or_none()
+        if row is not None:
+            return Account(*row)
+        taken = connection.execute(select(User.id).where(User.username == username)).first()
+    field = "email" if taken is None else "username"
+    errors: list[FieldError] = [{"field": f"body.{field}", "message": "is taken"}]
+    raise Conflict(f"this {field} is taken: choose another", errors=errors)
 
 
 def find(engine: Engine, username: str) -> Account | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg2
 
+from inference_gateway import db
 from inference_gateway.errors import GatewayError, Invalid, Unavailable
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.enqueuer import Enqueuer
@@ -131,7 +132,7 @@ class Writer:
         try:
             store.settle()
         except psycopg2.Error as error:
-            log.warning("PostgreSQL is away: %s", _one_line(error))
+            log.warning("PostgreSQL is away: %s", db.describe(error))
 
     def _handle(self, store: Store, batch: list[NewPrediction]) -> None:
         if not batch:
@@ -159,12 +160,12 @@ class Writer:
             stored = store.insert([new.row for new in batch])
         except (psycopg2.DataError, psycopg2.IntegrityError) as error:
             if len(batch) == 1:
-                log.warning("an input cannot be stored: %s", _one_line(error))
+                log.warning("an input cannot be stored: %s", db.describe(error))
                 return [(batch[0], Invalid("the input cannot be stored"))]
             middle = len(batch) // 2
             return self._insert(store, batch[:middle]) + self._insert(store, batch[middle:])
         except psycopg2.Error as error:
-            log.warning("PostgreSQL stores nothing: %s", _one_line(error))
+            log.warning("PostgreSQL stores nothing: %s", db.describe(error))
             metrics.UNAVAILABLE.inc(len(batch))
             return [(new, _unavailable()) for new in batch]
         return [(new, _own(new, row)) for new, row in zip(batch, stored, strict=True)]
@@ -202,7 +203,3 @@ def _unavailable() -> Unavailable:
     return Unavailable(
         "PostgreSQL does not answer; nothing was stored, try again", headers={"Retry-After": "2"}
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
