@@ -19,7 +19,7 @@ KNOWN_DEFAULT_SECRETS = frozenset({"changeme", "secret", "your-secret-key-here",
 class DatabaseSettings(BaseSettings):
     """What connecting to PostgreSQL takes; all that migrations need."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     database_url: str = Field(description="postgresql://user:password@host:port/database.")
     database_force_ipv4: bool = Field(

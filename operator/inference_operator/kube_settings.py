@@ -16,7 +16,7 @@ _BUILT_IN = {CPU: Pod(resources=Resources(requests={"cpu": "250m", "memory": "51
 
 
 class KubeSettings(Common):
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
     runner_image: str = Field(description="Image of runners whose model names none.")
     runner_image_pull_secrets: str = Field(

@@ -30,7 +30,7 @@ class Common(BaseSettings):
 class Settings(Common):
     """Of the local half."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     inference_home: Path = Field(description="Folder of documents, statuses, logs and state.")
     redis_url: str = Field(description="redis://…, rediss://… or unix://…; runners get it too.")

@@ -235,8 +235,15 @@ def test_the_processes_understand_their_environment(
     unknown = {name.lower() for name in given} - set(settings.model_fields)
     assert unknown == set()
     for name, value in given.items():
-        monkeypatch.setenv(name, value if isinstance(value, str) else "x" * 32)
+        secret = "redis://host/0" if name.endswith("_URL") else "x" * 32
+        monkeypatch.setenv(name, value if isinstance(value, str) else secret)
     settings(_env_file=None)
+
+
+def test_the_log_of_the_database_quotes_nothing(render: Callable[..., Any]) -> None:
+    spec = render().one("StatefulSet", f"{NAME}-postgresql")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert {"log_min_error_statement=panic", "log_error_verbosity=terse"} <= {*container["args"]}
 
 
 def test_what_is_said_to_the_processes(
