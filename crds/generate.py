@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel
 
 from inference_contract import inferencemodel as contract
+from inference_contract.pods import RESERVED_ENV
 
 OUTPUT = Path(__file__).with_name("inferencemodels.yaml")
 OUTPUTS = (
@@ -69,9 +70,13 @@ RULES: Mapping[str, list[Rule]] = {
     ],
     "spec.env.*": [
         (
+            f"!(self.name in {sorted(RESERVED_ENV)})",
+            f"set by the server, choose another name: {', '.join(sorted(RESERVED_ENV))}",
+        ),
+        (
             "!has(self.valueFrom) || !has(self.value) || self.value == ''",
             "set value or valueFrom, not both",
-        )
+        ),
     ],
     "spec.inputSchema.*": [
         (

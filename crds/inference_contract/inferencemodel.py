@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters
+from inference_contract.pods import RESERVED_ENV
 
 GROUP = "inference-server.dev"
 VERSION = "v1alpha1"
@@ -191,6 +192,8 @@ class EnvVar(_Document):
 
     @model_validator(mode="after")
     def _one_value(self) -> EnvVar:
+        if self.name in RESERVED_ENV:
+            raise ValueError(f"{self.name} is set by the server: choose another name")
         if self.value and self.value_from is not None:
             raise ValueError("set value or valueFrom, not both")
         return self
@@ -338,6 +341,8 @@ class Reason(StrEnum):
     """An object of the name that a child would have is not ours."""
     REDIS_UNAVAILABLE = "RedisUnavailable"
     """Redis does not give the model's runners a user of their own."""
+    REDIS_BUDGET_EXCEEDED = "RedisBudgetExceeded"
+    """The model's runners took more of Redis than they may, and have no user for a while."""
     ROLLOUT_FAILED = "RolloutFailed"
     """The changed model did not become ready; what ran before runs on."""
 

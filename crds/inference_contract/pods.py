@@ -31,6 +31,12 @@ class RunnerEnv(StrEnum):
     """How long a silent runner keeps its work; it renews every third of this."""
 
 
+POD_NAME = "POD_NAME"
+"""On Kubernetes: what RUNNER_NAME is made of."""
+RESERVED_ENV = frozenset({*map(str, RunnerEnv), POD_NAME})
+"""Names that no model may give a value."""
+
+
 class RunnerPhase(StrEnum):
     LOADING = "Loading"
     READY = "Ready"

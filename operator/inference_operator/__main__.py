@@ -30,6 +30,7 @@ from inference_operator.mirror import Mirror
 from inference_operator.reconcile import Reconciler
 from inference_operator.redis_link import RedisLink
 from inference_operator.redis_users import RedisUsers
+from inference_operator.redis_watch import RedisWatch
 from inference_operator.runner_access import RunnerAccess
 from inference_operator.scaler import Scaler
 from inference_operator.settings import explain
@@ -37,6 +38,9 @@ from inference_operator.work_queue import Key, WorkQueue
 
 LIVE_WITHIN = 60.0
 """Seconds with work and without progress after which the process counts as stuck."""
+
+_CONNECTIONS = 16
+"""To Redis, of one pod: a runner has three. And as many again, for pods that go."""
 
 _IDENTITY: Any = "inference-operator"
 """Else kopf asks for the name of the user, and a pod's has none."""
@@ -60,8 +64,16 @@ class KubeOperator:
             deployment=settings.leader_deployment,
         )
         link = RedisLink(settings.redis_url)
+        users = RedisUsers(link)
         self.fleet = Fleet(Scaler(Loads(link)), self._put, settings.tick_seconds)
-        self._access = RunnerAccess(cluster, self._mirror, RedisUsers(link), settings)
+        self._access = RunnerAccess(cluster, self._mirror, users, settings)
+        self._watch = RedisWatch(
+            RedisLink(settings.redis_url),
+            users,
+            budget=settings.runner_redis_bytes,
+            allowed=lambda key: _CONNECTIONS * (1 + self._mirror.pods_of(key)),
+            suspended=lambda key: [self._put(found) for found in self._mirror.keys_of(key)],
+        )
         self.queue = WorkQueue(
             Reconciler(cluster, self._mirror, self.fleet, self._access, settings, self.metrics),
             workers=settings.operator_workers,
@@ -109,6 +121,7 @@ class KubeOperator:
         if not self._is_working:
             return False
         self.fleet.close()
+        self._watch.close()
         return self.queue.close()
 
     def _work(self) -> None:
@@ -116,6 +129,8 @@ class KubeOperator:
         if not self._is_working:
             self.queue.start()
             self.fleet.start()
+            if self._settings.runner_redis_bytes and not self._settings.runner_redis_url:
+                self._watch.start()
             self._is_working = True
         self._access.tidy(restore=True)
 

@@ -28,6 +28,12 @@ class KubeSettings(Common):
     runner_redis_url: str | None = Field(
         None, description="One URL for all runners; unset: a Redis user for each model."
     )
+    runner_redis_bytes: int = Field(
+        134_217_728,
+        ge=0,
+        description="What the runners of one model may have in Redis, bytes; 0: nobody looks. With "
+        "RUNNER_REDIS_URL nobody can tell whose it is.",
+    )
     watch_namespaces: str = Field(
         "", description="Namespaces with models, separated by commas; empty: all."
     )

@@ -161,6 +161,17 @@ class Mirror:
                     ids.add(f"{pod.owner}/{cast('Key', group)[1]}")
         return set(map(model_key, ids))
 
+    def keys_of(self, key: str) -> list[Key]:
+        """The models of that key in Redis: one, but for a moment."""
+        owner, _, name = key.partition("_")
+        with self._lock:
+            homes = [namespace for _, namespace in self._namespaces.grouped(owner)]
+            return [(home, name) for home in homes if self._models.get((home, name))]
+
+    def pods_of(self, key: str) -> int:
+        """How many pods the model of that key in Redis has, those that go among them."""
+        return sum(len(self._all_pods(found)) for found in self.keys_of(key))
+
     def owner(self, namespace: str) -> str:
         """Empty: nobody's."""
         with self._lock:

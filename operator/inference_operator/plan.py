@@ -56,9 +56,7 @@ def plan(model: InferenceModel, settings: PlanSettings, replicas: int) -> Runner
         RunnerEnv.ENABLE_GPU: str(settings.enable_gpu and spec.hardware != CPU).lower(),
         RunnerEnv.LEASE_SECONDS: f"{settings.lease_seconds:g}",
     }
-    # Names that only a replica knows (port, state file …) are ours too, though not set here.
-    reserved = set(RunnerEnv)
-    theirs = {entry.name: entry.value for entry in spec.env if entry.name not in reserved}
+    theirs = {entry.name: entry.value for entry in spec.env}
     return RunnerPlan(
         model=model.id,
         replicas=replicas,

@@ -22,6 +22,18 @@ def user_name(key: str, database: str) -> str:
     return f"{_prefix(database)}{key}"
 
 
+def key_of_user(name: str, database: str) -> str:
+    """The reverse of `user_name`; empty for a user that is none of a model."""
+    prefix = _prefix(database)
+    return name.removeprefix(prefix) if name.startswith(prefix) else ""
+
+
+def lock_user(key: str, database: str) -> tuple[Command, Command]:
+    """The commands after which nobody is this user: whoever is now loses the connection."""
+    name = user_name(key, database)
+    return ("ACL", "SETUSER", name, "reset", "off"), ("CLIENT", "KILL", "USER", name)
+
+
 def set_user(key: str, database: str, password: str) -> Command:
     """The command that makes the user or brings it up to this; done twice it changes nothing.
 

@@ -7,15 +7,21 @@ now and then only, if it has a file for that, because it writes them all each ti
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from inference_contract import functions
-from inference_operator.redis_acl import RIGHTS_OF_OPERATOR, orphans, set_user
+from inference_operator.redis_acl import RIGHTS_OF_OPERATOR, lock_user, orphans, set_user
 from inference_operator.redis_link import Command, RedisLink, RedisUnavailable, Tell, database
 
+FIRST_PAUSE = 60.0
+LONGEST_PAUSE = 3600.0
+"""Seconds in which a model has no user; each time twice as long, until an hour went well."""
 _SAVE: Command = ("ACL", "SAVE")
 _NO_FILE = "not configured to use an ACL file"
 
@@ -24,6 +30,25 @@ log = logging.getLogger(__name__)
 
 class UsersRefused(Exception):
     """Redis lets us make no users; the message says what to do."""
+
+
+class Suspended(Exception):
+    """The model's runners took more of Redis than they may, and have no user for a while."""
+
+
+@dataclass
+class _Suspension:
+    why: str
+    until: float
+    """By the monotonic clock."""
+    seconds: float
+    """How long it was."""
+    version: object = None
+    """Of the document, when first somebody asked: another one lifts it."""
+    ends: str = ""
+    """The same, for people."""
+    is_told: bool = False
+    """That it is over."""
 
 
 class RedisUsers:
@@ -36,14 +61,19 @@ class RedisUsers:
     def __init__(self, link: RedisLink) -> None:
         self._link = link
         self._database = database(link.url)
+        self._suspended: dict[str, _Suspension] = {}
         self._users: dict[str, Command] = {}
         """By model key: what Redis has been told of, and is told again."""
         link.on_connect = self._tell_all
 
-    def ensure(self, key: str, url: str) -> None:
+    def ensure(self, key: str, url: str, version: object = None) -> None:
         """The user of this URL is there, before anybody uses it. Asks Redis only if it is news.
 
+        Args:
+            version: of the model's document.
+
         Raises:
+            Suspended: for a while, or until there is another version.
             UsersRefused: until somebody acts.
             RedisUnavailable: until it is back.
         """
@@ -51,11 +81,52 @@ class RedisUsers:
         if self._users.get(key) == command:
             return
         with self._link.lock:
+            self._refuse_suspended(key, version)
             self._users.pop(key, None)
             (answer,) = self._link.tell([command])
             if isinstance(answer, hiredis.ReplyError):
                 raise _refused(self._link.url, answer)
             self._users[key] = command
+
+    def suspend(self, key: str, why: str) -> float:
+        """No user for this model for a while; how many seconds.
+
+        Raises:
+            RedisUnavailable: until it is back.
+        """
+        with self._link.lock:
+            before, now = self._suspended.get(key), time.monotonic()
+            is_again = before is not None and now - before.until < LONGEST_PAUSE
+            seconds = min(2 * before.seconds, LONGEST_PAUSE) if before and is_again else FIRST_PAUSE
+            self._suspended[key] = _Suspension(why, now + seconds, seconds)
+            ends = datetime.now(UTC) + timedelta(seconds=seconds)
+            self._suspended[key].ends = f"{ends:%Y-%m-%d %H:%M:%S} UTC"
+            self._users.pop(key, None)
+            self._link.tell(lock_user(key, self._database))
+        return seconds
+
+    def parole(self) -> list[str]:
+        """Models whose suspension has just ended."""
+        with self._link.lock:
+            now = time.monotonic()
+            over = {k: s for k, s in self._suspended.items() if s.until <= now and not s.is_told}
+            for suspension in over.values():
+                suspension.is_told = True
+            return list(over)
+
+    def _refuse_suspended(self, key: str, version: object) -> None:
+        suspension = self._suspended.get(key)
+        if suspension is None or suspension.until <= time.monotonic():
+            return
+        suspension.version = suspension.version or version
+        if version != suspension.version:
+            suspension.until = time.monotonic()
+            return
+        raise Suspended(
+            f"the model's runners had {suspension.why}: they lost their Redis user and what they "
+            f"had written, until {suspension.ends}; correct the model's code: a change of its "
+            "document lets it try at once"
+        )
 
     def restore(self) -> None:
         """Tell Redis of all users again, whoever took them away, and let it save them.
@@ -94,6 +165,10 @@ class RedisUsers:
 
     def _tell_all(self, tell: Tell) -> None:
         """What Redis refuses is forgotten, so that the next `ensure` asks and says why."""
+        now = time.monotonic()
+        for key, suspension in self._suspended.items():
+            if suspension.until > now:
+                tell(lock_user(key, self._database))
         told = dict(self._users)
         loaded, *answers, saved = tell([functions.LOAD, *told.values(), _SAVE])
         if isinstance(loaded, hiredis.ReplyError):

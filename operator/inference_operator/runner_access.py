@@ -15,7 +15,7 @@ from inference_operator.kinds import Kind
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.mirror import Mirror
 from inference_operator.redis_link import RedisUnavailable
-from inference_operator.redis_users import RedisUsers, UsersRefused
+from inference_operator.redis_users import RedisUsers, Suspended, UsersRefused
 from inference_operator.resources import Refusal, Resource, claim
 from inference_operator.work_queue import Key
 
@@ -78,7 +78,10 @@ class RunnerAccess:
         if self._url_of_all:
             return
         try:
-            self._users.ensure(model_key(resource.model.id), url)
+            generation = resource.model.metadata.generation
+            self._users.ensure(model_key(resource.model.id), url, (resource.parent.uid, generation))
+        except Suspended as error:
+            raise Refusal(Reason.REDIS_BUDGET_EXCEEDED, str(error)) from error
         except UsersRefused as error:
             raise Refusal(Reason.REDIS_UNAVAILABLE, str(error), may_pass=True) from error
         except RedisUnavailable as error:

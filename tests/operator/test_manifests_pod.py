@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -82,9 +83,6 @@ def test_the_environment() -> None:
         env=[
             {"name": "A", "value": "1"},
             {"name": "HF_TOKEN", "valueFrom": secret},
-            {"name": "REDIS_URL", "value": "mine"},
-            {"name": "RUNNER_NAME", "valueFrom": secret},
-            {"name": "POD_NAME", "value": "mine"},
         ],
     )
     assert "/models/m" in env.pop("INFERENCE_MODEL_SPEC")
@@ -103,6 +101,18 @@ def test_the_environment() -> None:
         "RUNNER_NAME": "alice_m_$(POD_NAME)",
         "RUNNER_LEASE_SECONDS": "12",
     }
+
+
+def test_kubernetes_changes_no_value_on_its_way() -> None:
+    """It makes `$` of `$$`, and expands `$(NAME)` with what stands in front."""
+    text = "$$5 $(HOME) $HOME $"
+    env = env_for(env=[{"name": "A", "value": text}], engine={"parameters": {"price": text}})
+    expanded = {"A": env["A"], "SPEC": env["INFERENCE_MODEL_SPEC"]}
+    for name, value in expanded.items():
+        assert "$" not in value.replace("$$", ""), name
+    assert env["A"].replace("$$", "$") == text
+    spec = json.loads(env["INFERENCE_MODEL_SPEC"].replace("$$", "$"))
+    assert spec["engine"]["parameters"] == {"price": text}
 
 
 def test_a_hub_model_is_downloaded_first() -> None:

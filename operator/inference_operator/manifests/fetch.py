@@ -9,6 +9,7 @@ from typing import Any
 
 from inference_contract.pods import RunnerEnv
 from inference_operator.manifests.child import Manifest
+from inference_operator.manifests.pod import verbatim
 
 FETCH = "fetch"
 _ENDPOINT = "HF_ENDPOINT"
@@ -28,7 +29,7 @@ def fetch_first(template: Manifest, hub_url: str | None) -> Manifest:
         "name": FETCH,
         "image": runner["image"],
         "command": ["python", "-P", "-m", "inference_runner.fetch"],
-        "env": _with(_without_redis(runner["env"]), _ENDPOINT, hub_url),
+        "env": _with(_without_redis(runner["env"]), _ENDPOINT, hub_url and verbatim(hub_url)),
         "resources": _native(runner["resources"]),
         "securityContext": runner["securityContext"],
         "volumeMounts": runner["volumeMounts"],

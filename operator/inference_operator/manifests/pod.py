@@ -13,7 +13,7 @@ from inference_contract.inferencemodel import (
     PvcSource,
     Resources,
 )
-from inference_contract.pods import RunnerEnv
+from inference_contract.pods import POD_NAME, RunnerEnv
 from inference_contract.queues import model_key, worker_name
 from inference_operator.converge import LOAD_GRACE
 from inference_operator.manifests.child import APP, Manifest, Parent, fingerprint
@@ -24,8 +24,6 @@ PORT = 8001
 USER = 10_001
 CACHE_DIR = "/cache"
 SOURCE_DIR = "/source"
-_POD_NAME = "POD_NAME"
-"""Sorts before the variable that is made of it, as Kubernetes demands."""
 ANNOTATION_SECRET = "inference-server.dev/secret-hash"  # noqa: S105 - an annotation's name
 """A pod does not see that its Secret has changed; a new annotation makes a new pod."""
 
@@ -75,6 +73,11 @@ def pod_template(
         "metadata": {"labels": {**APP, **plan.labels}, "annotations": annotations},
         "spec": spec,
     }
+
+
+def verbatim(text: str) -> str:
+    """As a value of an environment or an argument: there Kubernetes expands `$(NAME)` and `$$`."""
+    return text.replace("$", "$$")
 
 
 def merge(profile: Pod, wishes: Pod) -> Pod:
@@ -138,22 +141,23 @@ def _container(
 def _environment(
     parent: Parent, plan: RunnerPlan, env: Sequence[EnvVar]
 ) -> Iterator[dict[str, Any]]:
-    """Sorted, so that equal plans give equal manifests."""
+    """Sorted, so that equal plans give equal manifests, and POD_NAME comes before what is made of
+    it, as Kubernetes demands."""
     from_secrets: Mapping[str, Any] = {
         entry.name: entry.value_from.model_dump(by_alias=True)
         for entry in env
-        if entry.value_from is not None and entry.name not in set(RunnerEnv)
+        if entry.value_from is not None
     }
     literal = {
         "HOME": "/tmp",  # noqa: S108 - a volume
-        **plan.env,
+        **{name: verbatim(value) for name, value in plan.env.items()},
         RunnerEnv.HOST.value: "0.0.0.0",  # noqa: S104 - of the pod
         RunnerEnv.PORT.value: str(PORT),
-        RunnerEnv.NAME.value: worker_name(model_key(plan.model), f"$({_POD_NAME})"),
+        RunnerEnv.NAME.value: worker_name(model_key(plan.model), f"$({POD_NAME})"),
     }
     references = {
         **from_secrets,
-        _POD_NAME: {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+        POD_NAME: {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
         RunnerEnv.REDIS_URL.value: {
             "secretKeyRef": {"name": parent.child, "key": RunnerEnv.REDIS_URL.value}
         },
