@@ -19,7 +19,7 @@ import redis
 
 from inference_local import postgres, valkey
 
-pytest_plugins = ["inference_stack", "fake_hub"]
+pytest_plugins = ["inference_stack", "fake_hub", "lossy_postgres"]
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent

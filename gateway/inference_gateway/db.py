@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.engine import URL
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import NullPool
 
 from inference_gateway.settings import DatabaseSettings, Settings
+
+READ_ONLY = "25006"
+"""SQLSTATE of a write to a standby, or to a server that takes none just now."""
 
 
 def connect_args(settings: DatabaseSettings, url: URL) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def connect_args(settings: DatabaseSettings, url: URL) -> dict[str, Any]:
 def engine(settings: Settings, pool_size: int | None = None) -> Engine:
     """A pool that notices a restarted server before it hands out a dead connection."""
     url = _url(settings)
-    return create_engine(
+    made = create_engine(
         url,
         pool_size=pool_size or settings.database_pool_size,
         max_overflow=0,
@@ -42,6 +45,14 @@ def engine(settings: Settings, pool_size: int | None = None) -> Engine:
         hide_parameters=True,
         connect_args=connect_args(settings, url),
     )
+    event.listen(made, "handle_error", _leave_a_standby)
+    return made
+
+
+def _leave_a_standby(context: ExceptionContext) -> None:
+    """A connection that takes no writes leads to a server that was the primary: make new ones."""
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def short_lived_engine(settings: DatabaseSettings) -> Engine:

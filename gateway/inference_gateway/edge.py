@@ -3,6 +3,7 @@ the headers that tell browsers and caches to be careful."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
@@ -12,7 +13,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference_gateway import metrics, problems
-from inference_gateway.errors import PROBLEM_JSON, GatewayError
+from inference_gateway.errors import PROBLEM_JSON, GatewayError, Unavailable, Unconfirmed
 from inference_gateway.limits import limited, too_large
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,10 @@ class Edge:
             await self._app(scope, self._within_limit(receive, length), send_with_id)
         except ConnectionResetError:
             return
+        except asyncio.CancelledError:  # The server stops, and has waited long enough.
+            if has_begun:
+                raise
+            await _send_problem(send_with_id, _stopped(scope["method"]))
         except Exception as error:
             problem = _problem(error, scope, request_id)
             if has_begun:
@@ -112,11 +117,20 @@ def _headers(path: str) -> Headers:
 
 
 def _problem(error: Exception, scope: Scope, request_id: bytes) -> GatewayError:
-    if (problem := problems.known(error)) is not None:
+    if (problem := problems.known(error, scope["method"])) is not None:
         return problem
     log.error("unexpected error", exc_info=error, extra=_extra(scope, request_id))
     name = request_id.decode()
     return GatewayError(f"something went wrong here; the log has it under request id {name}")
+
+
+def _stopped(method: str) -> GatewayError:
+    if method in ("GET", "HEAD"):
+        return Unavailable("the server stops: try again", headers=problems.RETRY_AFTER)
+    return Unconfirmed(
+        "the server stops, and did not see whether this was done: look, or send it again with "
+        "the same Idempotency-Key"
+    )
 
 
 async def _send_problem(send: Send, error: GatewayError) -> None:

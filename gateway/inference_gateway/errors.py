@@ -9,6 +9,7 @@ GatewayError
 ├── Invalid 422          names the fields
 ├── TooManyRequests 429  with Retry-After
 └── Unavailable 503      nothing was stored
+    └── Unconfirmed      or it was: nobody knows
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class GatewayError(Exception):
         self.detail = detail
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.members: dict[str, str] = {}
+        """Further members of the body."""
 
     def problem(self) -> bytes:
         """The body of the answer."""
@@ -55,6 +58,7 @@ class GatewayError(Exception):
         }
         if self.errors:
             body["errors"] = self.errors
+        body |= self.members
         return orjson.dumps(body)
 
 
@@ -99,3 +103,16 @@ class TooManyRequests(GatewayError):
 class Unavailable(GatewayError):
     status = 503
     title = "Unavailable"
+
+
+class Unconfirmed(Unavailable):
+    """It may have been done: PostgreSQL, or this process, went away in the middle.
+
+    Args:
+        prediction_id: the prediction that was stored, if one was.
+    """
+
+    def __init__(self, detail: str, *, prediction_id: str | None = None) -> None:
+        super().__init__(detail, headers={"Retry-After": "2"})
+        if prediction_id is not None:
+            self.members["prediction_id"] = prediction_id

@@ -9,7 +9,7 @@ import psycopg2
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -20,6 +20,7 @@ from inference_gateway.errors import (
     GatewayError,
     Invalid,
     Unavailable,
+    Unconfirmed,
 )
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg2.OperationalError,
     psycopg2.InterfaceError,
 )
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 RETRY_AFTER = {"Retry-After": "2"}
 
 
@@ -38,17 +40,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    for kind in _DATABASE_ERRORS:
+    for kind in (*_DATABASE_ERRORS, InternalError):
         app.add_exception_handler(kind, _database)
     app.add_exception_handler(RedisError, _redis)
 
 
-def known(error: Exception) -> GatewayError | None:
-    """What an error says to the caller, for code outside the framework's own handlers."""
+def known(error: Exception, method: str) -> GatewayError | None:
+    """What an error says to the caller, for code outside the framework's own handlers.
+
+    Args:
+        method: of the request.
+    """
     if isinstance(error, GatewayError):
         return error
-    if isinstance(error, _DATABASE_ERRORS):
-        return _database_away(error)
+    if isinstance(error, _DATABASE_ERRORS) or _is_read_only(error):
+        return _database_away(error, method)
     return _redis_away(error) if isinstance(error, RedisError) else None
 
 
@@ -93,14 +99,27 @@ class _Http(GatewayError):
         self.__dict__.update(status=status, title=HTTPStatus(status).phrase)
 
 
-def _database(_: Request, error: Exception) -> Response:
-    return respond(_database_away(error))
+def _database(request: Request, error: Exception) -> Response:
+    if (problem := known(error, request.method)) is None:
+        raise error
+    return respond(problem)
 
 
-def _database_away(error: Exception) -> Unavailable:
+def _database_away(error: Exception, method: str) -> Unavailable:
     log.warning("PostgreSQL does not answer: %s", db.describe(error))
+    if _is_read_only(error):
+        detail = "PostgreSQL takes no changes just now; nothing was stored, try again"
+        return Unavailable(detail, headers=RETRY_AFTER)
+    if method not in _READS and isinstance(error, DBAPIError) and error.connection_invalidated:
+        return Unconfirmed(
+            "PostgreSQL went away before it said whether this was done: look, then try again"
+        )
     detail = "PostgreSQL does not answer; nothing was stored, try again"
     return Unavailable(detail, headers=RETRY_AFTER)
+
+
+def _is_read_only(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == db.READ_ONLY
 
 
 def _redis(_: Request, error: Exception) -> Response:

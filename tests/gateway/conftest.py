@@ -70,12 +70,17 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def live_url(app: FastAPI) -> Iterator[str]:
-    """The app behind a real uvicorn on a thread."""
+def live_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
         front(app), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2
     )
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+@pytest.fixture
+def live_url(live_server: uvicorn.Server) -> Iterator[str]:
+    """The app behind a real uvicorn on a thread."""
+    server, config = live_server, live_server.config
     listener = config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -16,6 +16,8 @@ REPLAYED = CREATED.labels("replayed")
 """Answered with the prediction that an Idempotency-Key already had."""
 REFUSED = CREATED.labels("refused")
 UNAVAILABLE = CREATED.labels("unavailable")
+UNCONFIRMED = CREATED.labels("unconfirmed")
+"""Stored or not: PostgreSQL went away before it said so."""
 
 WAIT_SECONDS = Histogram(
     "inference_prediction_wait_seconds",

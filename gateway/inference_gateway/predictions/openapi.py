@@ -81,7 +81,8 @@ _PROBLEMS = {
     "413": "Body or input too large.",
     "422": "A field is not valid: `errors` names it.",
     "429": "The model has too many open predictions.",
-    "503": "Nothing was stored; try again.",
+    "503": "Nothing was stored, or nobody knows: `detail` says which. With an Idempotency-Key "
+    "the same request finds what was; without, look for the `prediction_id` given here.",
 }
 
 

@@ -19,6 +19,10 @@ from inference_gateway.predictions.schemas import Row
 from inference_gateway.tables import OPEN
 
 _GET = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+_BY_KEY = text(
+    "SELECT * FROM predictions "
+    "WHERE owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
+)
 _CHANGED = text("""
 SELECT p.* FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS text[])) AS w(id, token)
 JOIN predictions p ON p.id = w.id
@@ -49,6 +53,13 @@ class Page:
 def get(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
     with engine.connect() as connection:
         found = connection.execute(_GET, {"id": prediction_id, "owner": owner}).one_or_none()
+    return None if found is None else found._asdict()
+
+
+def by_key(engine: Engine, owner: str, key: str) -> Row | None:
+    """The prediction that an Idempotency-Key of an owner has."""
+    with engine.connect() as connection:
+        found = connection.execute(_BY_KEY, {"owner": owner, "key": key}).one_or_none()
     return None if found is None else found._asdict()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -32,7 +32,7 @@ from inference_gateway.predictions.requests import CreateBody, CreateHeaders
 from inference_gateway.predictions.schemas import Row, ended_row, has_ended
 from inference_gateway.predictions.store import Store
 from inference_gateway.predictions.waiters import Heard
-from inference_gateway.predictions.writer import NewPrediction, Writer
+from inference_gateway.predictions.writer import NewPrediction, Writer, unconfirmed
 from inference_gateway.settings import Settings
 from inference_gateway.webhooks.guard import check_url
 
@@ -41,6 +41,8 @@ LONGEST_WAIT_SECONDS = 55.0
 """However long a caller wants to wait: proxies in front cut at 60."""
 RECHECK_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
+_LAST_CALL_SECONDS = 2.5
+"""What is not stored so long after the process was told to stop is answered without knowing."""
 _DEFAULT_EVENTS = ["completed"]
 
 
@@ -78,6 +80,8 @@ class PredictionService:
         self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
         stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
+        self._storing: set[NewPrediction] = set()
+        """Those whose callers wait for the commit."""
 
     async def start(self) -> None:
         """Needs neither PostgreSQL nor Redis."""
@@ -92,6 +96,12 @@ class PredictionService:
     def release(self) -> None:
         """Answer everybody who waits, and end all streams: the process is about to stop."""
         self._hub.release()
+        asyncio.get_running_loop().call_later(_LAST_CALL_SECONDS, self._abandon)
+
+    def _abandon(self) -> None:
+        for new in self._storing:
+            if not new.future.done():
+                new.future.set_exception(unconfirmed(new))
 
     async def create(
         self,
@@ -118,6 +128,23 @@ class PredictionService:
         if not created.is_unfinished:
             metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
         return created
+
+    async def _accepted(
+        self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
+    ) -> Row | None:
+        """What this request made when it came before: its model may be gone since, or changed."""
+        if headers.idempotency_key is None:
+            return None
+        stored = await asyncio.to_thread(
+            repository.by_key, self._engine, owner, headers.idempotency_key
+        )
+        if stored is None:
+            return None
+        model_id, _ = requests.named_model(body, path_model)
+        if stored["request_hash"] != requests.request_hash(body, model_id, headers.cancel_after):
+            return None
+        metrics.REPLAYED.inc()
+        return stored
 
     async def get(self, prediction_id: str, owner: str) -> Row:
         """The row; while it runs, with the output so far. Raises NotFound."""
@@ -223,7 +250,14 @@ class PredictionService:
     async def _store(self, row: dict[str, Any], size: int) -> Row:
         new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
         self._writer.put(new)
-        return _same_request(row, await new.future)
+        return _same_request(row, await self._stored(new, new.future))
+
+    async def _stored(self, new: NewPrediction, outcome: Awaitable[Row]) -> Row:
+        self._storing.add(new)
+        try:
+            return await outcome
+        finally:
+            self._storing.discard(new)
 
     async def _store_and_wait(
         self, key: str, row: dict[str, Any], size: int, seconds: float
@@ -237,7 +271,7 @@ class PredictionService:
             self._writer.put(new)
             end = await waiter.end
             if end is None:
-                end = await new.stored()
+                end = await self._stored(new, new.stored())
         finally:
             timer.cancel()
             self._hub.leave(waiter)

@@ -31,9 +31,3 @@ SELECT p.* FROM unnest(%(owners)s::uuid[], %(keys)s::text[]) AS k(owner, key)
 JOIN predictions p ON p.owner = k.owner AND p.idempotency_key = k.key
   AND p.idempotency_key IS NOT NULL
 """
-
-# For rows whose callers were told that nothing was stored. What has ended must stay.
-DISOWN = """
-DELETE FROM predictions
-WHERE id = ANY (%s::uuid[]) AND status IN ('starting', 'processing')
-"""

@@ -1,4 +1,4 @@
-"""One raw connection to PostgreSQL that stores batches of new predictions, exactly once each."""
+"""One raw connection to PostgreSQL that stores batches of new predictions, at most once each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 from psycopg2.extras import RealDictCursor
 
+from inference_gateway import db
 from inference_gateway.predictions import statements
 from inference_gateway.predictions.schemas import Row
 
@@ -22,16 +23,20 @@ _IN_DOUBT_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
 
 
+class InDoubt(Exception):
+    """PostgreSQL did not say whether it stored a batch."""
+
+
 class Store:
     """For one thread. Connects when it is first used, and anew whenever the connection broke.
 
     When a connection breaks in the middle, nobody knows whether the batch was committed: it is then
-    sent again, which changes nothing if it was.
+    sent again, which changes nothing if it was. Whatever was committed stays: somebody else may
+    have been given it under its idempotency key meanwhile.
 
     Args:
         connect: opens a connection, or raises psycopg2.OperationalError.
-        in_doubt_seconds: how long to try that. Then the callers hear that nothing was stored, and
-            `settle` sees to it that it becomes true.
+        in_doubt_seconds: how long to try that.
     """
 
     def __init__(
@@ -40,12 +45,6 @@ class Store:
         self._connect = connect
         self._in_doubt_seconds = in_doubt_seconds
         self._connection: Connection | None = None
-        self._disowned: list[str] = []
-
-    @property
-    def owes(self) -> bool:
-        """Whether `settle` has something to do."""
-        return bool(self._disowned)
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> list[Row]:
         """Store rows in one statement; fills in `created_at` and `deadline`.
@@ -55,30 +54,29 @@ class Store:
 
         Raises:
             psycopg2.Error: nothing was stored.
+            InDoubt: all of it or nothing was.
         """
         content = orjson.dumps([_record(row) for row in rows]).decode()
         until: float | None = None
         while True:
             try:
                 return self._insert(content, rows)
-            except psycopg2.Error as error:
-                sent = self._connection is not None
-                if sent and not self._is_broken():
-                    raise
-                if sent and until is None:
+            except (psycopg2.DataError, psycopg2.IntegrityError):
+                raise  # And so it was the first time.
+            except InDoubt as error:
+                if until is None:
                     until = time.monotonic() + self._in_doubt_seconds
                     log.warning("the connection broke while storing: %s", error)
+            except psycopg2.Error:
                 if until is None:
                     raise
-                if time.monotonic() > until:
-                    self._disowned += [row["id"] for row in rows]
-                    raise
-                if not sent:
-                    time.sleep(_RETRY_SECONDS)
+                time.sleep(_RETRY_SECONDS)
+            if time.monotonic() > until:
+                raise InDoubt("PostgreSQL does not answer")
 
-    def settle(self) -> None:
-        """Remove what callers were told is not stored. Raises psycopg2.Error."""
-        self._ready()
+    def hurry(self) -> None:
+        """Stay in doubt no longer: the process is about to stop. Safe from any thread."""
+        self._in_doubt_seconds = 0.0
 
     def close(self) -> None:
         if self._connection is not None:
@@ -87,25 +85,30 @@ class Store:
 
     def _insert(self, content: str, rows: Sequence[dict[str, Any]]) -> list[Row]:
         connection = self._ready()
-        with connection.cursor() as cursor:
-            cursor.execute(statements.INSERT, (content,))
-            created_at, inserted = cursor.fetchone() or (None, 0)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statements.INSERT, (content,))
+                created_at, inserted = cursor.fetchone() or (None, 0)
+        except psycopg2.Error as error:
+            if connection.closed:
+                self.close()
+                raise InDoubt(db.describe(error)) from error
+            if error.pgcode == db.READ_ONLY:
+                self.close()  # A new connection may lead to the new primary.
+            raise
         if inserted != len(rows):
-            return _find(connection, rows)
+            try:
+                return _find(connection, rows)
+            except psycopg2.Error as error:
+                self.close()
+                raise InDoubt(db.describe(error)) from error
         for row in rows:
             row["created_at"] = created_at
             row["deadline"] = created_at + timedelta(seconds=row["lives_seconds"])
         return list(rows)
 
-    def _is_broken(self) -> bool:
-        """Whether the connection is gone; it is dropped then."""
-        broken = self._connection is None or self._connection.closed != 0
-        if broken:
-            self.close()
-        return broken
-
     def _ready(self) -> Connection:
-        """A connection that can store; leaves `_connection` None when there is none to be had."""
+        """A connection that can store. Raises psycopg2.Error if there is none to be had."""
         if self._connection is None:
             connection = self._connect()
             try:
@@ -116,10 +119,6 @@ class Store:
                 connection.close()
                 raise
             self._connection = connection
-        if self._disowned:
-            with self._connection.cursor() as cursor:
-                cursor.execute(statements.DISOWN, (self._disowned,))
-            self._disowned = []
         return self._connection
 
 

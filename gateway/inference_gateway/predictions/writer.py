@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,22 +19,23 @@ from typing import Any
 import psycopg2
 
 from inference_gateway import db
-from inference_gateway.errors import GatewayError, Invalid, Unavailable
+from inference_gateway.errors import GatewayError, Invalid, Unavailable, Unconfirmed
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.schemas import Row
-from inference_gateway.predictions.store import Store
+from inference_gateway.predictions.store import InDoubt, Store
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
 MAX_BATCH_BYTES = 8_000_000
 MAX_WAITING = 10_000
-_SETTLE_EVERY = 1.0
+_STOP_SECONDS = 5.0
+"""A thread that hangs in PostgreSQL is left behind."""
 Outcome = Row | GatewayError
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class NewPrediction:
     """A row that shall be stored, and who hears of it.
 
@@ -86,8 +88,11 @@ class Writer:
     async def stop(self) -> None:
         """Store what waits, then end."""
         self._inbox.put(None)
+        for store in self._stores:
+            store.hurry()
+        until = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, max(until - time.monotonic(), 0))
 
     def put(self, new: NewPrediction) -> None:
         """Raises Unavailable if too many wait already."""
@@ -99,21 +104,16 @@ class Writer:
         self._inbox.put(new)
 
     def _run(self, store: Store) -> None:
-        while (batch := self._gather(store)) is not None:
+        while batch := self._gather():
             try:
                 self._handle(store, batch)
             except Exception:
-                log.exception("the writer stumbled")
-                self._tell([(new, _unavailable()) for new in batch])
+                log.exception("the writer stumbled; the relay enqueues what it stored")
         store.close()
 
-    def _gather(self, store: Store) -> list[NewPrediction] | None:
-        """Everything that waits; blocks until there is something. None: stop."""
-        try:
-            new = self._inbox.get(timeout=_SETTLE_EVERY if store.owes else None)
-        except queue.Empty:
-            self._settle(store)
-            return []
+    def _gather(self) -> list[NewPrediction]:
+        """Everything that waits; blocks until there is something. Nothing: stop."""
+        new = self._inbox.get()
         batch: list[NewPrediction] = []
         size = 0
         while new is not None:
@@ -126,18 +126,14 @@ class Writer:
             except queue.Empty:
                 return batch
         self._inbox.put(None)  # For the other thread, or for our next round.
-        return batch or None
-
-    def _settle(self, store: Store) -> None:
-        try:
-            store.settle()
-        except psycopg2.Error as error:
-            log.warning("PostgreSQL is away: %s", db.describe(error))
+        return batch
 
     def _handle(self, store: Store, batch: list[NewPrediction]) -> None:
-        if not batch:
-            return
-        outcomes = self._insert(store, batch)
+        try:
+            outcomes = self._insert(store, batch)
+        except Exception:
+            log.exception("the writer stumbled")
+            outcomes = [(new, unconfirmed(new)) for new in batch]
         self._tell(outcomes)
         fresh = [new.row for new, outcome in outcomes if outcome is new.row]
         if not fresh:
@@ -164,6 +160,10 @@ class Writer:
                 return [(batch[0], Invalid("the input cannot be stored"))]
             middle = len(batch) // 2
             return self._insert(store, batch[:middle]) + self._insert(store, batch[middle:])
+        except InDoubt as error:
+            log.warning("nobody knows whether a batch was stored: %s", error)
+            metrics.UNCONFIRMED.inc(len(batch))
+            return [(new, unconfirmed(new)) for new in batch]
         except psycopg2.Error as error:
             log.warning("PostgreSQL stores nothing: %s", db.describe(error))
             metrics.UNAVAILABLE.inc(len(batch))
@@ -197,6 +197,20 @@ def _resolve(outcomes: list[tuple[NewPrediction, Outcome]]) -> None:
 def _idempotency(new: NewPrediction) -> tuple[str, str]:
     key = new.row["idempotency_key"]
     return ("", "") if key is None else (new.row["owner"], key)
+
+
+def unconfirmed(new: NewPrediction) -> Unconfirmed:
+    """What the caller is told when nobody knows whether the row was committed."""
+    if new.row["idempotency_key"] is not None:
+        again = "send the request again with the same Idempotency-Key, which finds it if it was"
+        return Unconfirmed(f"PostgreSQL did not say whether the prediction was stored: {again}")
+    prediction = new.row["id"]
+    return Unconfirmed(
+        "PostgreSQL did not say whether the prediction was stored; if it was, it runs: "
+        f"look for {prediction} before you send the request again, "
+        "or send it with an Idempotency-Key the next time",
+        prediction_id=prediction,
+    )
 
 
 def _unavailable() -> Unavailable:

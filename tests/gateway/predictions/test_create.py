@@ -140,6 +140,32 @@ async def test_an_idempotency_key_with_another_request_is_refused(
     assert len(sql("SELECT 1 FROM predictions")) == 1
 
 
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=1"])
+async def test_a_key_finds_its_prediction_after_the_model_was_deleted(
+    client: httpx.AsyncClient, auth: Auth, echo: str, sql: Sql, prefer: str
+) -> None:
+    made = (await _create(client, auth, Idempotency_Key="k")).json()
+    assert (await client.delete(f"/v1/models/{echo}", headers=auth("ada"))).status_code < 300
+    sql("UPDATE predictions SET status = 'canceled', completed_at = now()")
+    again = await _create(client, auth, Idempotency_Key="k", Prefer=prefer)
+    assert (again.status_code, again.json()["id"]) == (201, made["id"])
+    other = {**BODY, "input": {"text": "other"}}
+    assert (await _create(client, auth, other, Idempotency_Key="k")).status_code == 404
+    assert (await _create(client, auth, Idempotency_Key="new")).status_code == 404
+
+
+async def test_a_key_finds_its_prediction_after_the_model_takes_other_inputs(
+    client: httpx.AsyncClient, auth: Auth, echo: str, app: FastAPI, home: Any
+) -> None:
+    made = (await _create(client, auth, Idempotency_Key="k")).json()
+    document = home / "models" / "ada" / "echo.yaml"
+    document.write_text(document.read_text().replace("text:", "sentence:"))
+    app.state.services.catalog.refresh()
+    assert (await _create(client, auth)).status_code == 422
+    again = await _create(client, auth, Idempotency_Key="k")
+    assert (again.status_code, again.json()["id"]) == (201, made["id"])
+
+
 async def test_idempotency_keys_are_each_users_own(
     client: httpx.AsyncClient, auth: Auth, echo: str, make_model: Any
 ) -> None:

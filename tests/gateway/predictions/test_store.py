@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from inference_gateway.predictions.ids import IdSource
-from inference_gateway.predictions.store import Store
+from inference_gateway.predictions.store import InDoubt, Store
 
 ADA = "5f1d9d1e-3bd0-4b5f-9d0f-6a3f3b9c2a10"
 Sql = Callable[..., list[dict[str, Any]]]
@@ -84,55 +84,70 @@ def test_a_connection_that_a_restart_cut_is_replaced(store: Store, sql: Sql) -> 
 
 
 def test_a_commit_whose_answer_is_lost_counts_once(
-    store: Store, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    store: Store, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
 ) -> None:
+    connect._url = lossy_postgres.url(database_url)
+    lossy_postgres.loses = b"EXECUTE create"
     rows = _rows(3)
-    original = Store._insert
-
-    def lose_the_answer(self: Store, content: str, given: Any) -> Any:
-        monkeypatch.setattr(Store, "_insert", original)
-        original(self, content, given)
-        assert self._connection is not None
-        self._connection.close()
-        for row in rows:
-            row["created_at"] = None
-        raise psycopg2.OperationalError("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(Store, "_insert", lose_the_answer)
     stored = store.insert(rows)
+    assert lossy_postgres.lost.is_set()
     assert [row["id"] for row in stored] == [row["id"] for row in rows]
     assert all(row["created_at"] is not None for row in stored)
     assert len(_stored(sql)) == 3
 
 
-def test_what_was_said_not_to_be_stored_goes_away(
+def test_what_may_be_stored_is_said_to_be_in_doubt_and_stays(
     store: Store, connect: Flaky, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Store._insert
 
     def go_away(self: Store, content: str, given: Any) -> Any:
+        monkeypatch.setattr(Store, "_insert", original)
         original(self, content, given)
-        assert self._connection is not None
-        self._connection.close()
+        self.close()
         connect.is_away = True
-        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+        raise InDoubt("server closed the connection unexpectedly")
 
     monkeypatch.setattr(Store, "_insert", go_away)
-    with pytest.raises(psycopg2.OperationalError):
-        store.insert(_rows(2))
-    assert store.owes
-    assert len(_stored(sql)) == 2
+    rows = _rows(2)
+    with pytest.raises(InDoubt):
+        store.insert(rows)
     connect.is_away = False
-    store.settle()
-    assert not store.owes
-    assert _stored(sql) == []
+    store.insert(_rows(1))
+    assert {row["id"] for row in rows} <= set(_stored(sql))
+
+
+def test_a_refusal_after_a_lost_answer_leaves_it_in_doubt(
+    store: Store, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
+) -> None:
+    """The server that comes after may be a standby: it knows nothing of the commit."""
+    connect._url = lossy_postgres.url(database_url)
+    store.insert(_rows(1))
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    lossy_postgres.loses = b"EXECUTE create"
+    sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(InDoubt):
+        store.insert(_rows(1))
+    assert len(_stored(sql)) == 2
+
+
+def test_after_a_time_without_writes_it_stores_again(
+    store: Store, sql: Sql, database_url: str
+) -> None:
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+        store.insert(_rows(1))
+    sql("SET default_transaction_read_only = off")
+    sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    store.insert(_rows(1))
+    assert len(_stored(sql)) == 1
 
 
 def test_without_a_server_it_fails_at_once(store: Store, connect: Flaky) -> None:
     connect.is_away = True
     with pytest.raises(psycopg2.OperationalError):
         store.insert(_rows(1))
-    assert not store.owes
 
 
 def test_a_taken_key_gives_the_older_row(store: Store, sql: Sql) -> None:
