@@ -114,16 +114,20 @@ class PredictionService:
 
         Raises:
             GatewayError: nothing was stored.
+            Unconfirmed: or it was.
         """
         began = time.perf_counter()
+        seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
         try:
             model, row, size = self._new_row(user, body, headers, path_model)
         except GatewayError:
+            accepted = await self._accepted(user.user_id, body, headers, path_model)
+            if accepted is not None:
+                return await self._wait_for(accepted, seconds) if seconds else Created(accepted)
             metrics.REFUSED.inc()
             raise
-        if not headers.wait_seconds:
+        if not seconds:
             return Created(await self._store(row, size))
-        seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
         created = await self._store_and_wait(model.key, row, size, seconds)
         if not created.is_unfinished:
             metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
