@@ -13,12 +13,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters
 from inference_contract.pods import RESERVED_ENV
+from inference_contract.quantities import amount, as_quantity
 
 GROUP = "inference-server.dev"
 VERSION = "v1alpha1"
@@ -31,10 +39,14 @@ NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 """Owners and models: a DNS label of at most 40 characters, so that names derived from it fit."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+_QUANTITY = r"^\d{1,15}(\.\d{1,6})?(m|[kMGTPE]|[KMGTPE]i)?$"
 Quantity = Annotated[
-    str, Field(pattern=r"^\d{1,15}(\.\d{1,6})?(m|[kMGTPE]|[KMGTPE]i)?$", max_length=32)
+    str,
+    Field(pattern=_QUANTITY, max_length=32),
+    BeforeValidator(as_quantity),
+    WithJsonSchema({"description": "An amount: 500m, 0.5, 2, 4Gi."}),
 ]
-"""As Kubernetes writes amounts: 500m, 2, 4Gi."""
+"""As Kubernetes writes amounts, and takes them: 0.5 and 2 need no quotes."""
 
 
 # What becomes a part of a path: no part of it may be `..`, empty, or hidden. (RE2, which checks
@@ -204,6 +216,19 @@ class Resources(_Document):
 
     requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
     limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Resources:
+        for field, amounts in (("requests", self.requests), ("limits", self.limits)):
+            for name, quantity in amounts.items():
+                # A domain in its name: a device, of which there is no part.
+                if "/" in name and amount(quantity) % 1:
+                    raise ValueError(f"{field}.{name} must be a whole number, not {quantity}")
+        for name in self.requests.keys() & self.limits.keys():
+            asked, most = self.requests[name], self.limits[name]
+            if amount(asked) > amount(most):
+                raise ValueError(f"requests.{name} ({asked}) is more than limits.{name} ({most})")
+        return self
 
 
 class Toleration(_Document):

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from inference_contract import item_schemas
 from inference_contract.modeltype import ModelType
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
 
 
 class Parameter(BaseModel):
@@ -28,14 +38,72 @@ class Parameter(BaseModel):
     items: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _bounds(self) -> Parameter:
+    def _usable(self) -> Parameter:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError("minimum must not exceed maximum")
+        if self.items is not None:
+            item_schemas.check(self.items)
+        if self.default is not None and (wrong := problem(self, self.default)):
+            raise ValueError(f"the default {wrong}")
         return self
 
     @property
     def is_required(self) -> bool:
         return self.default is None if self.required is None else self.required
+
+
+def problem(parameter: Parameter, value: Any) -> str | None:
+    """What is wrong with a value, or None.
+
+    For defaults, which everybody who reads a document must judge alike; of inputs the gateway
+    judges the same, faster.
+    """
+    name = parameter.type
+    is_whole = name == "integer" and type(value) is float and value.is_integer()
+    if type(value) not in _TYPES[name] and not is_whole:
+        return f"must be {'an' if name[0] in 'aio' else 'a'} {name}"
+    if parameter.enum is not None and not any(_same(value, member) for member in parameter.enum):
+        return f"must be one of: {', '.join(map(str, parameter.enum[:20]))}"
+    if type(value) in (int, float):
+        if parameter.minimum is not None and value < parameter.minimum:
+            return f"must be at least {parameter.minimum}"
+        if parameter.maximum is not None and value > parameter.maximum:
+            return f"must be at most {parameter.maximum}"
+    longest = parameter.maxLength
+    if longest is not None and isinstance(value, str) and len(value) > longest:
+        return f"must have at most {longest} characters"
+    if parameter.items is not None and isinstance(value, list):
+        return _of_items(parameter.items, value)
+    return None
+
+
+def simple_items(schema: dict[str, Any]) -> Parameter | None:
+    """`items` that say no more than a parameter can; None if they do."""
+    if not {"default", "required"}.isdisjoint(schema):
+        return None
+    try:
+        return Parameter.model_validate(schema)
+    except ValidationError:
+        return None
+
+
+def _same(value: object, member: object) -> bool:
+    """To JSON, true is no number."""
+    return value == member and isinstance(value, bool) is isinstance(member, bool)
+
+
+def _of_items(schema: dict[str, Any], value: list[Any]) -> str | None:
+    item_parameter = simple_items(schema)
+    if item_parameter is None:
+        return (
+            "must be empty: what its items may be is checked with each input only"
+            if value
+            else None
+        )
+    for index, item in enumerate(value):
+        if (message := problem(item_parameter, item)) is not None:
+            return f"item {index} {message}"
+    return None
 
 
 def json_schema(parameters: dict[str, Parameter]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class KubeOperator:
             users,
             budget=settings.runner_redis_bytes,
             allowed=lambda key: _CONNECTIONS * (1 + self._mirror.pods_of(key)),
-            suspended=lambda key: [self._put(found) for found in self._mirror.keys_of(key)],
+            suspended=self._put_key,
         )
         self.queue = WorkQueue(
             Reconciler(cluster, self._mirror, self.fleet, self._access, settings, self.metrics),
@@ -136,6 +136,11 @@ class KubeOperator:
 
     def _put(self, key: Key) -> None:
         self.queue.put(key)
+
+    def _put_key(self, key: str) -> None:
+        """By its key in Redis."""
+        for found in self._mirror.keys_of(key):
+            self._put(found)
 
     def _routes(self) -> dict[str, Callable[[], Reply]]:
         def live() -> Reply:

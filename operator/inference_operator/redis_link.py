@@ -17,7 +17,7 @@ import hiredis
 
 TIMEOUT = 1.0
 """Seconds for connecting and for every answer; Redis answers within a millisecond."""
-Command = tuple[str, ...]
+Command = tuple[str | bytes, ...]
 MAX_BYTES = 16_000_000
 """Of all answers at once: what a model's keys hold is up to its runners, and nobody trusts them."""
 

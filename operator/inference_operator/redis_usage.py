@@ -77,7 +77,7 @@ def pages(tell: Tell) -> Iterable[list[bytes]]:
 
 def sizes(tell: Tell, names: Sequence[bytes | str]) -> list[int]:
     """Bytes; 0 for what is not there any more."""
-    commands: list[Command] = [("MEMORY", "USAGE", name) for name in names]  # type: ignore[misc]
+    commands: list[Command] = [("MEMORY", "USAGE", name) for name in names]
     return [size if isinstance(size, int) else 0 for size in tell(commands)] if commands else []
 
 
@@ -97,4 +97,4 @@ def purge(tell: Tell, keys: set[str]) -> None:
     """Remove all that these models' runners have written; Redis frees it beside its work."""
     for names in pages(tell):
         if doomed := [name for name in names if writer(name) in keys]:
-            tell([("UNLINK", *doomed)])  # type: ignore[list-item]  # names are bytes
+            tell([("UNLINK", *doomed)])

@@ -91,7 +91,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "minimum must not exceed maximum",
     ),
     ({"type": "text-to-text"}, 'Unsupported value: "text-to-text"'),
-    ({"pod": {"resources": {"limits": {"memory": "4 GB"}}}}, "spec.pod.resources.limits.memory"),
+    ({"env": [{"name": "REDIS_URL", "value": "mine"}]}, "set by the server, choose another name"),
     ({"env": [{"name": "A"}, {"name": "A"}]}, "Duplicate value"),
 ]
 

@@ -311,3 +311,34 @@ def test_nothing_merged_is_nothing() -> None:
 def test_unknown_hardware_is_refused() -> None:
     with pytest.raises(Refusal, match=r"none of this server's: cpu, h100; set spec\.hardware"):
         children_for({"hardware_profiles": {"h100": {}}}, hardware="a100")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        (
+            {"limits": {"memory": "256Mi"}},
+            {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}},
+        ),
+        (
+            {"limits": {"memory": "2Gi"}},
+            {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
+        ),
+        ({"requests": {"cpu": 0.5}}, {"requests": {"cpu": "0.5", "memory": "512Mi"}}),
+    ],
+)
+def test_a_limit_alone_is_no_contradiction(wishes: dict[str, Any], expected: Any) -> None:
+    """The profile asks for 512Mi."""
+    [container] = pod_for(pod={"resources": wishes})["containers"]
+    assert container["resources"] == expected
+
+
+def test_a_device_is_asked_for_as_it_is_limited() -> None:
+    gpu = {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "1"}}
+    settings = {"hardware_profiles": {"h100": {"resources": gpu}}}
+    for part in ("requests", "limits"):
+        [container] = pod_for(
+            settings, hardware="h100", pod={"resources": {part: {"nvidia.com/gpu": 2}}}
+        )["containers"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+        assert container["resources"]["requests"]["nvidia.com/gpu"] == "2"

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from inference_contract.inferencemodel import InferenceModel
 from inference_gateway.errors import FieldError
-from inference_gateway.models.inputs import UnsupportedSchema, check_parameter
 
 MAX_BYTES = 1_000_000
 
@@ -50,18 +49,7 @@ def parse(content: object) -> InferenceModel:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
         raise InvalidModel(field_errors(error)) from error
-    check_inputs(model)
     return model
-
-
-def check_inputs(model: InferenceModel) -> None:
-    """Raises InvalidModel if inputs cannot be checked against the model's schema."""
-    for name, parameter in model.spec.parameters().items():
-        try:
-            check_parameter(parameter)
-        except UnsupportedSchema as error:
-            field = f"spec.inputSchema.{name}"
-            raise InvalidModel([{"field": field, "message": str(error)}]) from error
 
 
 def load(text: bytes) -> InferenceModel:

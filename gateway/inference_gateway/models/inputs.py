@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-
-from inference_contract.parameters import Parameter
+from inference_contract.parameters import Parameter, simple_items
 from inference_gateway.errors import FieldError, Invalid
 
 Check = Callable[[Any], str | None]
@@ -26,10 +24,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _ARTICLE = {"integer": "an", "array": "an", "object": "an"}
 _MAX_ERRORS = 20
-
-
-class UnsupportedSchema(Exception):
-    """Inputs cannot be checked against this, or not safely."""
 
 
 class InputChecker:
@@ -73,13 +67,6 @@ class InputChecker:
                 if name in self._required and name not in value
             ]
         return errors
-
-
-def check_parameter(parameter: Parameter) -> None:
-    """Raises UnsupportedSchema if inputs cannot be checked against it, or its default is wrong."""
-    check = _compile(parameter)
-    if parameter.default is not None and (message := check(parameter.default)) is not None:
-        raise UnsupportedSchema(f"the default {message}")
 
 
 def _compile(parameter: Parameter) -> Check:
@@ -168,25 +155,15 @@ def _items_check(check_item: Check) -> Check:
 
 
 def _compile_items(schema: dict[str, Any]) -> Check:
-    if {"default", "required"}.isdisjoint(schema):
-        try:
-            return _compile(Parameter.model_validate(schema))
-        except ValidationError:
-            pass
-    return _json_schema_check(schema)
+    simple = simple_items(schema)
+    return _compile(simple) if simple is not None else _json_schema_check(schema)
 
 
 def _json_schema_check(schema: dict[str, Any]) -> Check:
     # Here: few models need it, and it takes memory in every gateway.
     from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
     from referencing import Registry
 
-    _refuse_unsafe(schema)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise UnsupportedSchema(f"items is not a JSON Schema: {error.message}") from error
     # An empty registry: nothing is fetched.
     validator = Draft202012Validator(schema, registry=Registry())
 
@@ -195,17 +172,3 @@ def _json_schema_check(schema: dict[str, Any]) -> Check:
         return None if error is None else f"is not valid: {error.message[:200]}"
 
     return check
-
-
-def _refuse_unsafe(schema: object) -> None:
-    """The schema is a user's: it must not fetch, recurse or stall the gateway."""
-    if isinstance(schema, dict):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef"):
-                raise UnsupportedSchema(f"items: {key} is not supported, write the schema out")
-            if key in ("pattern", "patternProperties", "uniqueItems"):
-                raise UnsupportedSchema(f"items: {key} is not supported (it can take for ever)")
-            _refuse_unsafe(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            _refuse_unsafe(value)

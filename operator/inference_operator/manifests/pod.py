@@ -14,6 +14,7 @@ from inference_contract.inferencemodel import (
     Resources,
 )
 from inference_contract.pods import POD_NAME, RunnerEnv
+from inference_contract.quantities import amount
 from inference_contract.queues import model_key, worker_name
 from inference_operator.converge import LOAD_GRACE
 from inference_operator.manifests.child import APP, Manifest, Parent, fingerprint
@@ -84,15 +85,25 @@ def merge(profile: Pod, wishes: Pod) -> Pod:
     """What a model names replaces the hardware profile's; its tolerations are added."""
     return Pod(
         image=wishes.image or profile.image,
-        resources=Resources(
-            requests=profile.resources.requests | wishes.resources.requests,
-            limits=profile.resources.limits | wishes.resources.limits,
-        ),
+        resources=_merged(profile.resources, wishes.resources),
         node_selector=profile.node_selector | wishes.node_selector,
         tolerations=[*profile.tolerations, *wishes.tolerations],
         runtime_class_name=wishes.runtime_class_name or profile.runtime_class_name,
         priority_class_name=wishes.priority_class_name or profile.priority_class_name,
     )
+
+
+def _merged(profile: Resources, wishes: Resources) -> Resources:
+    """A resource of which the model names one side only has none of the profile's other side that
+    contradicts it: a limit below the profile's request would be refused, and is meant."""
+    requests, limits = dict(profile.requests), dict(profile.limits)
+    for name, limit in wishes.limits.items():
+        if name in requests and ("/" in name or amount(requests[name]) > amount(limit)):
+            requests[name] = limit
+    for name, asked in wishes.requests.items():
+        if name in limits and ("/" in name or amount(limits[name]) < amount(asked)):
+            limits[name] = asked
+    return Resources(requests=requests | wishes.requests, limits=limits | wishes.limits)
 
 
 def spec_for_runner(spec: InferenceModelSpec) -> InferenceModelSpec:

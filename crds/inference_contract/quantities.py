@@ -1,0 +1,27 @@
+"""Amounts as Kubernetes writes them (kubernetes/apimachinery, pkg/api/resource/quantity.go)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+_POWERS = {letter: n for n, letter in enumerate("kMGTPE", 1)}
+
+
+def as_quantity(value: object) -> object:
+    """A number as its text: YAML makes a number of what has no quotes."""
+    if type(value) is int:
+        return str(value)
+    if type(value) is float:
+        text = format(Decimal(repr(value)), "f") if value == value else str(value)  # NaN
+        return text.removesuffix(".0")
+    return value
+
+
+def amount(quantity: str) -> Decimal:
+    """The number that a valid quantity stands for."""
+    number = quantity.rstrip("mkKMGTPEi")
+    suffix = quantity[len(number) :]
+    if suffix == "m":
+        return Decimal(number) / 1000
+    power = _POWERS.get(suffix[:1].replace("K", "k"), 0)
+    return Decimal(number) * (1024 if suffix.endswith("i") else 1000) ** power
