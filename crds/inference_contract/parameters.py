@@ -131,7 +131,7 @@ _TEXT_GENERATION = {
     "seed": Parameter(type="integer", required=False, description="Default: from the id."),
     "stop": Parameter(type="array", required=False, items={"type": "string"}),
 }
-_IMAGE = Parameter(type="string", description="An https: or data: URL of a picture.")
+_IMAGE = Parameter(type="string", description="A data: URL of a picture.")
 _DEFAULTS: dict[str, dict[str, Parameter]] = {
     "text-generation": _TEXT_GENERATION,
     "text-to-image": {

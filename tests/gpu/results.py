@@ -72,8 +72,8 @@ def _text(folder: Path, device: str) -> Iterator[tuple[str, str, bool]]:
         with torch.inference_mode():
             found = model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
             logits = engine._model(ids.to(device)).logits.cpu() - model(ids).logits
-        expected = tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True)
-        equal += text == expected
+        before, now = (tokenizer.decode(one[0], skip_special_tokens=True) for one in (ids, found))
+        equal += text == now[len(before) :]
         difference = max(difference, float(logits.abs().max()))
     seen = f"{equal} of {len(PROMPTS)} texts equal, logits within {difference:.1e}"
     right = equal == len(PROMPTS) and difference < CLOSE

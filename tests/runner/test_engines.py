@@ -7,13 +7,16 @@ import io
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import tiny_models
 import torch
 import transformers
 from PIL import Image
 
+from inference_contract.inferencemodel import InferenceModelSpec
 from inference_contract.modeltype import ModelType
+from inference_gateway.models.openapi import openapi_schema
 from inference_runner.engines import images, registry
 from inference_runner.engines.base import EngineError, EngineOptions, InputError
 
@@ -67,21 +70,6 @@ def test_a_picture_becomes_text(captioner: Any) -> None:
     assert set(" ".join(texts).split()) <= set(tiny_models.WORDS)
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("https://example.com/a.png", "send a data: URL"),
-        ("data:image/png,raw", "base64"),
-        ("data:image/png;base64,!!", "cannot be read"),
-        ("data:image/png;base64," + base64.b64encode(b"text").decode(), "cannot be read"),
-        (None, "send a data: URL"),
-    ],
-)
-def test_what_is_not_a_picture_is_refused(url: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        images.decode(url)
-
-
 def test_a_picture_with_too_many_pixels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 99)
     with pytest.raises(InputError, match="more than 99 pixels"):
@@ -101,6 +89,53 @@ def test_a_text_becomes_a_picture(painter: Any) -> None:
     picture = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
     assert picture.size == (16, 8)
     assert painter.predict(inputs) == url
+
+
+def test_a_black_picture_of_nan_is_an_error(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = painter._pipeline.vae.decode
+
+    def broken(*arguments: Any, **more: Any) -> Any:
+        found = decode(*arguments, **more)
+        found[0][..., 0, 0] = torch.nan
+        return found
+
+    monkeypatch.setattr(painter._pipeline.vae, "decode", broken)
+    with pytest.raises(FloatingPointError, match="pixels are NaN"):
+        painter.predict({"prompt": "red tree", "num_inference_steps": 1, "width": 16})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 10**30, 3.0])
+def test_any_integer_seeds_a_picture(painter: Any, seed: Any) -> None:
+    inputs = {"prompt": "red tree", "num_inference_steps": 1, "width": 8, "height": 8}
+    assert painter.predict({**inputs, "seed": seed}).startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("engine", "inputs"),
+    [
+        ("classifier", {"text": "good day"}),
+        ("captioner", {"image": images.encode(Image.new("RGB", (9, 9)))}),
+        ("painter", {"prompt": "red tree", "num_inference_steps": 1, "width": 8, "height": 8}),
+    ],
+)
+def test_an_output_is_what_the_version_declares(
+    engine: str, inputs: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    kinds = {
+        "classifier": ModelType.CLASSIFICATION,
+        "captioner": ModelType.IMAGE_TO_TEXT,
+        "painter": ModelType.TEXT_TO_IMAGE,
+    }
+    source = {"path": "/models/m"}
+    spec = InferenceModelSpec.model_validate({"type": kinds[engine], "source": source})
+    declared = openapi_schema(spec)["components"]["schemas"]["Output"]
+    assert declared["type"]
+    jsonschema.validate(request.getfixturevalue(engine).predict(inputs), declared)
+
+
+def test_a_caption_ends_with_the_positions_of_its_decoder(captioner: Any) -> None:
+    picture = images.encode(Image.new("RGB", (9, 9), "red"))
+    assert captioner.predict({"image": picture, "max_new_tokens": 4096}) is not None
 
 
 def test_a_width_that_no_model_paints_is_refused(painter: Any) -> None:

@@ -31,7 +31,8 @@ def engine(smollm: Path) -> Any:
 @pytest.fixture
 def idle(engine: Any) -> Iterator[Any]:
     yield engine
-    engine._waiting, engine._rows, engine._cache = [], [], None
+    engine._waiting = []
+    engine._batches.keep(lambda row: False)
 
 
 def reference(engine: Any, prompt: str) -> str:

@@ -10,9 +10,16 @@ from inference_contract.parameters import json_schema
 
 _OUTPUTS: dict[ModelType, dict[str, Any]] = {
     ModelType.TEXT_GENERATION: {"type": "string"},
-    ModelType.TEXT_TO_IMAGE: {"type": "array", "items": {"type": "string", "format": "uri"}},
+    ModelType.TEXT_TO_IMAGE: {"type": "string", "format": "uri"},
     ModelType.IMAGE_TO_TEXT: {"type": "string"},
-    ModelType.CLASSIFICATION: {"type": "object"},
+    ModelType.CLASSIFICATION: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"label": {"type": "string"}, "score": {"type": "number"}},
+            "required": ["label", "score"],
+        },
+    },
     ModelType.CUSTOM: {},
 }
 

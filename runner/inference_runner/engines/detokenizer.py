@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
+_CONTEXT = 8
 
 
 class Detokenizer:
@@ -15,22 +16,42 @@ class Detokenizer:
     Args:
         decode: token ids → text.
         stop: the text ends before the first of these.
+        hidden: tokens that are no text, such as the end of a turn, and how a stop string has them.
+        prompt: what the tokens follow: SentencePiece drops the space before the first one.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
-        self._decode, self._stop = decode, stop
-        self._ids: list[int] = []
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        stop: Sequence[str] = (),
+        hidden: Mapping[int, str] | None = None,
+        prompt: Sequence[int] = (),
+    ) -> None:
+        self._decode, self._stop, self._hidden = decode, stop, hidden or {}
+        self._ids = self._end_of(prompt)
         # Ids before `_read` are text already; from `_prefix` on they are decoded together with
         # what follows, as a token's text depends on those before it.
-        self._prefix = self._read = 0
+        self._prefix, self._read = 0, len(self._ids)
         self._held = ""
+        self._shown: list[bool] = []
+        """Whether each character of `_held` is text, or of a hidden token."""
         self.stopped = False
         """A stop string has come: nothing more will."""
 
+    def _end_of(self, prompt: Sequence[int]) -> list[int]:
+        """Its last tokens that are text, from the beginning of a character on."""
+        ids = [token for token in prompt[-8 * _CONTEXT :] if token not in self._hidden]
+        for length in range(_CONTEXT, len(ids), _CONTEXT):
+            if not self._decode(ids[-length:]).startswith(BROKEN):
+                return ids[-length:]
+        return ids
+
     def add(self, token: int) -> str:
         """The text that has become certain, perhaps none."""
+        if token in self._hidden:
+            return self._release(self._hidden[token], shown=False) if self._stop else ""
         self._ids.append(token)
-        return self._release(self._fresh(final=False), final=False)
+        return self._release(self._fresh(final=False))
 
     def finish(self) -> str:
         """The rest, when no more tokens come."""
@@ -44,15 +65,22 @@ class Detokenizer:
         self._prefix, self._read = self._read, len(self._ids)
         return now[len(before) :]
 
-    def _release(self, fresh: str, *, final: bool) -> str:
+    def _release(self, fresh: str, *, shown: bool = True, final: bool = False) -> str:
+        if not self._stop:
+            return fresh
         text = self._held + fresh
+        self._shown += [shown] * len(fresh)
         found = [at for stop in self._stop if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)]
-        keep = 0 if final else max((overlap(text, stop) for stop in self._stop), default=0)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+            self.stopped, end = True, min(found)
+        elif final:
+            end = len(text)
+        else:
+            end = len(text) - max(overlap(text, stop) for stop in self._stop)
+        released = zip(text[:end], self._shown, strict=False)
+        said = "".join(character for character, is_text in released if is_text)
+        self._held, self._shown = text[end:], self._shown[end:]
+        return said
 
 
 def overlap(text: str, stop: str) -> int:

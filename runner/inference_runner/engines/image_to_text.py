@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
@@ -13,6 +14,7 @@ from transformers import (
 )
 
 from inference_runner.engines import images, pretrained
+from inference_runner.engines import inputs as read_inputs
 from inference_runner.engines.base import BaseInferenceModel, EngineOptions
 
 DEFAULT_NEW_TOKENS = 64
@@ -36,6 +38,10 @@ class ImageToText(BaseInferenceModel):
         load_processor: Any = AutoImageProcessor.from_pretrained  # untyped
         self._processor = load_processor(path, use_fast=False)
         self._tokenizer = AutoTokenizer.from_pretrained(path)
+        # The decoder begins with a token of its own.
+        self._room = pretrained.positions(getattr(self._model, "decoder", self._model)) - 1
+        grey = images.encode(Image.new("RGB", (64, 64), "grey"))
+        self.predict_batch([{"image": grey, "max_new_tokens": 2}] * 2)
 
     def predict(self, inputs: dict[str, Any]) -> str:
         return self.predict_batch([inputs])[0]
@@ -44,7 +50,10 @@ class ImageToText(BaseInferenceModel):
     def predict_batch(self, batch: list[dict[str, Any]]) -> list[str]:
         """One forward; each text is cut to what its input asked for."""
         pictures = [images.decode(inputs.get("image")) for inputs in batch]
-        limits = [int(inputs.get("max_new_tokens") or DEFAULT_NEW_TOKENS) for inputs in batch]
+        asked = [
+            read_inputs.integer(inputs, "max_new_tokens", DEFAULT_NEW_TOKENS, 1) for inputs in batch
+        ]
+        limits = [min(one, self._room) for one in asked]
         pixels = self._processor(pictures, return_tensors="pt").pixel_values
         pixels = pixels.to(self._model.device, self._model.dtype)
         ids = self._model.generate(

@@ -10,6 +10,9 @@ import transformers
 
 from inference_runner.engines.base import EngineError, EngineOptions
 
+UNBOUNDED = 1 << 30
+"""Positions of a model that has no limit."""
+
 
 def folder(options: EngineOptions, config: str = "config.json") -> Path:
     """Raises EngineError if there is no model in the folder."""
@@ -34,19 +37,42 @@ def load(auto_class: Any, options: EngineOptions) -> Any:
     """The model, ready to infer, on its device.
 
     Raises:
-        EngineError: if the folder is not such a model.
+        EngineError: if the folder is not such a model, or lacks some of its weights: transformers
+            would make them up.
     """
     where = device(options)
     silence: Any = transformers.utils.logging.disable_progress_bar  # untyped
     silence()  # the log is read line by line
     try:
-        model = auto_class.from_pretrained(
+        model, info = auto_class.from_pretrained(
             folder(options),
             dtype=dtype(options),
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EngineError(f"{options.path} is not a model that loads: {error}") from error
+    # Encoders of pictures are saved without the pooler that their class has and nobody uses.
+    missing = sorted(name for name in info["missing_keys"] if ".pooler." not in name)
+    if missing:
+        raise EngineError(
+            f"{options.path} lacks {len(missing)} weights of a {type(model).__name__}, such as "
+            f"{missing[0]}: is it a model of another type?"
+        )
     return model.to(where).eval()
+
+
+def positions(model: Any) -> int:
+    """The longest sequence that it takes.
+
+    RoBERTa and its kin begin to count after the padding token's id: 512 of 514 are of use.
+    """
+    config = model.config.get_text_config()
+    longest = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith(".position_embeddings") and padding is not None:
+            longest = min(longest, module.num_embeddings - padding - 1)
+    return longest

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inference_runner.engines import inputs as read_inputs
 from inference_runner.engines.base import InputError
 
 DEFAULT_NEW_TOKENS = 128
+GREEDY_BELOW = 1e-5
+"""Of the temperature: where float32 knows no second token beside the likeliest."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class TextOptions:
     seed: int
     stop: tuple[str, ...]
 
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW
+
 
 def read(
     request_id: str, inputs: Mapping[str, Any], prompt_tokens: int, context: int
@@ -30,25 +37,22 @@ def read(
         context: most tokens that the model can hold, the prompt included.
 
     Raises:
-        InputError: if a value has the wrong type, or the prompt leaves no room.
+        InputError: if a value has the wrong type or is out of bounds, or the prompt leaves no room.
     """
-    limit = context
-    if inputs.get("max_length") is not None:
-        limit = min(limit, _number(inputs, "max_length", limit, int))
+    limit = min(context, read_inputs.integer(inputs, "max_length", context, 1))
     if prompt_tokens >= limit:
         raise InputError(
             f"the prompt has {prompt_tokens} tokens and leaves no room: "
             f"prompt and output together may have {limit}"
         )
-    asked = _number(inputs, "max_new_tokens", 0, int)
-    if not asked:
-        asked = limit if inputs.get("max_length") is not None else DEFAULT_NEW_TOKENS
+    usual = DEFAULT_NEW_TOKENS if inputs.get("max_length") is None else limit
+    asked = read_inputs.integer(inputs, "max_new_tokens", usual, 1)
     return TextOptions(
-        max_new_tokens=max(1, min(asked, limit - prompt_tokens)),
-        temperature=_number(inputs, "temperature", 0.0, float),
-        top_p=_number(inputs, "top_p", 1.0, float),
-        top_k=_number(inputs, "top_k", 0, int),
-        seed=_number(inputs, "seed", default_seed(request_id), int),
+        max_new_tokens=min(asked, limit - prompt_tokens),
+        temperature=read_inputs.number(inputs, "temperature", 0.0, 0),
+        top_p=read_inputs.number(inputs, "top_p", 1.0, 0, 1),
+        top_k=read_inputs.integer(inputs, "top_k", 0, 0),
+        seed=read_inputs.seed(inputs, default_seed(request_id)),
         stop=_stop(inputs.get("stop")),
     )
 
@@ -56,15 +60,6 @@ def read(
 def default_seed(request_id: str) -> int:
     """From the id, so that a second attempt says the same."""
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:6])
-
-
-def _number(inputs: Mapping[str, Any], name: str, default: Any, kind: type) -> Any:
-    value = inputs.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name} must be a number")
-    return kind(value)
 
 
 def _stop(value: Any) -> tuple[str, ...]:
