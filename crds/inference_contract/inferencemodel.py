@@ -362,6 +362,8 @@ class Reason(StrEnum):
     NOT_READY = "NotReady"
     """A runner has loaded its model, and does not answer that it is ready."""
     STARTING = "Starting"
+    OPERATOR_LACKS_RIGHT = "OperatorLacksRight"
+    """The cluster does not let the operator do what the model needs: an administrator's matter."""
     NAME_TAKEN = "NameTaken"
     """An object of the name that a child would have is not ours."""
     REDIS_UNAVAILABLE = "RedisUnavailable"

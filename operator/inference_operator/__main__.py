@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from inference_contract import logs, statefile
 from inference_contract.probes import ProbeServer, Reply
+from inference_operator import tenancy
 from inference_operator.cluster import connect
 from inference_operator.fleet import Fleet
 from inference_operator.handlers import kopf_settings, register
@@ -33,6 +34,7 @@ from inference_operator.redis_users import RedisUsers
 from inference_operator.redis_watch import RedisWatch
 from inference_operator.runner_access import RunnerAccess
 from inference_operator.scaler import Scaler
+from inference_operator.secret_rounds import SecretRounds
 from inference_operator.settings import explain
 from inference_operator.work_queue import Key, WorkQueue
 
@@ -74,11 +76,15 @@ class KubeOperator:
             allowed=lambda key: _CONNECTIONS * (1 + self._mirror.pods_of(key)),
             suspended=self._put_key,
         )
+        self._reconciler = Reconciler(
+            cluster, self._mirror, self.fleet, self._access, settings, self.metrics
+        )
         self.queue = WorkQueue(
-            Reconciler(cluster, self._mirror, self.fleet, self._access, settings, self.metrics),
+            self._reconciler,
             workers=settings.operator_workers,
             resync=settings.resync_seconds,
         )
+        self._rounds = SecretRounds(cluster, self._mirror, self._disturbed)
         self._lister = Lister(
             cluster,
             self._mirror,
@@ -102,7 +108,7 @@ class KubeOperator:
         namespaces = self._settings.namespaces
         log.info("watching %s, port %d", ", ".join(namespaces) or "all namespaces", probes.port)
         kopf.run(
-            registry=register(self._mirror, self._put),
+            registry=register(self._mirror, self._put, self._disturbed),
             settings=kopf_settings(),
             standalone=True,
             identity=_IDENTITY,
@@ -122,6 +128,7 @@ class KubeOperator:
             return False
         self.fleet.close()
         self._watch.close()
+        self._rounds.close()
         return self.queue.close()
 
     def _work(self) -> None:
@@ -129,6 +136,7 @@ class KubeOperator:
         if not self._is_working:
             self.queue.start()
             self.fleet.start()
+            self._rounds.start()
             if self._settings.runner_redis_bytes and not self._settings.runner_redis_url:
                 self._watch.start()
             self._is_working = True
@@ -136,6 +144,10 @@ class KubeOperator:
 
     def _put(self, key: Key) -> None:
         self.queue.put(key)
+
+    def _disturbed(self, key: Key) -> None:
+        self._reconciler.disturbed(key)
+        self._put(key)
 
     def _put_key(self, key: str) -> None:
         """By its key in Redis."""
@@ -148,10 +160,16 @@ class KubeOperator:
             status = 200 if silence < LIVE_WITHIN else 503
             return Reply(status, f"no progress for {silence:.1f} s\n".encode())
 
+        def ready() -> Reply:
+            if self._is_working and (foreign := self._reconciler.foreign):
+                said = [tenancy.words(*found) for found in sorted(foreign.items())]
+                return Reply(200, "".join(f"{line}\n" for line in said).encode())
+            return live()
+
         def metrics() -> Reply:
             return Reply(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
 
-        return {"/health/live": live, "/health/ready": live, "/metrics": metrics}
+        return {"/health/live": live, "/health/ready": ready, "/metrics": metrics}
 
 
 def _identity() -> str:

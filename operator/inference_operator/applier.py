@@ -19,6 +19,7 @@ from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.cache_claim import may_grow
 from inference_operator.manifests.child import Manifest, Parent, fingerprint
+from inference_operator.manifests.closed import closed
 from inference_operator.manifests.deployment import with_replicas
 from inference_operator.mirror import Mirror
 from inference_operator.redis_link import RedisUnavailable
@@ -36,8 +37,8 @@ _LACKS_RIGHT = re.compile(r"cannot \w+ resource")
 
 
 class Applier:
-    """Looks at a model's supporting children again within `resync_seconds`: no watch tells of
-    their drift, for the operator shall not list everybody's Secrets."""
+    """Looks at a model's supporting children again within `resync_seconds`, or when a watch tells
+    of one; none tells of Secrets, for the operator shall not list everybody's."""
 
     def __init__(
         self, cluster: Cluster, mirror: Mirror, metrics: KubeMetrics, settings: KubeSettings
@@ -48,6 +49,8 @@ class Applier:
         self._settings = settings
         self._supported: dict[Key, tuple[str, float]] = {}
         """What was seen to be there, and until when that counts."""
+        self._closed: dict[str, float] = {}
+        """Until when the policy of all runners of a namespace counts as there."""
 
     def support(self, resource: Resource, desired: Children, *, is_new: bool) -> None:
         """What a pod needs before it can start.
@@ -59,6 +62,7 @@ class Applier:
             Refusal: for an object that is not ours, or that the API server does not take.
         """
         key, parent = resource.key, resource.parent
+        self._close(parent.namespace)
         wanted = fingerprint([parent.uid, *desired.supporting.values()])
         seen, until = self._supported.get(key, ("", 0.0))
         if seen == wanted and time.monotonic() < until:
@@ -72,6 +76,16 @@ class Applier:
             elif needs_apply(there, manifest):
                 self._write(kind, manifest, self._cluster.apply)
         self._supported[key] = wanted, time.monotonic() + self._settings.resync_seconds / 2
+
+    def _close(self, namespace: str) -> None:
+        """The policy of all runners here: before any of them comes."""
+        if time.monotonic() < self._closed.get(namespace, 0.0):
+            return
+        manifest = closed(namespace)
+        there = self._cluster.get(Kind.NETWORK_POLICY, namespace, manifest["metadata"]["name"])
+        if needs_apply(there, manifest):
+            self._write(Kind.NETWORK_POLICY, manifest, self._cluster.apply)
+        self._closed[namespace] = time.monotonic() + self._settings.resync_seconds / 2
 
     def deploy(
         self, resource: Resource, there: Manifest | None, manifest: Manifest, decision: Decision
@@ -101,6 +115,13 @@ class Applier:
             self._scale(parent, there, replicas)
         return events.scaled(before, decision) if replicas != before else None
 
+    def retire(self, key: Key) -> None:
+        """No runner of this model any more: those that run end what they do, and take no more."""
+        parent = Parent(*key, uid="")
+        there = self._mirror.deployment(parent.namespace, parent.child)
+        if there is not None and there["spec"].get("replicas", 1):
+            self._scale(parent, there, 0)
+
     def write_status(self, key: Key, uid: str, status: InferenceModelStatus) -> bool:
         """Whether it was written: not if the model is another one now, or has a newer version,
         which wants a look of its own."""
@@ -126,6 +147,7 @@ class Applier:
 
     def forget(self, key: Key) -> None:
         self._supported.pop(key, None)
+        self._closed.pop(key[0], None)
 
     def _ours(self, kind: Kind, parent: Parent) -> Manifest | None:
         """Raises Refusal if what is there is not this model's."""
@@ -204,7 +226,7 @@ def _refusal(kind: str, error: ClusterError) -> Refusal | None:
         return None
     if _LACKS_RIGHT.search(said):
         message = f"the operator lacks the right to write the {kind}: {said}"
-    else:
-        message = f"the cluster refuses the {kind}: {said}"
+        return Refusal(Reason.OPERATOR_LACKS_RIGHT, message, may_pass=True)
+    message = f"the cluster refuses the {kind}: {said}"
     reason = refused_for(said, Reason.INVALID_MODEL)
     return Refusal(reason, message, may_pass=error.status != _UNPROCESSABLE)

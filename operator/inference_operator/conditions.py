@@ -58,7 +58,7 @@ def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> I
     previous = previous or InferenceModelStatus()
     worst = _worst(view)
     verdicts = {
-        ConditionType.READY: _ready(view, worst),
+        ConditionType.READY: _ready(view, worst, has_started=_has_started(view, previous)),
         ConditionType.PROGRESSING: _progressing(view),
         ConditionType.SCALING_ACTIVE: scaling(view.decision),
     }
@@ -79,7 +79,15 @@ def _worst(view: View) -> Failure | None:
     return max(view.failures, key=lambda f: (order[f.reason], f.at), default=None)
 
 
-def _ready(view: View, worst: Failure | None) -> Verdict:
+def _has_started(view: View, previous: InferenceModelStatus) -> bool:
+    """Whether a runner of this document was ready once."""
+    ready = previous.condition(ConditionType.READY)
+    return (
+        ready is not None and ready.status is _TRUE and ready.observed_generation == view.generation
+    )
+
+
+def _ready(view: View, worst: Failure | None, *, has_started: bool) -> Verdict:
     if view.invalid:
         going_on = " (the last valid document stays in force)" if view.decision else ""
         return _FALSE, Reason.INVALID_MODEL, f"correct the document: {view.invalid}{going_on}"
@@ -88,14 +96,18 @@ def _ready(view: View, worst: Failure | None) -> Verdict:
     if worst and (worst.reason is Reason.LOAD_FAILED or worst.count > 1):
         return _FALSE, worst.reason, f"{worst.message}; {_next_start(view, worst)}"
     if not view.replicas:
+        known = _TRUE if has_started else ConditionStatus.UNKNOWN
         if view.runners:
-            return _TRUE, Reason.SCALED_TO_ZERO, "stopping; starts with the next prediction"
-        return _TRUE, Reason.SCALED_TO_ZERO, "starts with the first prediction"
+            return known, Reason.SCALED_TO_ZERO, "stopping; starts with the next prediction"
+        if not has_started:
+            return known, Reason.SCALED_TO_ZERO, _NOT_YET
+        return known, Reason.SCALED_TO_ZERO, "starts with the next prediction"
     if view.is_refused and not view.runners:
         return _FALSE, Reason.NO_CAPACITY, _NO_ROOM
     return _FALSE, Reason.LOADING_MODEL, _loading(view, worst)
 
 
+_NOT_YET = "starts with the first prediction, which shows whether it loads"
 _NO_ROOM = (
     "every runner that this machine has room for is in use: lower another model's minReplicas, "
     "or raise LOCAL_MAX_RUNNERS"

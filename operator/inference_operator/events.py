@@ -12,7 +12,7 @@ _FINE = {
     *(Reason.READY, Reason.SCALED_TO_ZERO, Reason.STARTING),
     *(Reason.DOWNLOADING_MODEL, Reason.LOADING_MODEL, Reason.NOT_READY),
 }
-_MAX = 1000
+MAX_NOTE = 1000
 """Bytes of an event's note: the API server takes 1,024."""
 
 
@@ -41,14 +41,16 @@ def _of_ready(before: InferenceModelStatus, after: InferenceModelStatus) -> Even
         return None
     if ready.reason == Reason.READY:
         return Event("Normal", ready.reason, ready.message)
-    return None if ready.reason in _FINE else Event("Warning", ready.reason, ready.message[:_MAX])
+    return (
+        None if ready.reason in _FINE else Event("Warning", ready.reason, ready.message[:MAX_NOTE])
+    )
 
 
 def _of_rollout(before: InferenceModelStatus, after: InferenceModelStatus) -> Event | None:
     was, now = before.rollout, after.rollout
     if now.failed_hash and now.failed_hash != was.failed_hash:
         note = f"version {now.version} serves on; the change failed: {now.failed_message}"
-        return Event("Warning", Reason.ROLLOUT_FAILED, note[:_MAX])
+        return Event("Warning", Reason.ROLLOUT_FAILED, note[:MAX_NOTE])
     if was.hash and now.hash and now.hash != was.hash:
         return Event("Normal", "RolledOut", f"version {now.version} serves")
     return None

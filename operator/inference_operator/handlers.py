@@ -12,6 +12,7 @@ import kopf
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_MODEL
 from inference_operator.kinds import Kind
+from inference_operator.manifests.child import APP
 from inference_operator.mirror import Mirror
 from inference_operator.work_queue import Key
 
@@ -37,14 +38,28 @@ class _NoDiffs(kopf.DiffBaseStorage):
         pass
 
 
-def register(mirror: Mirror, put: Callable[[Key], None]) -> kopf.OperatorRegistry:
-    """Handlers that write nothing: no finalizers, no annotations, no results."""
+def register(
+    mirror: Mirror, put: Callable[[Key], None], disturbed: Callable[[Key], None]
+) -> kopf.OperatorRegistry:
+    """Handlers that write nothing: no finalizers, no annotations, no results.
+
+    Args:
+        disturbed: is called with a model one of whose supporting children has changed.
+    """
     registry = kopf.OperatorRegistry()
     is_child = {LABEL_MODEL: kopf.PRESENT}
 
     @kopf.on.login(registry=registry)
     async def login(**cogs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**cogs) or kopf.login_with_kubeconfig(**cogs)
+
+    @kopf.on.event("", "v1", "serviceaccounts", registry=registry, labels=is_child)
+    @kopf.on.event("networking.k8s.io", "v1", "networkpolicies", registry=registry, labels=APP)
+    async def touched(type: str | None, event: Mapping[str, Any], **_: Any) -> None:
+        """What is there at the start is looked at with its model."""
+        if type in ("MODIFIED", "DELETED"):
+            for key in mirror.served_by(event["object"]):
+                disturbed(key)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     @kopf.on.event("apps", "v1", "deployments", registry=registry, labels=is_child)
@@ -75,7 +90,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 100
     settings.queueing.idle_timeout = 0.1
     settings.persistence.diffbase_storage = _NoDiffs()
-    for resource in ("deployments", "pods"):
+    for resource in ("deployments", "pods", "serviceaccounts"):
         settings.watching.label_selectors[resource] = LABEL_MODEL
+    ours = ",".join(f"{label}={value}" for label, value in APP.items())
+    settings.watching.label_selectors["networkpolicies"] = ours
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return settings

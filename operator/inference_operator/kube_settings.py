@@ -69,6 +69,13 @@ class KubeSettings(Common):
     metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104 - a pod's
 
     @property
+    def release(self) -> str:
+        """Who we are to other releases; empty outside of a cluster."""
+        if not self.leader_namespace:
+            return ""
+        return f"{self.leader_namespace}/{self.leader_deployment or 'inference-operator'}"
+
+    @property
     def namespaces(self) -> list[str]:
         return _names(self.watch_namespaces)
 

@@ -19,6 +19,7 @@ from inference_operator import runner_pods
 from inference_operator.cluster import Page
 from inference_operator.kinds import Kind
 from inference_operator.manifests.child import Manifest
+from inference_operator.manifests.closed import NAME as CLOSED
 from inference_operator.rollout import REVISION
 from inference_operator.runner_pods import RunnerPod
 from inference_operator.shelf import Found, Name, Shelf, name_of
@@ -160,6 +161,14 @@ class Mirror:
                 if pod is not None and pod.eviction is None:
                     ids.add(f"{pod.owner}/{cast('Key', group)[1]}")
         return set(map(model_key, ids))
+
+    def served_by(self, found: Found) -> list[Key]:
+        """The models that a supporting child is of: one, or all of its namespace."""
+        namespace, name = name_of(found)
+        if name == CLOSED:
+            return sorted(key for key in self.models() if key[0] == namespace)
+        model = found["metadata"].get("labels", {}).get(LABEL_MODEL, "")
+        return [key] if self.model(key := (namespace, model)) else []
 
     def keys_of(self, key: str) -> list[Key]:
         """The models of that key in Redis: one, but for a moment."""

@@ -155,7 +155,8 @@ def _ready(view: PodView) -> Verdict:
             message = f"{message}; {': '.join(hindrance)}"
         return _TRUE, Reason.READY, message
     if not view.wanted:
-        return _TRUE, Reason.SCALED_TO_ZERO, _asleep(view)
+        has_started = view.rollout.hash == view.hash != ""
+        return (_TRUE if has_started else _UNKNOWN), Reason.SCALED_TO_ZERO, _asleep(view)
     reason, message = hindrance or _wait(view)
     return _FALSE, reason, "; ".join([message, *map(_unheard_of, view.lost)])
 
@@ -165,7 +166,9 @@ def _asleep(view: PodView) -> str:
         return "predictions wait until somebody scales the Deployment up"
     if len(view.pods) > len(view.lost):
         return "stopping; starts with the next prediction"
-    return "starts with the first prediction"
+    if view.rollout.hash != view.hash:
+        return "starts with the first prediction, which shows whether it loads"
+    return "starts with the next prediction"
 
 
 def _unheard_of(pod: RunnerPod) -> str:

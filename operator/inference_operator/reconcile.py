@@ -12,8 +12,8 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from inference_contract.inferencemodel import InferenceModelStatus, RolloutStatus
-from inference_operator import events, pod_conditions, rollout, runner_pods, troubles
+from inference_contract.inferencemodel import InferenceModelStatus, Reason, RolloutStatus
+from inference_operator import events, pod_conditions, rollout, runner_pods, tenancy, troubles
 from inference_operator.applier import Applier
 from inference_operator.children import Children, children
 from inference_operator.cluster import Cluster, ClusterError
@@ -23,7 +23,7 @@ from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.child import Manifest
 from inference_operator.mirror import Mirror
-from inference_operator.resources import Refusal, Resource, claim, parse
+from inference_operator.resources import Homeless, Refusal, Resource, claim, parse
 from inference_operator.runner_access import RunnerAccess
 from inference_operator.runner_logs import RunnerLogs
 from inference_operator.runner_pods import RunnerPod
@@ -66,6 +66,9 @@ class Reconciler:
         self._applier = Applier(cluster, mirror, metrics, settings)
         self._logs = RunnerLogs(cluster.log_tail)
         self._versions = Versions(cluster)
+        self._tenancy = tenancy.Tenancy(cluster, settings.release)
+        self._left: dict[Key, str] = {}
+        """Models of other releases, of which an event has told."""
         self._downloads = Downloads(partial(cluster.log_tail, previous=False))
 
     def __call__(self, key: Key) -> float | None:
@@ -83,11 +86,24 @@ class Reconciler:
         self._metrics.looks.labels("ok").inc()
         return again
 
+    @property
+    def foreign(self) -> dict[str, str]:
+        """Namespaces that another release works on, and which."""
+        return self._tenancy.foreign
+
+    def disturbed(self, key: Key) -> None:
+        """One of its supporting children is not as it was."""
+        self._applier.forget(key)
+        self._access.forget(key)
+
     def _look(self, key: Key) -> float | None:
         found = self._mirror.model(key)
         if found is None or "deletionTimestamp" in found["metadata"]:
             self._farewell(key)
             return None
+        if holder := self._tenancy.other(key[0]):
+            self._leave(key, found["metadata"]["uid"], holder)
+            return tenancy.LOOK_AGAIN
         previous = _status_of(found)
         now = datetime.now(UTC).replace(microsecond=0)
         try:
@@ -103,6 +119,14 @@ class Reconciler:
         overdue = runner_pods.next_overdue(self._mirror.pods(key), now)
         return min(self._downloads.again(key), self._logs.again(key), overdue)
 
+    def _leave(self, key: Key, uid: str, holder: str) -> None:
+        """Another release works here: not even the status is ours."""
+        self._fleet.dismiss(key)
+        if self._left.get(key) != holder:
+            self._left[key] = holder
+            note = tenancy.words(key[0], holder)[: events.MAX_NOTE]
+            self._emit(key, uid, events.Event("Warning", "OtherRelease", note))
+
     def _farewell(self, key: Key) -> None:
         """The garbage collector removes the children, and the pods end their work meanwhile."""
         self._fleet.dismiss(key)
@@ -111,6 +135,7 @@ class Reconciler:
         self._downloads.forget(key)
         self._applier.forget(key)
         self._access.forget(key)
+        self._left.pop(key, None)
         if self._mirror.model(key) is None and not self._mirror.pods(key):
             self._applier.remove_policy(key)
             self._access.tidy()
@@ -122,8 +147,10 @@ class Reconciler:
         try:
             owner = self._mirror.owner(key[0])
             resource = parse(found, owner, self._mirror.home(owner))
-        except Refusal:
+        except Refusal as refusal:
             self._fleet.dismiss(key)
+            if isinstance(refusal, Homeless):
+                self._applier.retire(key)
             raise
         parent = resource.parent
         # Of one without our label the mirror does not know.
@@ -141,6 +168,8 @@ class Reconciler:
         trouble = self._trouble(look, desired.hash)
         course, manifest = self._course(look, trouble)
         version = rollout.running(course, desired.hash)
+        if trouble and trouble.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR:
+            self._applier.forget(key)  # What is missing may be of ours.
         self._applier.support(resource, desired, is_new=deployment is None)
         self._access.open(resource, redis_url)
         if change := self._applier.deploy(resource, deployment, manifest, seen.decision):

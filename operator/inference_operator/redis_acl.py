@@ -12,8 +12,8 @@ from inference_contract import functions, queues
 from inference_operator.redis_link import Command
 
 RIGHTS_OF_OPERATOR = (
-    "+acl|setuser +acl|deluser +acl|users +acl|save +function|load +function|list +client|list "
-    "+client|kill +info +scan +memory|usage +unlink"
+    "+acl|setuser +acl|getuser +acl|deluser +acl|users +acl|save "
+    "+function|load +function|list +client|list +client|kill +info +scan +memory|usage +unlink"
 )
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import hiredis
 
 from inference_contract import functions
-from inference_operator.redis_acl import RIGHTS_OF_OPERATOR, lock_user, orphans, set_user
+from inference_operator.redis_acl import RIGHTS_OF_OPERATOR, lock_user, orphans, set_user, user_name
 from inference_operator.redis_link import Command, RedisLink, RedisUnavailable, Tell, database
 
 FIRST_PAUSE = 60.0
@@ -83,10 +83,20 @@ class RedisUsers:
         with self._link.lock:
             self._refuse_suspended(key, version)
             self._users.pop(key, None)
-            (answer,) = self._link.tell([command])
+            name = user_name(key, self._database)
+            before, answer = self._link.tell([("ACL", "GETUSER", name), command])
             if isinstance(answer, hiredis.ReplyError):
                 raise _refused(self._link.url, answer)
+            if _has_another_password(before, command):
+                # Who was this user until now is so no longer: the owner has moved, or an
+                # administrator has changed the password.
+                self._link.tell([("CLIENT", "KILL", "USER", name)])
             self._users[key] = command
+
+    def missing(self, there: Collection[str]) -> list[str]:
+        """Models whose user is not among those that Redis has."""
+        with self._link.lock:
+            return [k for k in self._users if user_name(k, self._database) not in there]
 
     def suspend(self, key: str, why: str) -> float:
         """No user for this model for a while; how many seconds.
@@ -184,6 +194,18 @@ class RedisUsers:
             first = next(iter(refused.values()))
             log.warning("Redis takes the users of %d models no longer: %s", len(refused), first)
         _note_saved(saved)
+
+
+def _has_another_password(before: object, command: Command) -> bool:
+    """
+    Args:
+        before: the answer of ACL GETUSER: names and values by turns; None without such a user.
+        command: that makes the user.
+    """
+    if not isinstance(before, list):
+        return False
+    found = dict(zip(before[::2], before[1::2], strict=True)).get(b"passwords") or []
+    return any(f"#{digest.decode()}" not in command for digest in found)
 
 
 def _refused(url: str, error: Exception) -> UsersRefused | RedisUnavailable:

@@ -63,18 +63,22 @@ class RedisWatch:
 
     def look(self) -> None:
         """Raises RedisUnavailable."""
-        memory, clients, library = self._link.tell(
+        memory, clients, library, users = self._link.tell(
             [
                 ("INFO", "memory"),
                 ("CLIENT", "LIST", "TYPE", "normal"),
                 ("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY),
+                ("ACL", "USERS"),
             ]
         )
-        for answer in (memory, clients, library):
+        for answer in (memory, clients, library, users):
             if isinstance(answer, hiredis.ReplyError):
                 raise RedisUnavailable(str(answer))
         if not library:
             self._link.tell([functions.LOAD])
+        if missing := self._users.missing({user.decode(errors="replace") for user in users}):
+            log.warning("Redis has lost users, and gets them again: %s", ", ".join(missing))
+            self._users.restore()
         connected, nobody = redis_usage.connections(clients, self._database)
         if nobody:
             self._link.tell([("CLIENT", "KILL", "ID", number) for number in nobody])

@@ -30,6 +30,13 @@ class Refusal(Exception):
         self.may_pass = may_pass
 
 
+class Homeless(Refusal):
+    """The model is nobody's, or another one's namesake: what serves under its name ends."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.INVALID_MODEL, f"{message}; its runners end their work and stop")
+
+
 @dataclass(frozen=True)
 class Resource:
     model: InferenceModel
@@ -49,26 +56,26 @@ def parse(found: Manifest, owner: str, home: str) -> Resource:
         home: the namespace that has the owner's models.
 
     Raises:
-        Refusal: it is not valid, or nobody owns its namespace, or its owner has an older one.
+        Homeless: nobody owns its namespace, or its owner has an older one.
+        Refusal: it is not valid.
     """
     metadata = found["metadata"]
     namespace = metadata["namespace"]
     if not owner:
-        raise Refusal(
-            Reason.INVALID_MODEL,
+        raise Homeless(
             f"namespace {namespace} has no owner: "
-            f"kubectl label namespace {namespace} {LABEL_OWNER}=OWNER",
+            f"kubectl label namespace {namespace} {LABEL_OWNER}=OWNER"
         )
     if not re.fullmatch(NAME_PATTERN, owner):
         message = f"{owner!r}, the label {LABEL_OWNER} of namespace {namespace}, is no owner's name"
-        raise Refusal(Reason.INVALID_MODEL, message)
+        raise Homeless(message)
     if home != namespace:
         message = (
             f"namespace {namespace} is labelled {LABEL_OWNER}={owner}, but so is {home}, which is "
             "older and has the owner's models: put the model there, or give this namespace "
             "another owner"
         )
-        raise Refusal(Reason.INVALID_MODEL, message)
+        raise Homeless(message)
     content = {key: value for key, value in found.items() if key != "status"}
     content["metadata"] = {**metadata, "namespace": owner}
     try:

@@ -49,8 +49,9 @@ class Trouble:
 
 
 def refused_for(said: str, otherwise: Reason) -> Reason:
-    """The reason of a refusal, by the API server's words: a ResourceQuota, or something else."""
-    return Reason.NO_CAPACITY if "exceeded quota" in said else otherwise
+    """The reason of a refusal, by the API server's words: a quota, a limit, or something else."""
+    is_limit = any(words in said for words in ("exceeded quota", "failed quota", "usage per"))
+    return Reason.NO_CAPACITY if is_limit else otherwise
 
 
 def worst(pods: Collection[RunnerPod]) -> Trouble | None:

@@ -31,8 +31,9 @@ OPERATOR = {
     *(("pods", verb) for verb in ("list", "watch", "patch")),
     ("pods/log", "get"),
     *(("secrets", verb) for verb in ("get", "create", "patch")),
-    *(("serviceaccounts", verb) for verb in ("get", "create", "patch")),
-    *(("networkpolicies", verb) for verb in ("get", "list", "create", "patch", "delete")),
+    *(("serviceaccounts", verb) for verb in ("get", "list", "watch", "create", "patch")),
+    *(("networkpolicies", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")),
+    *(("leases", verb) for verb in ("get", "create", "update")),
     *(("persistentvolumeclaims", verb) for verb in ("get", "create", "patch")),
     ("events", "create"),
 }

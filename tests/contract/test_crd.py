@@ -117,7 +117,11 @@ STRUCTURAL = [
     ("an unknown dtype", {"engine": {"dtype": "int3"}}, False),
     ("a class name without a class", {"engine": {"className": "echo"}}, False),
     ("a parameter", {"inputSchema": {"n": {"type": "integer", "enum": [1, 2]}}}, True),
-    ("a parameter with items", {"inputSchema": {"n": {"type": "array", "items": {"minLength": 1}}}}, True),
+    (
+        "a parameter with items",
+        {"inputSchema": {"n": {"type": "array", "items": {"minLength": 1}}}},
+        True,
+    ),
     ("a default", {"inputSchema": {"n": {"type": "object", "default": {"a": [1]}}}}, True),
     ("a null default", {"inputSchema": {"n": {"type": "string", "default": None}}}, True),
     ("a parameter without type", {"inputSchema": {"n": {}}}, False),

@@ -40,7 +40,7 @@ def _document(account: Account, name: str, spec: dict[str, Any]) -> dict[str, An
 
 
 def _until_asleep(account: Account, name: str, timeout: float) -> None:
-    account.wait_until(lambda: account.ready(name)[:2] == ("True", "ScaledToZero"), timeout)
+    account.wait_until(lambda: account.ready(name)[1] == "ScaledToZero", timeout)
 
 
 @pytest.fixture

@@ -48,7 +48,10 @@ def _versions(house: House) -> dict[str, str]:
 def test_a_model_becomes_a_deployment_that_sleeps(house: House) -> None:
     house.start()
     house.make(pod={"nodeSelector": {"disk": "fast"}})
-    assert house.until_reason("ScaledToZero") == "starts with the first prediction"
+    assert (
+        house.until_reason("ScaledToZero")
+        == "starts with the first prediction, which shows whether it loads"
+    )
     deployment = house.deployment()
     assert deployment is not None
     assert deployment["spec"]["replicas"] == 0

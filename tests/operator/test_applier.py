@@ -61,7 +61,7 @@ def applier(cluster: Cluster, mirror: Mirror) -> Applier:
     [
         (403, QUOTA, Reason.NO_CAPACITY, f"the cluster refuses the Deployment: {QUOTA}", True),
         (403, TOO_LARGE, Reason.INVALID_MODEL, "the cluster refuses the Deployment: ", True),
-        (403, NO_RIGHT, Reason.INVALID_MODEL, "the operator lacks the right to write the D", True),
+        (403, NO_RIGHT, Reason.OPERATOR_LACKS_RIGHT, "the operator lacks the right", True),
         (400, "denied by a policy", Reason.INVALID_MODEL, "denied by a policy", True),
         (413, "limit is 3145728", Reason.INVALID_MODEL, "limit is 3145728", True),
         (422, "must be a number", Reason.INVALID_MODEL, "must be a number", False),

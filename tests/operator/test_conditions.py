@@ -65,10 +65,17 @@ def _verdict(view: View, type: ConditionType) -> tuple[str, str, str]:
             _view(failures=[CRASHED]),
             ("False", "LoadingModel", "the runner died; next start in 1 s"),
         ),
-        (_view(0), ("True", "ScaledToZero", "starts with the first prediction")),
+        (
+            _view(0),
+            (
+                "Unknown",
+                "ScaledToZero",
+                "starts with the first prediction, which shows whether it loads",
+            ),
+        ),
         (
             _view(0, runners=[DRAINING]),
-            ("True", "ScaledToZero", "stopping; starts with the next prediction"),
+            ("Unknown", "ScaledToZero", "stopping; starts with the next prediction"),
         ),
         (
             _view(failures=[CRASHED, LOAD_FAILED]),
@@ -174,3 +181,13 @@ def test_transition_time_moves_when_the_status_flips_and_only_then() -> None:
 def test_a_long_message_is_cut() -> None:
     failure = replace(LOAD_FAILED, message="x" * 9000)
     assert len(_verdict(_view(failures=[failure]), ConditionType.READY)[2]) == 4000
+
+
+def test_who_waits_for_ready_waits_until_it_has_loaded_once() -> None:
+    ready = status(_view(runners=[READY]), None, AT)
+    asleep = status(_view(0), ready, AT).condition(ConditionType.READY)
+    assert asleep
+    assert (asleep.status, asleep.message) == ("True", "starts with the next prediction")
+    changed = status(replace(_view(0), generation=8), ready, AT).condition(ConditionType.READY)
+    assert changed
+    assert changed.status == "Unknown"

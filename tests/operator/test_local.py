@@ -130,7 +130,7 @@ def test_a_deleted_model_leaves_nothing_but_its_log(house: Any) -> None:
 def test_from_zero_to_the_load_and_back(house: Any) -> None:
     house.apply(maxReplicas=3)
     house.until(house.says(Reason.SCALED_TO_ZERO))
-    assert house.ready()[1] == "starts with the first prediction"
+    assert house.ready()[1] == "starts with the first prediction, which shows whether it loads"
     house.load(queued=15, in_flight=10)
     house.until(lambda: house.status().ready_replicas == 3)
     assert (house.status().queued, house.status().in_flight) == (15, 10)

@@ -12,6 +12,7 @@ from inference_contract.inferencemodel import (
     ConditionType,
     InferenceModelStatus,
     Reason,
+    RolloutStatus,
 )
 from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load
@@ -52,15 +53,29 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
 @pytest.mark.parametrize(
     ("view", "expected"),
     [
-        (_view(0), ("True", "ScaledToZero", "starts with the first prediction")),
+        (
+            _view(0),
+            (
+                "Unknown",
+                "ScaledToZero",
+                "starts with the first prediction, which shows whether it loads",
+            ),
+        ),
         (
             _view(0, pods=[GOING]),
-            ("True", "ScaledToZero", "stopping; starts with the next prediction"),
+            ("Unknown", "ScaledToZero", "stopping; starts with the next prediction"),
         ),
-        (_view(0, pods=[LOST]), ("True", "ScaledToZero", "starts with the first prediction")),
+        (
+            _view(0, pods=[LOST]),
+            (
+                "Unknown",
+                "ScaledToZero",
+                "starts with the first prediction, which shows whether it loads",
+            ),
+        ),
         (
             _view(0, Why.EXTERNAL),
-            ("True", "ScaledToZero", "predictions wait until somebody scales the Deployment up"),
+            ("Unknown", "ScaledToZero", "predictions wait until somebody scales the Deployment up"),
         ),
         (_view(), ("False", "Starting", "waiting for a node")),
         (_view(pods=[NEW]), ("False", "Starting", "waiting for a node")),
@@ -254,7 +269,12 @@ def _says(found: InferenceModelStatus) -> Told:
     return ready.status.value, ready.reason, ready.message, found.log_tail
 
 
-ASLEEP: Told = ("True", "ScaledToZero", "starts with the first prediction", [])
+ASLEEP: Told = (
+    "Unknown",
+    "ScaledToZero",
+    "starts with the first prediction, which shows whether it loads",
+    [],
+)
 
 
 @pytest.mark.parametrize("reason", ["LoadFailed", "OOMKilled", "CrashLoopBackOff"])
@@ -294,3 +314,13 @@ def test_a_model_may_be_refused_at_once() -> None:
     assert (
         refused(Reason.INVALID_MODEL, "no", 1, None, AT).replicas == InferenceModelStatus().replicas
     )
+
+
+def test_who_waits_for_ready_waits_until_it_has_loaded_once() -> None:
+    """A class that does not exist shows with the first start, which a model at rest never had."""
+    assert _verdict(_view(0), ConditionType.READY)[0] == "Unknown"
+    started = RolloutStatus(hash="h", version="1")
+    told = _verdict(_view(0, rollout=started), ConditionType.READY)
+    assert told == ("True", "ScaledToZero", "starts with the next prediction")
+    changed = RolloutStatus(hash="earlier", version="1")
+    assert _verdict(_view(0, rollout=changed), ConditionType.READY)[0] == "Unknown"

@@ -261,6 +261,24 @@ def test_a_user_stays_in_its_database(redis_url: str, redis_client: redis.Redis)
     redis_client.acl_deluser(f"inference:2:{KEY}")
 
 
+def test_who_had_the_user_by_another_password_is_cut_off(
+    users: RedisUsers, runner: redis.Redis, redis_url: str, link: RedisLink
+) -> None:
+    """The owner's label has moved to another namespace, whose Secret has another password."""
+    runner.hgetall(f"{KEY}:cancel")
+    moved = runner_url(KEY, redis_url)
+    RedisUsers(link).ensure(KEY, moved)
+    with pytest.raises((redis.ConnectionError, redis.AuthenticationError)):
+        runner.hgetall(f"{KEY}:cancel")
+    with redis.Redis.from_url(moved) as client:
+        connection = client.connection_pool.get_connection()
+        connection.send_command("HGETALL", f"{KEY}:cancel")
+        connection.read_response()
+        RedisUsers(link).ensure(KEY, moved)  # A restarted operator ends no connection.
+        connection.send_command("HGETALL", f"{KEY}:cancel")
+        assert connection.read_response() == {}
+
+
 def test_redis_is_asked_for_what_is_news_only(
     users: RedisUsers, redis_url: str, redis_client: redis.Redis
 ) -> None:

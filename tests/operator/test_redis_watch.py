@@ -205,3 +205,12 @@ def test_redis_away(wait_until: Any) -> None:
     watch.start()
     wait_until(lambda: watch._problem)
     watch.close()
+
+
+def test_a_user_that_somebody_deleted_is_back_with_the_next_look(
+    guarded: Guarded, redis_client: redis.Redis
+) -> None:
+    redis_client.acl_deluser(user_name(KEY, "0"))
+    assert not guarded.works(KEY)
+    guarded.watch.look()
+    assert guarded.works(KEY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -36,14 +37,16 @@ NAMESPACE = {"metadata": {"name": "team-a", "labels": {"inference-server.dev/own
 class Looks:
     """A model that is known, with a load that Redis does not say."""
 
-    def __init__(self, api: StubApi, cluster: Cluster) -> None:
+    def __init__(self, api: StubApi, cluster: Cluster, **given: str) -> None:
         url = "redis://127.0.0.1:1"
-        settings = KubeSettings(runner_image="runner:1", redis_url=url, runner_redis_url=url)
+        settings = KubeSettings(
+            runner_image="runner:1", redis_url=url, runner_redis_url=url, **given
+        )
         self.mirror = Mirror()
         self.mirror.put(Kind.NAMESPACE, api.put("/api/v1/namespaces/team-a", NAMESPACE))
         self.mirror.put(Kind.MODEL, api.put(PATH, MODEL))
         link = RedisLink(url)
-        fleet = Fleet(Scaler(Loads(link)), lambda _: None, 1)
+        self.fleet = fleet = Fleet(Scaler(Loads(link)), lambda _: None, 1)
         access = RunnerAccess(cluster, self.mirror, RedisUsers(link), settings)
         self.look = Reconciler(cluster, self.mirror, fleet, access, settings, KubeMetrics())
         self.look(KEY)
@@ -89,3 +92,88 @@ def test_a_namespace_that_ends_is_not_told(api: StubApi, looks: Looks) -> None:
     with pytest.raises(Exception, match="being terminated"):
         looks.look(KEY)
     assert "status" not in api.objects[PATH]
+
+
+def _replicas(api: StubApi) -> int:
+    found = api.objects[f"/apis/apps/v1/namespaces/{KEY[0]}/deployments/m-runner"]
+    return int(found["spec"]["replicas"])
+
+
+@pytest.mark.parametrize("labels", [{}, {"inference-server.dev/owner": "Not A Name"}])
+def test_a_model_that_is_nobodys_any_more_serves_nobody(
+    api: StubApi, looks: Looks, labels: dict[str, str]
+) -> None:
+    minimum = {**MODEL, "spec": {**MODEL["spec"], "minReplicas": 1}}  # type: ignore[dict-item]
+    looks.mirror.put(Kind.MODEL, api.put(PATH, minimum))
+    looks.fleet.dismiss(KEY)
+    looks.look(KEY)
+    looks.fleet.tick(1)
+    looks.look(KEY)
+    assert _replicas(api) == 1
+    moved = {"metadata": {"name": "team-a", "labels": labels}}
+    looks.mirror.put(Kind.NAMESPACE, api.put("/api/v1/namespaces/team-a", moved))
+    looks.look(KEY)
+    assert _replicas(api) == 0
+    assert "its runners end their work and stop" in _ready(api)["message"]
+
+
+HERE = "/apis/coordination.k8s.io/v1/namespaces/team-a/leases/inference-server"
+
+
+def _lease(holder: str, renewed: datetime) -> dict[str, Any]:
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 900}
+    renew = renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"metadata": {"name": "inference-server"}, "spec": {**spec, "renewTime": renew}}
+
+
+def test_of_two_releases_the_second_keeps_its_hands_off(api: StubApi, cluster: Cluster) -> None:
+    api.put(HERE, _lease("prod/operator", datetime.now(UTC)))
+    looks = Looks(api, cluster, leader_namespace="try", leader_deployment="operator")
+    api.requests.clear()
+    looks.look(KEY)
+    looks.look(KEY)
+    assert api.writes() == []
+    assert looks.look.foreign == {"team-a": "prod/operator"}
+    told = [o for path, o in api.objects.items() if "/events/" in path]
+    assert [event["reason"] for event in told] == ["OtherRelease"]
+    assert "kubectl delete lease inference-server -n team-a" in told[0]["message"]
+
+
+@pytest.mark.parametrize("there", ["none", "ours", "old"])
+def test_a_namespace_that_no_other_release_works_on(
+    api: StubApi, cluster: Cluster, there: str
+) -> None:
+    if there != "none":
+        holder = "try/operator" if there == "ours" else "prod/operator"
+        api.put(HERE, _lease(holder, datetime.now(UTC) - timedelta(hours=1)))
+    looks = Looks(api, cluster, leader_namespace="try", leader_deployment="operator")
+    looks.look(KEY)
+    assert api.objects[HERE]["spec"]["holderIdentity"] == "try/operator"
+    assert _ready(api)["reason"] == "ScaledToZero"
+    assert looks.look.foreign == {}
+
+
+def test_every_runner_is_closed_before_it_comes(api: StubApi, looks: Looks) -> None:
+    looks.look(KEY)
+    path = "/apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies/inference-runners"
+    assert api.objects[path]["spec"] == {
+        "podSelector": {
+            "matchExpressions": [{"key": "inference-server.dev/model", "operator": "Exists"}]
+        },
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    writes = api.writes()
+    deployments = "PATCH /apis/apps/v1/namespaces/team-a/deployments/m-runner"
+    assert writes.index(f"PATCH {path}") < writes.index(deployments)
+
+
+def test_a_child_that_somebody_deleted_comes_back(api: StubApi, looks: Looks) -> None:
+    looks.look(KEY)
+    path = "/apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies/m-runner"
+    gone = api.objects.pop(path)
+    looks.look(KEY)
+    assert path not in api.objects  # Nobody has told it.
+    assert looks.mirror.served_by(gone) == [KEY]
+    looks.look.disturbed(KEY)
+    looks.look(KEY)
+    assert path in api.objects
