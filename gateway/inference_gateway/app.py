@@ -116,12 +116,13 @@ def model_store(settings: Settings) -> ModelStore:
 async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Services]:
     """Everything that a gateway needs, started; stopped in the reverse order."""
     engine = db.engine(settings)
+    standing_engine = db.engine(settings, pool_size=1)
     redis_sync, redis_async = redis_clients(settings)
     catalog = ModelCatalog(store)
     tokens = AccessTokens(
         settings.secret_key.get_secret_value(), settings.access_token_expire_minutes
     )
-    authenticator = Authenticator(engine, tokens)
+    authenticator = Authenticator(engine, tokens, standing_engine)
     passwords = Passwords()
     services = Services(
         settings=settings,
@@ -139,6 +140,7 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
         throttle=LoginThrottle(redis_async),
         health=Health(engine, redis_async, store.dependencies),
     )
+    await authenticator.start()
     await catalog.start()
     await services.predictions.start()
     await services.orphans.start()
@@ -148,9 +150,11 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
         await services.orphans.stop()
         await services.predictions.stop()
         await catalog.stop()
+        await authenticator.stop()
         passwords.close()
         await redis_async.aclose()
         redis_sync.close()
+        standing_engine.dispose()
         engine.dispose()
 
 

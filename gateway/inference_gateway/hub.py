@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from inference_contract import queues
 from inference_contract.predictions import TERMINAL
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.dispatch.fold import parse
 from inference_gateway.predictions.schemas import Row, has_ended
 from inference_gateway.predictions.waiters import Heard, StreamEntry, Waiter, Watcher
@@ -87,11 +88,16 @@ class Hub:
                 task.cancel()
                 await asyncio.wait([task], timeout=0.05)
 
-    def release(self) -> None:
-        """Let everybody go who waits."""
+    def release(self, caller: Principal | None = None) -> None:
+        """Let everybody go who waits, or those who wait for one caller."""
         for waiters in self._waiters.values():
             for waiter in waiters:
-                waiter.resolve(None)
+                if caller is None or waiter.caller is caller:
+                    waiter.resolve(None)
+
+    def callers(self) -> set[Principal]:
+        """Those for whom somebody waits."""
+        return {w.caller for ws in self._waiters.values() for w in ws if w.caller is not None}
 
     async def wait(self, key: str, prediction_id: str, token: str) -> Waiter:
         """Register a waiter: an event from now on will reach it. Call `leave` in the end."""

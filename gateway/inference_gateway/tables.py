@@ -59,6 +59,21 @@ class User(Base):
     webhook_secret: Mapped[str]
     """`whsec_…`: signs this user's webhooks."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    token_version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Access tokens say it; when it goes up, those made before end."""
+    disabled_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """The row stays: its name is nobody else's ever after."""
+    settled_at: Mapped[datetime | None]
+    """When all that a deleted account had was gone."""
+
+    __table_args__ = (
+        Index(
+            "users_leaving_idx",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL AND settled_at IS NULL"),
+        ),
+    )
 
 
 class ApiToken(Base):

@@ -110,7 +110,7 @@ def user_token(settings: Settings) -> UserToken:
             )
             row = cursor.fetchone()
         assert row is not None
-        return tokens.issue(str(row[0]), name, is_admin=admin)
+        return tokens.issue(str(row[0]), name)
 
     return make
 

@@ -18,6 +18,7 @@ import psycopg2
 import pytest
 from fastapi import FastAPI
 
+from inference_gateway import migrations
 from inference_gateway.app import create_app
 from inference_gateway.health import State, schema_state
 from inference_gateway.settings import Settings
@@ -92,7 +93,7 @@ async def test_a_database_without_the_schema_is_not_ready(
 @pytest.mark.parametrize(
     ("revision", "state"),
     [
-        ("0001", State.OK),
+        (migrations.HEAD, State.OK),
         ("9999", State.DEGRADED),
         ("0000", State.UNAVAILABLE),
         (None, State.UNAVAILABLE),

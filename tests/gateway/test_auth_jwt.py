@@ -14,7 +14,7 @@ from inference_gateway.auth.jwt import AccessTokens, ExpiredToken, InvalidToken
 
 SECRET = "the-secret-of-this-test-is-long-enough-for-it"
 TOKENS = AccessTokens(SECRET, minutes=15)
-GOOD = TOKENS.issue("42", "ada", is_admin=False)
+GOOD = TOKENS.issue("42", "ada")
 HEADER = jwt.get_unverified_header(GOOD)
 CLAIMS = jwt.get_unverified_claims(GOOD)
 
@@ -41,7 +41,7 @@ def unsigned() -> str:
 
 def test_a_good_one() -> None:
     claims = TOKENS.verify(GOOD)
-    assert (claims.user_id, claims.username, claims.is_admin) == ("42", "ada", False)
+    assert (claims.user_id, claims.username, claims.token_version) == ("42", "ada", 1)
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,7 @@ def test_an_expired_one_is_told_apart() -> None:
         TOKENS.verify(signed({**CLAIMS, "exp": int(time.time()) - 1}))
 
 
-def test_admin_is_true_and_nothing_like_it() -> None:
-    assert TOKENS.verify(signed({**CLAIMS, "admin": 1})).is_admin is False
+@pytest.mark.parametrize("version", [None, "x", [], {}])
+def test_a_version_that_is_no_number(version: object) -> None:
+    with pytest.raises(InvalidToken):
+        TOKENS.verify(signed({**CLAIMS, "ver": version}))

@@ -23,7 +23,9 @@ from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_OWNER
 from inference_gateway import orphans
 from inference_gateway.app import create_app, front
+from inference_gateway.auth import accounts
 from inference_gateway.auth.jwt import AccessTokens
+from inference_gateway.auth.passwords import UNUSABLE
 from inference_gateway.settings import Settings
 
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
@@ -41,7 +43,10 @@ class Gateway:
 
     async def predict(self, model: str) -> httpx.Response:
         owner = model.partition("/")[0]
-        token = AccessTokens(SECRET, minutes=15).issue(secrets.token_hex(4), owner, is_admin=False)
+        account = accounts.find(self.services.engine, owner) or accounts.create(
+            self.services.engine, owner, f"{owner}@example.com", UNUSABLE
+        )
+        token = AccessTokens(SECRET, minutes=15).issue(str(account.id), owner)
         body = {"model": model, "input": {"prompt": "x"}}
         headers = {"Authorization": f"Bearer {token}"}
         return await self._client.post("/v1/predictions", json=body, headers=headers)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, delete, func, select, update
@@ -18,13 +20,21 @@ from inference_gateway.tables import ApiToken, User
 API_TOKEN_PREFIX = "inf_"  # noqa: S105 - a prefix, by which scanners recognise a leaked token
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Principal:
-    """Who is calling."""
+    """Who is calling, by one token. Shared by all requests that come with it, so that what becomes
+    of the account, or of the token, reaches those under way."""
 
     user_id: str
     username: str
     is_admin: bool
+    until: float = math.inf
+    """Unix time at which the token expires."""
+    token_version: int = 1
+    """Of an access token: the account's when it was made."""
+    api_token_id: str | None = None
+    """None: an access token."""
+    is_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Account:
     password_hash: str
     is_admin: bool
     created_at: datetime
+    token_version: int
+    disabled_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,13 @@ _ACCOUNT = (
     User.password_hash,
     User.is_admin,
     User.created_at,
+    User.token_version,
+    User.disabled_at,
 )
+
+
+def _account(row: Any) -> Account:
+    return Account(*row)
 
 
 def new_webhook_secret() -> str:
@@ -81,7 +99,7 @@ def create(
     with engine.begin() as connection:
         row = connection.execute(statement).one_or_none()
         if row is not None:
-            return Account(*row)
+            return _account(row)
         taken = connection.execute(select(User.id).where(User.username == username)).first()
     field = "email" if taken is None else "username"
     errors: list[FieldError] = [{"field": f"body.{field}", "message": "is taken"}]
@@ -89,9 +107,11 @@ def create(
 
 
 def find(engine: Engine, username: str) -> Account | None:
+    """None also if it was deleted."""
+    statement = select(*_ACCOUNT).where(User.username == username, User.deleted_at.is_(None))
     with engine.connect() as connection:
-        row = connection.execute(select(*_ACCOUNT).where(User.username == username)).one_or_none()
-    return Account(*row) if row else None
+        row = connection.execute(statement).one_or_none()
+    return _account(row) if row else None
 
 
 def webhook_secret(engine: Engine, user_id: str) -> str | None:
@@ -143,15 +163,10 @@ def delete_api_tokens(engine: Engine, user_id: UUID, name: str) -> None:
         connection.execute(statement)
 
 
-@dataclass(frozen=True)
-class TokenOwner:
-    principal: Principal
-    is_revoked: bool
-
-
-def find_token_owner(engine: Engine, token: str) -> TokenOwner | None:
+def find_token_owner(engine: Engine, token: str) -> Principal | None:
+    """Whoever an API token was made for; whether both still hold is to be asked."""
     statement = (
-        select(User.id, User.username, User.is_admin, ApiToken.revoked_at)
+        select(User.id, User.username, ApiToken.id)
         .join(ApiToken, ApiToken.user_id == User.id)
         .where(ApiToken.sha256 == _sha256(token))
     )
@@ -159,8 +174,8 @@ def find_token_owner(engine: Engine, token: str) -> TokenOwner | None:
         row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    user_id, username, is_admin, revoked_at = row
-    return TokenOwner(Principal(str(user_id), username, is_admin), revoked_at is not None)
+    user_id, username, token_id = row
+    return Principal(str(user_id), username, is_admin=False, api_token_id=str(token_id))
 
 
 def _sha256(token: str) -> bytes:

@@ -31,7 +31,7 @@ class ExpiredToken(InvalidToken):
 class Claims:
     user_id: str
     username: str
-    is_admin: bool
+    token_version: int
     expires_at: float
     """Unix time, seconds."""
 
@@ -50,14 +50,14 @@ class AccessTokens:
         self._kid = hashlib.sha256(secret.encode()).hexdigest()[:8]
         self._keys = {self._kid: secret}
 
-    def issue(self, user_id: str, username: str, *, is_admin: bool) -> str:
+    def issue(self, user_id: str, username: str, token_version: int = 1) -> str:
         now = int(time.time())
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": user_id,
             "name": username,
-            "admin": is_admin,
+            "ver": token_version,
             "iat": now,
             "exp": now + self.lifetime,
             "jti": secrets.token_hex(8),
@@ -77,10 +77,10 @@ class AccessTokens:
                 issuer=ISSUER,
                 options=_OPTIONS,
             )
-            return Claims(claims["sub"], claims["name"], claims["admin"] is True, claims["exp"])
+            return Claims(claims["sub"], claims["name"], int(claims["ver"]), claims["exp"])
         except ExpiredSignatureError as error:
             raise ExpiredToken from error
-        except (JOSEError, KeyError) as error:
+        except (JOSEError, KeyError, TypeError, ValueError) as error:
             raise InvalidToken from error
 
     def _key(self, header: dict[str, Any]) -> str:

@@ -42,8 +42,10 @@ async def log_in(
     hashed = account.password_hash if account else None
     if not await services.passwords.verify(password, hashed) or account is None:
         raise Unauthorized("wrong username or password")
+    if account.disabled_at is not None:
+        raise Forbidden("this account is disabled: ask an administrator")
     await services.throttle.succeeded(username, address)
-    token = services.tokens.issue(str(account.id), account.username, is_admin=account.is_admin)
+    token = services.tokens.issue(str(account.id), account.username, account.token_version)
     return schemas.AccessToken(access_token=token, expires_in=services.tokens.lifetime)
 
 
@@ -73,7 +75,7 @@ async def list_tokens(user: CurrentUser, services: AppServices) -> list[schemas.
 async def revoke_token(token_id: UUID, user: CurrentUser, services: AppServices) -> Response:
     if not await to_thread(accounts.revoke_api_token, services.engine, user.user_id, token_id):
         raise NotFound(f"you have no API token {token_id}")
-    services.authenticator.forget_api_tokens()
+    await services.authenticator.refresh()
     return Response(status_code=204)
 
 

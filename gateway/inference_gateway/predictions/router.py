@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from inference_contract.predictions import PredictionStatus
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
@@ -71,7 +72,7 @@ async def get_prediction(
 ) -> Response | dict[str, Any]:
     """One of your predictions; with `Accept: text/event-stream`, its stream."""
     if accept.partition(";")[0].strip() == EVENT_STREAM:
-        return await _stream(services, prediction_id, user.user_id, last_event_id)
+        return await _stream(services, prediction_id, user, last_event_id)
     row = await services.predictions.get(prediction_id, user.user_id)
     return to_wire(row, services.base_url(request))
 
@@ -89,7 +90,7 @@ async def stream_prediction(
 ) -> Response:
     """Server-sent events `output`, `logs`, `error` and `done`, from the beginning or after
     `Last-Event-ID`."""
-    return await _stream(services, prediction_id, user.user_id, last_event_id)
+    return await _stream(services, prediction_id, user, last_event_id)
 
 
 @router.post("/v1/predictions/{prediction_id}/cancel")
@@ -102,9 +103,9 @@ async def cancel_prediction(
 
 
 async def _stream(
-    services: Services, prediction_id: str, owner: str, last_event_id: str | None
+    services: Services, prediction_id: str, user: Principal, last_event_id: str | None
 ) -> Response:
-    events = await services.predictions.stream(prediction_id, owner, last_event_id)
+    events = await services.predictions.stream(prediction_id, user, last_event_id)
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
 

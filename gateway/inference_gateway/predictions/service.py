@@ -77,6 +77,7 @@ class PredictionService:
         self._heartbeat_seconds = heartbeat_seconds
         self._ids = IdSource()
         self._hub = Hub(redis_async, self._changed, recheck_seconds)
+        authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
         self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
         stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
@@ -123,12 +124,15 @@ class PredictionService:
         except GatewayError:
             accepted = await self._accepted(user.user_id, body, headers, path_model)
             if accepted is not None:
-                return await self._wait_for(accepted, seconds) if seconds else Created(accepted)
+                if not seconds:
+                    return Created(accepted)
+                return await self._wait_for(user, accepted, seconds)
             metrics.REFUSED.inc()
             raise
         if not seconds:
             return Created(await self._store(row, size))
-        created = await self._store_and_wait(model.key, row, size, seconds)
+        created = await self._store_and_wait(user, model.key, row, size, seconds)
+        self.authenticator.require(user)
         if not created.is_unfinished:
             metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
         return created
@@ -182,15 +186,18 @@ class PredictionService:
         )
 
     async def stream(
-        self, prediction_id: str, owner: str, last_event_id: str | None
+        self, prediction_id: str, user: Principal, last_event_id: str | None
     ) -> AsyncIterator[bytes]:
-        """Server-sent events until the prediction's end. Raises NotFound at once."""
-        row = await self._get(prediction_id, owner)
+        """Server-sent events until the prediction's end, or that of the caller's token. Raises
+        NotFound at once."""
+        row = await self._get(prediction_id, user.user_id)
         key = queues.model_key(row["model"])
         watcher = await self._hub.watch(key, str(row["id"]), row["token"])
+        watcher.caller = user
         try:
             # Once more: it may have ended before the watcher was there.
-            row = await self._get(prediction_id, owner)
+            row = await self._get(prediction_id, user.user_id)
+            self.authenticator.require(user)
         except BaseException:
             self._hub.leave(watcher)
             raise
@@ -264,11 +271,12 @@ class PredictionService:
             self._storing.discard(new)
 
     async def _store_and_wait(
-        self, key: str, row: dict[str, Any], size: int, seconds: float
+        self, user: Principal, key: str, row: dict[str, Any], size: int, seconds: float
     ) -> Created:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         waiter = await self._hub.wait(key, row["id"], row["token"])
+        waiter.caller = user
         timer = loop.call_at(until, waiter.resolve, None)
         try:
             new = NewPrediction(row, size, waiter.end, quiet=True)
@@ -284,15 +292,16 @@ class PredictionService:
         if end is row:
             return Created(row, is_unfinished=True)
         older = _same_request(row, end)
-        return await self._wait_for(older, until - loop.time())
+        return await self._wait_for(user, older, until - loop.time())
 
-    async def _wait_for(self, row: Row, seconds: float) -> Created:
+    async def _wait_for(self, user: Principal, row: Row, seconds: float) -> Created:
         """Wait for the end of a prediction that is stored already."""
         if has_ended(row):
             return Created(row)
         loop = asyncio.get_running_loop()
         key = queues.model_key(row["model"])
         waiter = await self._hub.wait(key, str(row["id"]), row["token"])
+        waiter.caller = user
         timer = loop.call_later(seconds, waiter.resolve, None)
         try:
             # It may have ended before the waiter was there.

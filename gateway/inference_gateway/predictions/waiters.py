@@ -6,6 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 from inference_contract.predictions import Event
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.predictions.schemas import Row
 
 _MAX_BUFFERED = 256
@@ -30,12 +31,14 @@ class Waiter:
     `end` holds None when the hub stops, or when the caller's own timer says so.
     """
 
-    __slots__ = ("end", "key", "prediction_id", "token")
+    __slots__ = ("caller", "end", "key", "prediction_id", "token")
 
     def __init__(self, key: str, prediction_id: str, token: str) -> None:
         self.key = key
         self.prediction_id = prediction_id
         self.token = token
+        self.caller: Principal | None = None
+        """Whose tokens it is for: who waits no longer when that ends."""
         self.end: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
 
     def resolve(self, end: End | None) -> None:
