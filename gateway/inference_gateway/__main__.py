@@ -9,13 +9,17 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from inference_contract import logs, statefile
+from inference_contract import files, logs, statefile
 from inference_gateway.app import create_app, front
-from inference_gateway.protocol import GatheringProtocol
+from inference_gateway.connections import Connections, Limits, Phase
+from inference_gateway.listening import listen
+from inference_gateway.protocol import BoundedProtocol
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError, read_settings
@@ -26,8 +30,8 @@ _M_MMAP_THRESHOLD = -3
 """malloc.h"""
 _GRACE_SECONDS = 5
 """How long a stopping gateway waits for answers that are under way."""
-_KEEP_ALIVE_SECONDS = 75
-"""Longer than the proxies in front keep idle connections, or they would reuse a closed one."""
+_RESERVED_FILES = 256
+"""For what is no client: logs, PostgreSQL, Redis, model documents, the Kubernetes API."""
 
 
 def return_freed_memory() -> None:
@@ -39,19 +43,6 @@ def return_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1_000_000)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 class Server(uvicorn.Server):
@@ -78,23 +69,40 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, app: FastAPI, listener: socket.socket) -> int:
+def protocol(settings: Settings) -> Any:
+    """What uvicorn makes its connections with."""
+    limits = Limits(
+        max_header_bytes=settings.max_header_bytes,
+        max_headers=settings.max_headers,
+        max_url_bytes=settings.max_url_bytes,
+        seconds={
+            Phase.IDLE: settings.keep_alive_seconds,
+            Phase.HEAD: settings.header_seconds,
+            Phase.BODY: settings.body_seconds,
+            Phase.WRITE: settings.write_seconds,
+        },
+    )
+    room = max(10, files.raise_limit() - _RESERVED_FILES)
+    connections = Connections(min(settings.max_connections, room), limits.seconds)
+    return partial(BoundedProtocol, connections, limits)
+
+
+def serve(settings: Settings, app: FastAPI, listeners: list[socket.socket]) -> int:
     config = uvicorn.Config(
         front(app),
         loop="uvloop",
-        http=GatheringProtocol,
+        http=protocol(settings),
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    server = Server(config, app, settings, port=listener.getsockname()[1])
+    server = Server(config, app, settings, port=listeners[0].getsockname()[1])
     # uvicorn raises the signal again when it is done: by then there is nothing left to stop.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
     return 0 if server.started else 3
 
 
@@ -108,7 +116,7 @@ def main() -> int:
     logs.configure("gateway", settings.log_level)
     return_freed_memory()
     try:
-        listener = listen(settings.api_host, settings.api_port)
+        listeners = listen(settings.api_host, settings.api_port)
     except OSError as error:
         where = f"{settings.api_host}:{settings.api_port}"
         if error.errno == errno.EADDRINUSE:
@@ -117,7 +125,7 @@ def main() -> int:
             problem = f"cannot be listened on ({error.strerror}): set API_HOST and API_PORT"
         sys.stderr.write(f"{where} {problem}\n")
         return 1
-    return serve(settings, app, listener)
+    return serve(settings, app, listeners)
 
 
 if __name__ == "__main__":

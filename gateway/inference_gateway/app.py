@@ -24,6 +24,7 @@ from inference_gateway.auth.passwords import Passwords
 from inference_gateway.auth.throttle import LoginThrottle
 from inference_gateway.edge import Edge
 from inference_gateway.health import Health
+from inference_gateway.limits import InFlight
 from inference_gateway.models import router as models
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.models.store import ModelStore
@@ -63,14 +64,15 @@ def create_app(settings: Settings) -> FastAPI:
         "then give the token to *Authorize*.",
         lifespan=lifespan,
     )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    in_flight = InFlight(settings.max_bytes_in_flight)
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, in_flight=in_flight)
     problems.install(app)
     # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
     create = CreatePrediction()
     app.router.routes.insert(0, Route(_PREDICTIONS, create, methods=["POST"]))
     multipart = MultipartPrediction(create, settings.max_input_bytes)
     app.router.routes.insert(1, Route(f"{_PREDICTIONS}/multipart", multipart, methods=["POST"]))
-    app.state.create = Edge(create, settings.max_body_bytes)
+    app.state.create = Edge(create, settings.max_body_bytes, in_flight)
     for part in (predictions.router, models.router, auth.router, health.router):
         app.include_router(part)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)

@@ -8,37 +8,17 @@ import itertools
 import logging
 import re
 import secrets
-import time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inference_gateway import metrics, problems
+from inference_gateway import problems, urls
+from inference_gateway.answers import Answer, about
 from inference_gateway.errors import PROBLEM_JSON, GatewayError, Unavailable, Unconfirmed
-from inference_gateway.limits import limited, too_large
+from inference_gateway.limits import SMALL_BYTES, CountedBody, InFlight, largest_body, too_large
 
 log = logging.getLogger(__name__)
 
-SLOW_SECONDS = 1.0
-"""A request that takes longer until its response begins is worth a line."""
 _ID = re.compile(rb"[\w.:-]{1,64}")
-
-Headers = tuple[tuple[bytes, bytes], ...]
-_ASSETS = "/static-offline-docs/"
-"""Scripts and styles of the pages, the same for everybody: caches may keep them."""
-_NO_SNIFF: Headers = ((b"x-content-type-options", b"nosniff"),)
-_PRIVATE: Headers = ((b"cache-control", b"no-store"), *_NO_SNIFF)
-"""Answers to one caller; errors too, which quote what they asked for."""
-# The pages of the API docs begin with a script of their own, and ReDoc makes a worker.
-_PAGE: Headers = (
-    *_PRIVATE,
-    (
-        b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-        b"img-src 'self' data:; worker-src blob:; object-src 'none'; base-uri 'none'; "
-        b"frame-ancestors 'none'",
-    ),
-    (b"referrer-policy", b"no-referrer"),
-)
 
 
 class Edge:
@@ -47,9 +27,10 @@ class Edge:
     A request's id, the caller's `X-Request-Id` or one of ours, is in `scope["request_id"]`.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, in_flight: InFlight) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._in_flight = in_flight
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -57,69 +38,63 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
-        request_id, length = self._read_headers(scope)
+        request_id, length, host = self._read_headers(scope)
         scope["request_id"] = request_id
-        added = ((b"x-request-id", request_id), *_headers(scope["path"]))
-        has_begun = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                message["headers"] = [*message.get("headers", ()), *added]
-                _account(scope, message["status"], time.perf_counter() - began, request_id)
-            await send(message)
-
+        answer = Answer(scope, send, request_id, self._in_flight)
+        body: CountedBody | None = None
         try:
-            await self._app(scope, self._within_limit(receive, length), send_with_id)
+            urls.check(scope, host)
+            if length is None or length > SMALL_BYTES:
+                receive = body = self._counted(scope["path"], receive, length)
+            await self._app(scope, receive, answer.send)
         except ConnectionResetError:
             return
         except asyncio.CancelledError:  # The server stops, and has waited long enough.
-            if has_begun:
+            if answer.has_begun:
                 raise
-            await _send_problem(send_with_id, _stopped(scope["method"]))
+            await _send_problem(answer.send, _stopped(scope["method"]))
         except Exception as error:
             problem = _problem(error, scope, request_id)
-            if has_begun:
+            if answer.has_begun:
                 raise
-            await _send_problem(send_with_id, problem)
+            await _send_problem(answer.send, problem)
+        finally:
+            answer.close()
+            if body is not None:
+                body.close()
 
-    def _within_limit(self, receive: Receive, length: int | None) -> Receive:
+    def _counted(self, path: str, receive: Receive, length: int | None) -> CountedBody:
         """Raises TooLarge."""
-        if length is None:
-            return limited(receive, self._max_body_bytes)
-        if length > self._max_body_bytes:
-            raise too_large(self._max_body_bytes)
-        return receive
+        most = largest_body(path, self._max_body_bytes)
+        if length is not None and length > most:
+            raise too_large(most)
+        return CountedBody(receive, most, self._in_flight)
 
-    def _read_headers(self, scope: Scope) -> tuple[bytes, int | None]:
-        """The request's id, and its length: None if only counting will tell."""
-        request_id, length = b"", 0
+    def _read_headers(self, scope: Scope) -> tuple[bytes, int | None, bytes]:
+        """The request's id, its length (None if only counting will tell), and its Host."""
+        request_id, host = b"", b""
+        length: int | None = 0
         for name, value in scope["headers"]:
-            if name == b"content-length":
-                # The server refuses what is no number, and a body that is longer than this.
+            if name == b"host":
+                host = value
+            elif name == b"content-length":
+                # The server refuses what is no number, a body that is longer than this, and
+                # both this and Transfer-Encoding.
                 length = int(value)
             elif name == b"transfer-encoding":
-                return request_id or self._new_id(), None
+                length = None
             elif name == b"x-request-id" and _ID.fullmatch(value):
                 request_id = value
-        return request_id or self._new_id(), length
+        return request_id or self._new_id(), length, host
 
     def _new_id(self) -> bytes:
         return f"{self._prefix}-{next(self._numbers)}".encode()
 
 
-def _headers(path: str) -> Headers:
-    if path.startswith("/v1/"):
-        return _PRIVATE
-    return _NO_SNIFF if path.startswith(_ASSETS) else _PAGE
-
-
 def _problem(error: Exception, scope: Scope, request_id: bytes) -> GatewayError:
     if (problem := problems.known(error, scope["method"])) is not None:
         return problem
-    log.error("unexpected error", exc_info=error, extra=_extra(scope, request_id))
+    log.error("unexpected error", exc_info=error, extra=about(scope, request_id))
     name = request_id.decode()
     return GatewayError(f"something went wrong here; the log has it under request id {name}")
 
@@ -141,21 +116,3 @@ async def _send_problem(send: Send, error: GatewayError) -> None:
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _account(scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
-    metrics.answered(scope["method"], status, seconds)
-    if status < 400 and seconds < SLOW_SECONDS:
-        return
-    level = logging.WARNING if status >= 500 else logging.INFO
-    extra = {**_extra(scope, request_id), "status": status, "seconds": round(seconds, 4)}
-    log.log(level, "request", extra=extra)
-
-
-def _extra(scope: Scope, request_id: bytes) -> dict[str, object]:
-    return {
-        "request_id": request_id.decode(),
-        "method": scope["method"],
-        "path": scope["path"],
-        "client": (scope.get("client") or ("unknown",))[0],
-    }

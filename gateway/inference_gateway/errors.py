@@ -1,13 +1,17 @@
 """What can go wrong, and what the caller is told: RFC 9457 problem details.
 
 GatewayError
+├── BadRequest 400      not even HTTP, or a URL that nothing can read
 ├── Unauthorized 401
 ├── Forbidden 403
 ├── NotFound 404
+├── SlowRequest 408
 ├── Conflict 409
 ├── TooLarge 413
+├── LongUrl 414
 ├── Invalid 422          names the fields
 ├── TooManyRequests 429  with Retry-After
+├── LargeHeaders 431
 └── Unavailable 503      nothing was stored
     └── Unconfirmed      or it was: nobody knows
 """
@@ -62,6 +66,11 @@ class GatewayError(Exception):
         return orjson.dumps(body)
 
 
+class BadRequest(GatewayError):
+    status = 400
+    title = "Bad request"
+
+
 class Unauthorized(GatewayError):
     status = 401
     title = "Unauthorized"
@@ -80,6 +89,11 @@ class NotFound(GatewayError):
     title = "Not found"
 
 
+class SlowRequest(GatewayError):
+    status = 408
+    title = "Request timeout"
+
+
 class Conflict(GatewayError):
     status = 409
     title = "Conflict"
@@ -90,6 +104,11 @@ class TooLarge(GatewayError):
     title = "Content too large"
 
 
+class LongUrl(GatewayError):
+    status = 414
+    title = "URI too long"
+
+
 class Invalid(GatewayError):
     status = 422
     title = "Invalid input"
@@ -98,6 +117,11 @@ class Invalid(GatewayError):
 class TooManyRequests(GatewayError):
     status = 429
     title = "Too many requests"
+
+
+class LargeHeaders(GatewayError):
+    status = 431
+    title = "Request header fields too large"
 
 
 class Unavailable(GatewayError):

@@ -1,33 +1,78 @@
-"""How much a request may carry."""
+"""How much a request may carry, and all requests together."""
 
 from __future__ import annotations
 
 from starlette.types import Message, Receive
 
-from inference_gateway.errors import TooLarge
+from inference_gateway.errors import TooLarge, Unavailable
+
+SMALL_BYTES = 65_536
+"""Bodies and answers up to here are not counted: the number of connections bounds them."""
+MAX_FORM_BYTES = 65_536
+"""Of bodies that hold neither an input nor a model: accounts, tokens, forms."""
+MAX_DOCUMENT_BYTES = 1_000_000
+"""Of a model's document."""
+
+
+class InFlight:
+    """The bytes of large bodies and answers that are under way, of all callers together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    def take(self, size: int, *, refuse: bool = True) -> None:
+        """Raises Unavailable. Whoever took gives back."""
+        if refuse and self._taken + size > self._most:
+            raise Unavailable(
+                f"bodies and answers of together {self._most} bytes (MAX_BYTES_IN_FLIGHT) are "
+                "under way, no more are taken just now: try again",
+                headers={"Retry-After": "1"},
+            )
+        self._taken += size
+
+    def give(self, size: int) -> None:
+        self._taken -= size
+
+
+def largest_body(path: str, max_body_bytes: int) -> int:
+    if path.startswith("/v1/models") and not path.endswith("/predictions"):
+        return min(MAX_DOCUMENT_BYTES, max_body_bytes)
+    if path.startswith(("/v1/auth", "/v1/account", "/v1/webhooks")):
+        return min(MAX_FORM_BYTES, max_body_bytes)
+    return max_body_bytes
 
 
 def too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {max_bytes} bytes, the most that is taken here")
+    setting = "" if max_bytes in (MAX_FORM_BYTES, MAX_DOCUMENT_BYTES) else " (MAX_BODY_BYTES)"
+    return TooLarge(f"the body is larger than {max_bytes} bytes{setting}, the most taken here")
 
 
-def limited(receive: Receive, max_bytes: int) -> Receive:
-    """Counts a body that comes without a Content-Length.
+class CountedBody:
+    """The `receive` of a request whose body is large, or comes without a Content-Length.
 
-    Raises:
-        TooLarge: from `receive`, as soon as it is too much.
+    What has come counts as in flight until `close`.
     """
-    taken = 0
 
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > max_bytes:
-            raise too_large(max_bytes)
+    def __init__(self, receive: Receive, max_bytes: int, in_flight: InFlight) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._in_flight = in_flight
+        self._taken = 0
+
+    async def __call__(self) -> Message:
+        """Raises TooLarge, Unavailable: as soon as it is too much."""
+        message = await self._receive()
+        if size := len(message.get("body", b"")):
+            if self._taken + size > self._max_bytes:
+                raise too_large(self._max_bytes)
+            self._in_flight.take(size)
+            self._taken += size
         return message
 
-    return counted
+    def close(self) -> None:
+        self._in_flight.give(self._taken)
+        self._taken = 0
 
 
 async def read_body(receive: Receive) -> bytes:

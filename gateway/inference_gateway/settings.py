@@ -74,7 +74,30 @@ class Settings(DatabaseSettings):
         "restricted", description="The Pod Security Standard that this namespace enforces."
     )
     max_body_bytes: int = Field(10_000_000, ge=1000, description="Largest request body, bytes.")
-    max_input_bytes: int = Field(1_000_000, ge=100, description="Largest prediction input, bytes.")
+    max_input_bytes: int = Field(
+        8_000_000, ge=100, description="Largest prediction input, bytes: a photo of 6 MB."
+    )
+    max_bytes_in_flight: int = Field(
+        64_000_000,
+        ge=1_000_000,
+        description="Bytes of large bodies and answers under way, all callers together: memory.",
+    )
+    max_connections: int = Field(
+        10_000, ge=10, description="Connections of one process; the longest idle make room."
+    )
+    max_header_bytes: int = Field(
+        32_768, ge=1024, description="Largest request line and headers, bytes."
+    )
+    max_headers: int = Field(100, ge=10, description="Headers of a request.")
+    max_url_bytes: int = Field(8192, ge=256, description="Longest URL, bytes.")
+    header_seconds: float = Field(10, ge=0.1, le=600, description="For a request's headers.")
+    body_seconds: float = Field(60, ge=0.1, le=3600, description="For a request's body.")
+    write_seconds: float = Field(
+        30, ge=0.1, le=3600, description="How long a client may read nothing of its answer."
+    )
+    keep_alive_seconds: float = Field(
+        75, ge=1, le=3600, description="For the next request; longer than proxies in front wait."
+    )
     max_open_predictions: int = Field(
         200_000, ge=1, description="Predictions of one model that may wait or run; beyond: 429."
     )

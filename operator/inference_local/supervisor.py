@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from inference_contract import statefile
+from inference_contract import files, statefile
 from inference_contract.logs import JsonFormatter
 from inference_local import postgres, stack
 from inference_local.children import Child, ProcessSpec, end_leftovers, spawn
@@ -269,6 +269,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--foreground", action="store_true")
     options = parser.parse_args(argv)
+    files.raise_limit()  # For the children too.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     home = Home(options.home)
     try:

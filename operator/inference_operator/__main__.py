@@ -16,7 +16,7 @@ import kubernetes.config
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 
-from inference_contract import logs, statefile
+from inference_contract import files, logs, statefile
 from inference_contract.probes import ProbeServer, Reply
 from inference_operator import tenancy
 from inference_operator.cluster import connect
@@ -183,6 +183,7 @@ def main() -> int:
         sys.stderr.write(explain(error))
         return 2
     logs.configure("operator", settings.log_level)
+    files.raise_limit()
     # Until kopf takes over: the first process of a container has no default action.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-from inference_contract import logs, statefile
+from inference_contract import files, logs, statefile
 from inference_contract.probes import ProbeServer, Reply
 from inference_gateway import db
 from inference_gateway.dispatch import metrics
@@ -52,6 +52,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return _MISCONFIGURED
     logs.configure("dispatch", settings.log_level)
+    files.raise_limit()
     # Blocked in every thread and waited for: a handler would run when the main thread wakes, and
     # where another thread takes the signal, nothing wakes it.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)

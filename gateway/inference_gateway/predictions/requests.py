@@ -137,7 +137,10 @@ def encode_input(input: dict[str, Any], max_bytes: int) -> bytes:
     except TypeError as error:
         raise _invalid("input", str(error)) from error
     if len(content) > max_bytes:
-        raise TooLarge(f"The input has {len(content)} bytes; at most {max_bytes} are allowed.")
+        raise TooLarge(
+            f"The input has {len(content)} bytes; at most {max_bytes} "
+            "(MAX_INPUT_BYTES) are allowed."
+        )
     if b"\\u0000" in content and _NUL.search(content):
         raise _invalid("input", "the character U+0000 cannot be stored")
     return content

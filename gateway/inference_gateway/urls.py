@@ -1,0 +1,44 @@
+"""What a URL and a Host header may hold, checked once, before anything reads them.
+
+Libraries disagree on what they do with the rest: PostgreSQL refuses NUL, parsers of URLs raise at a
+Host that is none, and bytes that are no UTF-8 silently become something else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from inference_gateway.errors import BadRequest
+
+_HOST = re.compile(rb"[A-Za-z0-9._~-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+_known_hosts: dict[bytes, None] = {}
+_MAX_KNOWN_HOSTS = 100
+
+
+def check(scope: Any, host: bytes) -> None:
+    """Raises BadRequest. An empty Host is as none: HTTP/1.0 has none."""
+    if host and host not in _known_hosts:
+        _check_host(host)
+    if b"%" in scope["query_string"]:
+        _check_text(scope["query_string"], "query")
+    if b"%" in scope["raw_path"]:
+        _check_text(scope["raw_path"], "path")
+
+
+def _check_host(host: bytes) -> None:
+    if not _HOST.fullmatch(host):
+        raise BadRequest("the Host header is no host name or address")
+    if len(_known_hosts) >= _MAX_KNOWN_HOSTS:
+        _known_hosts.clear()
+    _known_hosts[host] = None
+
+
+def _check_text(encoded: bytes, part: str) -> None:
+    try:
+        text = unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the {part} of the URL is not UTF-8") from error
+    if "\0" in text:
+        raise BadRequest(f"the {part} of the URL holds the character U+0000")
