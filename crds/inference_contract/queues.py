@@ -12,6 +12,8 @@ JOB_KEY_PREFIX = "rq:job:"
 QUEUES_KEY = "rq:queues"
 DOORBELL = "inference:doorbell"
 """Stream of model keys: tells the recorder which event streams to read."""
+ENDED = "inference:ended"
+"""Channel: who has committed the ends of predictions says so here. No runner may."""
 RECORDER_GROUP = "recorder"
 
 

@@ -1,7 +1,7 @@
 """Ending predictions without a runner: a user cancels, a model goes, a deadline passes.
 
-The row first, under the fence; then the job is withdrawn, or its runner told to stop; then the
-terminal event is appended to the model's event stream, so that whoever waits is woken.
+The row first, under the fence; then the job is withdrawn, or its runner told to stop; then whoever
+waits is told.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import redis
 from sqlalchemy import Connection, Engine, text
 
 from inference_contract import queues
-from inference_contract.predictions import ErrorCode, Event, PredictionStatus
+from inference_contract.predictions import ErrorCode, PredictionStatus
+from inference_gateway import ends
 from inference_gateway.dispatch import position
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.errors import NotFound
@@ -192,7 +193,8 @@ def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[
     with engine.begin() as connection:
         ended = end_rows(connection, endings)
     try:
-        tell(client, ended)
+        if ended:
+            ends.announce(client, ends.nameless(ending.id for ending in ended))
     except redis.RedisError:
         _log.warning("redis is away: waiters will look at the row themselves")
     return ended
@@ -206,25 +208,6 @@ def end_rows(connection: Connection, endings: Iterable[Ending]) -> list[Ending]:
     parameter = orjson.dumps(list(by_id.values())).decode()
     ids = connection.execute(_END, {"endings": parameter}).scalars()
     return [by_id[str(ended)] for ended in ids]
-
-
-def tell(client: redis.Redis, endings: Iterable[Ending]) -> None:
-    """Append the terminal events. The recorder finds the rows ended and drops them."""
-    with client.pipeline(transaction=False) as pipe:
-        for ending in endings:
-            stream = queues.events_key(queues.model_key(ending.model))
-            pipe.xadd(stream, {"d": orjson.dumps([_event(ending)])})
-        pipe.execute()
-
-
-def _event(ending: Ending) -> Event:
-    event = Event(
-        type=ending.outcome.value, id=ending.id, attempt=ending.attempt, token=ending.token
-    )
-    event["error_code"] = ending.error_code.value
-    if ending.error is not None:
-        event["error"] = ending.error
-    return event
 
 
 _WAITING = text(f"""

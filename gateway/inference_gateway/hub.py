@@ -1,8 +1,8 @@
-"""Wakes whoever waits for predictions, from the event streams in Redis.
+"""Wakes whoever waits for the end of a prediction, once that end is committed.
 
-One task reads, in one blocking XREAD, the event stream of every model that somebody waits for and
-the own stream of every prediction that somebody watches. Redis may lose an event or go away: every
-few seconds the rows of all that is waited for are read too, in one query.
+Whoever commits ends tells them on a channel of Redis' that no runner can write to (`ends.py`).
+Redis may lose a message or go away: every few seconds the rows of all that is waited for are read
+too, in one query.
 """
 
 from __future__ import annotations
@@ -12,40 +12,28 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from inference_contract import queues
-from inference_contract.predictions import TERMINAL
+from inference_gateway import ends
 from inference_gateway.auth.accounts import Principal
-from inference_gateway.dispatch.fold import parse
-from inference_gateway.predictions.schemas import Row, has_ended
-from inference_gateway.predictions.waiters import Heard, StreamEntry, Waiter, Watcher
+from inference_gateway.predictions.schemas import Row
+from inference_gateway.predictions.waiters import Ended, Waiter
 
 log = logging.getLogger(__name__)
 
-Lookup = Callable[[list[tuple[str, str]]], Iterable[Row]]
-"""Ids and tokens → the rows among them that have ended, or have another token. Blocks."""
+Lookup = Callable[[list[str]], Iterable[Row]]
+"""Ids → the rows among them that have ended. Blocks."""
 
-_BLOCK_MS = 1000
-_COUNT = 500
+_POLL_SECONDS = 1.0
 _KEEP_SECONDS = 60.0
-"""A model's stream is read so long after its last waiter went: the next one need not set it up."""
+"""The channel is listened to so long after the last waiter went: the next one need not wait."""
+_SUBSCRIBE_SECONDS = 1.0
 _LOOKUP_AT_ONCE = 1000
 _BACKOFF_SECONDS = (0.05, 2.0)
-_BEGINNING = b"0-0"
-
-
-@dataclass
-class _Stream:
-    position: bytes
-    users: int = 0
-    idle_since: float = 0.0
-    watchers: list[Watcher] | None = None
-    """Of a prediction's own stream; None for a model's event stream."""
 
 
 class Hub:
@@ -53,7 +41,7 @@ class Hub:
 
     Args:
         client: a client that returns bytes; the hub takes one connection of it for itself.
-        lookup: finds the rows by which a lost event is noticed.
+        lookup: finds the rows by which a lost message is noticed.
         recheck_seconds: how often it is asked.
     """
 
@@ -64,29 +52,24 @@ class Hub:
         self._lookup = lookup
         self._recheck_seconds = recheck_seconds
         self._waiters: dict[str, list[Waiter]] = {}
-        self._doubts: dict[str, Heard] = {}
-        """Terminal events whose token is not the one that was expected."""
-        self._doubted = asyncio.Event()
-        self._streams: dict[str, _Stream] = {}
-        self._grown = asyncio.Event()
-        self._reading: frozenset[str] = frozenset()
-        """The streams of the XREAD that is under way."""
-        self._client_id: int | None = None
+        self._idle_since = 0.0
+        self._wanted = asyncio.Event()
+        self._listens = asyncio.Event()
+        self._is_away = False
+        self._unsure: set[str] = set()
+        """Those of whom it was said that they have ended, and not how."""
+        self._look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._read_forever(), name="hub-read"),
-            asyncio.create_task(self._recheck_forever(), name="hub-recheck"),
+            asyncio.create_task(self._listen_forever(), name="hub-listen"),
+            asyncio.create_task(self._look_forever(), name="hub-look"),
         ]
 
     async def stop(self) -> None:
         self.release()
-        for task in list(self._tasks):
-            # redis-py can swallow a cancellation that comes while it connects: ask until it heard.
-            while not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=0.05)
+        await end_tasks(self._tasks)
 
     def release(self, caller: Principal | None = None) -> None:
         """Let everybody go who waits, or those who wait for one caller."""
@@ -99,187 +82,107 @@ class Hub:
         """Those for whom somebody waits."""
         return {w.caller for ws in self._waiters.values() for w in ws if w.caller is not None}
 
-    async def wait(self, key: str, prediction_id: str, token: str) -> Waiter:
-        """Register a waiter: an event from now on will reach it. Call `leave` in the end."""
-        events = queues.events_key(key)
-        if events not in self._streams:
-            await self._add_stream(events, None)
-        waiter = Waiter(key, prediction_id, token)
-        self._register(waiter)
-        return waiter
-
-    async def watch(self, key: str, prediction_id: str, token: str) -> Watcher:
-        """As `wait`, for the prediction's output as it comes too."""
-        events, own = queues.events_key(key), queues.stream_key(key, prediction_id)
-        if events not in self._streams:
-            await self._add_stream(events, None)
-        if own not in self._streams:
-            await self._add_stream(own, [])
-        watcher = Watcher(key, prediction_id, token)
-        self._register(watcher)
-        stream = self._streams[own]
-        assert stream.watchers is not None
-        stream.watchers.append(watcher)
-        return watcher
-
-    def _register(self, waiter: Waiter) -> None:
-        self._streams[queues.events_key(waiter.key)].users += 1
+    async def add(self, waiter: Waiter) -> None:
+        """An end that is committed from now on will reach it. Call `leave` in the end."""
         self._waiters.setdefault(waiter.prediction_id, []).append(waiter)
+        self._wanted.set()
+        if self._listens.is_set() or self._is_away:
+            return
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBE_SECONDS):
+                    await self._listens.wait()
+        except BaseException:
+            self.leave(waiter)
+            raise
 
     def leave(self, waiter: Waiter) -> None:
         waiters = self._waiters[waiter.prediction_id]
         waiters.remove(waiter)
         if not waiters:
             del self._waiters[waiter.prediction_id]
-        events = self._streams[queues.events_key(waiter.key)]
-        events.users -= 1
-        if not events.users:
-            events.idle_since = time.monotonic()
-        if isinstance(waiter, Watcher):
-            own = queues.stream_key(waiter.key, waiter.prediction_id)
-            watchers = self._streams[own].watchers
-            assert watchers is not None
-            watchers.remove(waiter)
-            if not watchers:
-                del self._streams[own]
+            self._idle_since = time.monotonic()
 
-    async def _add_stream(self, name: str, watchers: list[Watcher] | None) -> None:
-        """Begin to read a stream, from its present end on; from its beginning if Redis is away."""
-        position = _BEGINNING
-        if self._client_id is not None:
-            with contextlib.suppress(RedisError, OSError):
-                position = await _last_id(self._redis, name)
-        # Somebody else may have added it meanwhile.
-        new = _Stream(position, idle_since=time.monotonic(), watchers=watchers)
-        self._streams.setdefault(name, new)
-        self._grown.set()
-        if self._reading and name not in self._reading:
-            self._tasks.append(task := asyncio.create_task(self._interrupt_read(name)))
-            task.add_done_callback(self._tasks.remove)
-
-    async def _interrupt_read(self, name: str) -> None:
-        """End the XREAD that does not have this stream.
-
-        Redis answers 0 when the XREAD has not arrived yet, so once is not always enough.
-        """
-        with contextlib.suppress(RedisError, OSError):
-            while self._reading and name not in self._reading and self._client_id is not None:
-                await self._redis.client_unblock(self._client_id)
-                await asyncio.sleep(0.005)
-
-    async def _read_forever(self) -> None:
+    async def _listen_forever(self) -> None:
         pause = _BACKOFF_SECONDS[0]
         while True:
+            await self._wanted.wait()
             try:
-                async with self._redis.client() as connection:
-                    self._client_id = await connection.client_id()
-                    await self._rewind_new_streams(connection)
-                    pause = _BACKOFF_SECONDS[0]
-                    while True:
-                        await self._read(connection)
+                await self._listen()
+                pause = _BACKOFF_SECONDS[0]
+                continue
             except (RedisError, OSError) as error:
                 log.warning("redis is away, waiters look at their rows: %s", error)
             except Exception:
                 log.exception("the hub stumbled")
             finally:
-                self._reading, self._client_id = frozenset(), None
+                if self._listens.is_set():
+                    pause = _BACKOFF_SECONDS[0]
+                self._listens.clear()
+            self._is_away = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, _BACKOFF_SECONDS[1])
 
-    async def _rewind_new_streams(self, connection: redis.asyncio.Redis) -> None:
-        """After a Redis that forgot, a stream may be a new one, whose ids are below the old."""
-        for name, stream in list(self._streams.items()):
-            if _order(await _last_id(connection, name)) < _order(stream.position):
-                stream.position = _BEGINNING
+    async def _listen(self) -> None:
+        """Until nobody has waited for a while."""
+        async with self._redis.pubsub() as channel:
+            await channel.subscribe(queues.ENDED)
+            while True:
+                message = await channel.get_message(timeout=_POLL_SECONDS)
+                if message is None:
+                    if self._is_idle():
+                        self._wanted.clear()
+                        return
+                elif message["type"] == "subscribe":
+                    self._is_away = False
+                    self._listens.set()
+                    self._unsure |= self._waiters.keys()  # They may have ended meanwhile.
+                    self._look.set()
+                else:
+                    self._heard(message["data"])
 
-    async def _read(self, connection: redis.asyncio.Redis) -> None:
-        self._drop_idle()
-        if not self._streams:
-            self._grown.clear()
-            await self._grown.wait()
-        positions: dict[Any, Any] = {name: s.position for name, s in self._streams.items()}
-        self._reading = frozenset(positions)
-        replies: Any = await connection.xread(positions, count=_COUNT, block=_BLOCK_MS)
-        self._reading = frozenset()
-        for name, entries in replies or ():
-            if (stream := self._streams.get(name.decode())) is not None and entries:
-                stream.position = entries[-1][0]
-                self._deliver(stream, entries)
+    def _is_idle(self) -> bool:
+        return not self._waiters and time.monotonic() - self._idle_since > _KEEP_SECONDS
 
-    def _drop_idle(self) -> None:
-        until = time.monotonic() - _KEEP_SECONDS
-        idle = [
-            name
-            for name, stream in self._streams.items()
-            if stream.watchers is None and not stream.users and stream.idle_since < until
-        ]
-        for name in idle:
-            del self._streams[name]
+    def _heard(self, message: bytes) -> None:
+        for prediction_id, columns in ends.read(message).items():
+            if (waiters := self._waiters.get(prediction_id)) is None:
+                continue
+            if columns is None:
+                self._unsure.add(prediction_id)
+                self._look.set()
+                continue
+            end = Ended(ends.columns(columns))
+            for waiter in waiters:
+                waiter.resolve(end)
 
-    def _deliver(self, stream: _Stream, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        if stream.watchers is not None:
-            news = [StreamEntry(entry_id, fields.get(b"d", b"{}")) for entry_id, fields in entries]
-            for watcher in stream.watchers:
-                watcher.push(news)
-            return
-        for entry_id, fields in entries:
-            try:
-                events = parse(fields.get(b"d", b""))
-            except ValueError:
-                continue  # The recorder says what is wrong with it.
-            for event in events:
-                if event["id"] in self._waiters and event["type"] in TERMINAL:
-                    self._ended(Heard(event, int(entry_id.partition(b"-")[0])))
-
-    def _ended(self, heard: Heard) -> None:
-        prediction_id = heard.event["id"]
-        for waiter in self._waiters[prediction_id]:
-            if waiter.token == heard.event["token"]:
-                waiter.resolve(heard)
-            elif not waiter.end.done():
-                self._doubts[prediction_id] = heard
-                self._doubted.set()
-
-    async def _recheck_forever(self) -> None:
+    async def _look_forever(self) -> None:
+        all_at = 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._recheck_seconds):
-                    await self._doubted.wait()
+                    await self._look.wait()
+            self._look.clear()
+            wanted, self._unsure = self._unsure, set()
+            if (now := time.monotonic()) >= all_at:
+                wanted, all_at = set(self._waiters), now + self._recheck_seconds
             try:
-                await self._recheck()
+                await self._look_at([name for name in wanted if name in self._waiters])
             except Exception as error:
                 log.warning("rows of waiters cannot be read: %s", " ".join(str(error).split()))
                 await asyncio.sleep(self._recheck_seconds)
 
-    async def _recheck(self) -> None:
-        """Compare everybody who waits with their rows."""
-        self._doubted.clear()
-        doubts, self._doubts = self._doubts, {}
-        waiting = [
-            (waiter.prediction_id, waiter.token)
-            for waiters in self._waiters.values()
-            for waiter in waiters
-            if not waiter.end.done()
-        ]
+    async def _look_at(self, waiting: list[str]) -> None:
         for start in range(0, len(waiting), _LOOKUP_AT_ONCE):
             part = waiting[start : start + _LOOKUP_AT_ONCE]
             for row in await asyncio.to_thread(self._lookup, part):
-                self._compare(row, doubts.get(str(row["id"])))
-
-    def _compare(self, row: Row, doubt: Heard | None) -> None:
-        for waiter in self._waiters.get(str(row["id"]), ()):
-            waiter.token = row["token"]
-            if has_ended(row):
-                waiter.resolve(row)
-            elif doubt is not None and doubt.event["token"] == row["token"]:
-                waiter.resolve(doubt)
+                for waiter in self._waiters.get(str(row["id"]), ()):
+                    waiter.resolve(Ended(row))
 
 
-async def _last_id(client: redis.asyncio.Redis, stream: str) -> bytes:
-    last: Any = await client.xrevrange(stream, count=1)
-    return last[0][0] if last else _BEGINNING
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds), int(sequence)
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        # redis-py can swallow a cancellation that comes while it connects: ask until it heard.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.05)

@@ -110,13 +110,6 @@ def fold(entries: Iterable[Entry]) -> list[RowChange]:
     return sorted(changes.values(), key=lambda change: change.id)
 
 
-def change_of(event: Event, ms: int) -> RowChange:
-    """What `fold` makes of a single event."""
-    change = RowChange(event["id"], event["attempt"], event["token"])
-    _add(change, event, ms)
-    return change
-
-
 def _add(change: RowChange, event: Event, ms: int) -> None:
     kind = EventType(event["type"])
     if kind.is_terminal:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from inference_contract.predictions import ErrorCode, PredictionStatus
+from inference_gateway import ends
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.dispatch.fold import RowChange
 
@@ -40,9 +41,11 @@ WITH v AS MATERIALIZED (
         THEN now() + make_interval(secs => :lease_seconds) END
   FROM v
   WHERE {FENCE}
-  RETURNING p.id, p.webhook, p.webhook_events, v.events
+  RETURNING p.id, p.webhook, p.webhook_events, v.events, p.status, p.output, p.logs, p.error,
+    p.error_code, p.metrics, p.started_at, p.completed_at
 ), {DELIVERIES}
-SELECT (SELECT count(*) FROM changed) AS applied, (SELECT count(*) FROM told) AS told
+SELECT (SELECT count(*) FROM changed) AS applied, (SELECT count(*) FROM told) AS told,
+  CASE WHEN :in_words THEN ({ends.COLUMNS}) END AS ends
 """  # noqa: S608 - constants of ours
 
 _RECORD = text(RECORD)
@@ -59,6 +62,8 @@ class Recorded(NamedTuple):
     """Changes that met no open row of their attempt and token."""
     told: int
     """Webhook deliveries that were made."""
+    ends: tuple[str, ...] = ()
+    """Messages of the channel that tell what has ended."""
 
     def __add__(self, other: tuple[Any, ...]) -> Recorded:
         return Recorded(*(a + b for a, b in zip(self, other, strict=True)))
@@ -79,24 +84,33 @@ def prepare(engine: Engine) -> Engine:
     return engine
 
 
-def apply(engine: Engine, changes: Sequence[RowChange], lease_seconds: float) -> Recorded:
+def apply(
+    engine: Engine, changes: Sequence[RowChange], lease_seconds: float, *, in_words: bool = True
+) -> Recorded:
     """Write a batch; a change that PostgreSQL does not take ends its prediction as failed.
+
+    Args:
+        in_words: say how predictions have ended: somebody listens.
 
     Raises:
         sqlalchemy.exc.DBAPIError: if PostgreSQL is away or busy; to be tried again as a whole.
     """
     if not changes:
         return Recorded(0, 0, 0)
-    parameters = {"changes": orjson.dumps(changes).decode(), "lease_seconds": lease_seconds}
+    parameters = {
+        "changes": orjson.dumps(changes).decode(),
+        "lease_seconds": lease_seconds,
+        "in_words": in_words,
+    }
     try:
         # One statement is a transaction of its own: no round trips for BEGIN and COMMIT.
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            applied, told = connection.execute(_RECORD, parameters).one()
+            applied, told, ended = connection.execute(_RECORD, parameters).one()
     except DBAPIError as error:
         if str(getattr(error.orig, "pgcode", None))[:2] not in _BAD_DATA:
             raise
         return _apply_parts(engine, changes, lease_seconds, error)
-    return Recorded(applied, len(changes) - applied, told)
+    return Recorded(applied, len(changes) - applied, told, (ended,) if ended else ())
 
 
 def _apply_parts(

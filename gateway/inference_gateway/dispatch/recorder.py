@@ -14,7 +14,8 @@ from typing import Any
 import redis
 from sqlalchemy import Engine
 
-from inference_contract.queues import RECORDER_GROUP, events_key
+from inference_contract.queues import ENDED, RECORDER_GROUP, events_key
+from inference_gateway import ends
 from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.fold import Entry, fold, parse
 from inference_gateway.dispatch.record import apply
@@ -27,8 +28,7 @@ _BATCH_BYTES = 8_000_000
 _BLOCK_MS = 250
 """Also how soon the first event of a model is noticed that just got work."""
 _PAUSE = 0.025
-"""Seconds between batches, so that a batch is worth its statement. Callers who wait are answered
-by the event: what comes so much later is what others read, and webhooks."""
+"""Seconds between batches while nobody waits for an end, so that a batch is worth its statement."""
 _ADOPT_EVERY = 10.0
 _ADOPT_IDLE_MS = 30_000
 
@@ -62,6 +62,8 @@ class Recorder:
         self._unsure: set[str] = set()
         """Models whose entries may have been delivered to us and not acknowledged."""
         self._adopt_at = 0.0
+        self._is_heard = True
+        """Whether somebody waits: a gateway listened to what was last said to have ended."""
 
     def step(self) -> float:
         """One batch; raises what PostgreSQL or Redis raise, and then loses nothing."""
@@ -82,7 +84,7 @@ class Recorder:
             _log.warning("an event stream is gone: reading it from its start")
             ensure_groups(self._redis, self._keys.all)
             return 0
-        return _PAUSE if read else 0
+        return _PAUSE if read and not self._is_heard else 0
 
     def _read(self, keys: Iterable[str], after: bytes, block: int | None = None) -> _Read:
         streams: dict[Any, Any] = {events_key(key): after for key in keys}
@@ -124,14 +126,23 @@ class Recorder:
         found = [entry for _, entries in read for entry in entries]
         self._size_up(found)
         changes = fold(_entries(found))
-        recorded = apply(self._engine, changes, self._lease_seconds)
+        recorded = apply(self._engine, changes, self._lease_seconds, in_words=self._is_heard)
+        ended = [change.id for change in changes if change.ended_ms is not None]
+        messages: list[Any] = list(recorded.ends)
+        if ended and (recorded.stale or not messages):
+            # Of some nobody knows here how they have ended: recorded before we were killed, say.
+            messages.append(ends.nameless(ended))
         with self._redis.pipeline(transaction=False) as pipe:
             for stream, entries in read:
                 pipe.xack(stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
-            pipe.execute()
+            for message in messages:
+                pipe.publish(ENDED, message)
+            replies = pipe.execute()
+        if messages:
+            self._is_heard = replies[-1] > 0
         self._unsure -= keys
         self._keys.heard(keys)
-        if ended := [change.id for change in changes if change.ended_ms is not None]:
+        if ended:
             _log.info("recorded", extra={"predictions": ended, "stale": recorded.stale})
         metrics.RECORDED.inc(recorded.applied)
         metrics.STALE.inc(recorded.stale)

@@ -12,11 +12,9 @@ from redis.exceptions import RedisError
 
 from inference_contract import queues
 from inference_contract.predictions import EventType
-from inference_gateway.hub import Hub
-from inference_gateway.predictions import metrics
-from inference_gateway.predictions.schemas import Row, ended_row
+from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.sse import HEARTBEAT, EntryId, StreamReader
-from inference_gateway.predictions.waiters import End, Heard, StreamEntry, Watcher
+from inference_gateway.predictions.waiters import Ended, StreamEntry, Watcher
 
 _PAGE = 200
 _REDIS_PAUSE_SECONDS = 1.0
@@ -51,7 +49,6 @@ async def partial_output(client: redis.asyncio.Redis, row: Row, *, is_text: bool
 
 async def follow(
     client: redis.asyncio.Redis,
-    hub: Hub,
     row: Row,
     watcher: Watcher,
     last_event_id: EntryId | None,
@@ -63,21 +60,6 @@ async def follow(
         watcher: registered before `row` was read, and resolved if that has ended.
     """
     reader = StreamReader(last_event_id)
-    with metrics.STREAM_READERS.track_inprogress():
-        try:
-            async for chunk in _events(client, reader, row, watcher, heartbeat_seconds):
-                yield chunk
-        finally:
-            hub.leave(watcher)
-
-
-async def _events(
-    client: redis.asyncio.Redis,
-    reader: StreamReader,
-    row: Row,
-    watcher: Watcher,
-    heartbeat_seconds: float,
-) -> AsyncIterator[bytes]:
     while True:
         # Before the entries are read: then none of those that came before the end is missed.
         has_ended = watcher.end.done()
@@ -112,8 +94,6 @@ async def _read(
             await asyncio.sleep(_REDIS_PAUSE_SECONDS)
 
 
-def _finish(reader: StreamReader, row: Row, end: End | None) -> bytes:
-    """Nothing if the stream held its end, or if the gateway stops: the reader comes again."""
-    if end is None:
-        return b""
-    return reader.finish(ended_row(row, *end) if isinstance(end, Heard) else end)
+def _finish(reader: StreamReader, row: Row, end: Ended | None) -> bytes:
+    """Nothing if the gateway stops: the reader comes again."""
+    return b"" if end is None else reader.finish({**row, **end.columns})

@@ -23,11 +23,9 @@ _BY_KEY = text(
     "SELECT * FROM predictions "
     "WHERE owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
 )
-_CHANGED = text("""
-SELECT p.* FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS text[])) AS w(id, token)
-JOIN predictions p ON p.id = w.id
-WHERE p.completed_at IS NOT NULL OR p.token <> w.token
-""")
+_ENDED = text(
+    "SELECT * FROM predictions WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,10 @@ def by_key(engine: Engine, owner: str, key: str) -> Row | None:
     return None if found is None else found._asdict()
 
 
-def changed(engine: Engine, waiting: Sequence[tuple[str, str]]) -> list[Row]:
-    """Rows, of these ids and tokens, that have ended or have another token."""
-    ids, tokens = (list(column) for column in zip(*waiting, strict=True))
-    parameters = {"ids": ids, "tokens": tokens}
+def ended(engine: Engine, ids: Sequence[str]) -> list[Row]:
+    """The rows, of these, that have ended."""
     with engine.connect() as connection:
-        return [row._asdict() for row in connection.execute(_CHANGED, parameters)]
+        return [row._asdict() for row in connection.execute(_ENDED, {"ids": list(ids)})]
 
 
 def page(

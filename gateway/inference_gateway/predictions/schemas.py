@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from inference_contract.predictions import Event, PredictionStatus
-from inference_gateway.dispatch.fold import change_of
+from inference_contract.predictions import PredictionStatus
 
 Row = Mapping[str, Any]
 """A row of `tables.Prediction`, by column."""
@@ -64,33 +63,6 @@ def _metrics(row: Row) -> dict[str, Any]:
         took = row["completed_at"] - row["created_at"]
         metrics["total_time"] = took.total_seconds()
     return metrics
-
-
-def ended_row(row: Row, event: Event, milliseconds: int) -> dict[str, Any]:
-    """The row as the recorder will write it, for answers that do not wait for the recorder.
-
-    Args:
-        milliseconds: Redis' time of the event, from the id of its entry.
-    """
-    change = change_of(event, milliseconds)
-    started = row["started_at"]
-    if change.started_ms is not None:
-        started = max(row["created_at"], _moment(change.started_ms))
-    return {
-        **row,
-        "status": change.outcome,
-        "output": row["output"] if change.output is None else change.output,
-        "logs": row["logs"] if change.logs is None else change.logs,
-        "error": change.error,
-        "error_code": change.error_code,
-        "metrics": row["metrics"] if change.metrics is None else change.metrics,
-        "started_at": started,
-        "completed_at": max(row["created_at"], _moment(milliseconds)),
-    }
-
-
-def _moment(milliseconds: float) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def has_ended(row: Row) -> bool:

@@ -29,9 +29,10 @@ from inference_gateway.predictions import live, metrics, repository, requests, s
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
-from inference_gateway.predictions.schemas import Row, ended_row, has_ended
+from inference_gateway.predictions.schemas import Row, has_ended
 from inference_gateway.predictions.store import Store
-from inference_gateway.predictions.waiters import Heard
+from inference_gateway.predictions.tails import Tails
+from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
 from inference_gateway.predictions.writer import NewPrediction, Writer, unconfirmed
 from inference_gateway.settings import Settings
 from inference_gateway.webhooks.guard import check_url
@@ -76,28 +77,37 @@ class PredictionService:
         self._catalog = catalog
         self._heartbeat_seconds = heartbeat_seconds
         self._ids = IdSource()
-        self._hub = Hub(redis_async, self._changed, recheck_seconds)
+        self._hub = Hub(redis_async, self._ended, recheck_seconds)
+        self._tails = Tails(redis_async)
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
         self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
         stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._storing: set[NewPrediction] = set()
         """Those whose callers wait for the commit."""
 
     async def start(self) -> None:
         """Needs neither PostgreSQL nor Redis."""
+        self._loop = asyncio.get_running_loop()
         self._writer.start()
         await self._hub.start()
+        await self._tails.start()
 
     async def stop(self) -> None:
         await self._hub.stop()
+        await self._tails.stop()
         await self._writer.stop()
         self._enqueuer.close()
 
     def release(self) -> None:
-        """Answer everybody who waits, and end all streams: the process is about to stop."""
-        self._hub.release()
-        asyncio.get_running_loop().call_later(_LAST_CALL_SECONDS, self._abandon)
+        """Answer everybody who waits, and end all streams: the process is about to stop.
+
+        Safe from any thread.
+        """
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._hub.release)
+        self._loop.call_soon_threadsafe(self._loop.call_later, _LAST_CALL_SECONDS, self._abandon)
 
     def _abandon(self) -> None:
         for new in self._storing:
@@ -120,7 +130,7 @@ class PredictionService:
         began = time.perf_counter()
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
         try:
-            model, row, size = self._new_row(user, body, headers, path_model)
+            row, size = self._new_row(user, body, headers, path_model)
         except GatewayError:
             accepted = await self._accepted(user.user_id, body, headers, path_model)
             if accepted is not None:
@@ -131,7 +141,7 @@ class PredictionService:
             raise
         if not seconds:
             return Created(await self._store(row, size))
-        created = await self._store_and_wait(user, model.key, row, size, seconds)
+        created = await self._store_and_wait(user, row, size, seconds)
         self.authenticator.require(user)
         if not created.is_unfinished:
             metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
@@ -191,31 +201,51 @@ class PredictionService:
         """Server-sent events until the prediction's end, or that of the caller's token. Raises
         NotFound at once."""
         row = await self._get(prediction_id, user.user_id)
-        key = queues.model_key(row["model"])
-        watcher = await self._hub.watch(key, str(row["id"]), row["token"])
-        watcher.caller = user
+        watcher = Watcher(queues.model_key(row["model"]), str(row["id"]), user)
+        await self._watch(watcher)
         try:
             # Once more: it may have ended before the watcher was there.
             row = await self._get(prediction_id, user.user_id)
             self.authenticator.require(user)
         except BaseException:
-            self._hub.leave(watcher)
+            self._unwatch(watcher)
             raise
-        watcher.token = row["token"]
         if has_ended(row):
-            watcher.resolve(row)
-        return live.follow(
+            watcher.resolve(Ended(row))
+        events = live.follow(
             self._redis_async,
-            self._hub,
             row,
             watcher,
             sse.parse_id(last_event_id),
             self._heartbeat_seconds,
         )
+        return self._until_it_leaves(events, watcher)
+
+    async def _watch(self, watcher: Watcher) -> None:
+        await self._hub.add(watcher)
+        try:
+            await self._tails.add(watcher)
+        except BaseException:
+            self._hub.leave(watcher)
+            raise
+
+    def _unwatch(self, watcher: Watcher) -> None:
+        self._hub.leave(watcher)
+        self._tails.leave(watcher)
+
+    async def _until_it_leaves(
+        self, events: AsyncIterator[bytes], watcher: Watcher
+    ) -> AsyncIterator[bytes]:
+        with metrics.STREAM_READERS.track_inprogress():
+            try:
+                async for chunk in events:
+                    yield chunk
+            finally:
+                self._unwatch(watcher)
 
     def _new_row(
         self, user: Principal, body: CreateBody, headers: CreateHeaders, path_model: str | None
-    ) -> tuple[CatalogModel, dict[str, Any], int]:
+    ) -> tuple[dict[str, Any], int]:
         """A row that can be stored, and the size of its input. Raises GatewayError."""
         model_id, version = requests.named_model(body, path_model)
         model = self._catalog.get(model_id, user.username)
@@ -256,7 +286,7 @@ class PredictionService:
             "deadline": None,
             "lives_seconds": cancel_after or self.settings.prediction_deadline_seconds,
         }
-        return model, row, len(content)
+        return row, len(content)
 
     async def _store(self, row: dict[str, Any], size: int) -> Row:
         new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
@@ -271,24 +301,26 @@ class PredictionService:
             self._storing.discard(new)
 
     async def _store_and_wait(
-        self, user: Principal, key: str, row: dict[str, Any], size: int, seconds: float
+        self, user: Principal, row: dict[str, Any], size: int, seconds: float
     ) -> Created:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        waiter = await self._hub.wait(key, row["id"], row["token"])
-        waiter.caller = user
+        waiter = Waiter(row["id"], user)
+        await self._hub.add(waiter)
         timer = loop.call_at(until, waiter.resolve, None)
         try:
             new = NewPrediction(row, size, waiter.end, quiet=True)
             self._writer.put(new)
-            end = await waiter.end
+            end: Any = await waiter.end
             if end is None:
                 end = await self._stored(new, new.stored())
         finally:
             timer.cancel()
             self._hub.leave(waiter)
-        if isinstance(end, Heard):
-            return Created(ended_row(row, *end))
+        if isinstance(end, Ended):
+            # Nobody may have said yet when it was created, though it has ended since.
+            known = row["created_at"] is not None
+            return Created({**row, **end.columns} if known else await self._read(row))
         if end is row:
             return Created(row, is_unfinished=True)
         older = _same_request(row, end)
@@ -298,21 +330,23 @@ class PredictionService:
         """Wait for the end of a prediction that is stored already."""
         if has_ended(row):
             return Created(row)
-        loop = asyncio.get_running_loop()
-        key = queues.model_key(row["model"])
-        waiter = await self._hub.wait(key, str(row["id"]), row["token"])
-        waiter.caller = user
-        timer = loop.call_later(seconds, waiter.resolve, None)
+        waiter = Waiter(str(row["id"]), user)
+        await self._hub.add(waiter)
+        timer = asyncio.get_running_loop().call_later(seconds, waiter.resolve, None)
         try:
             # It may have ended before the waiter was there.
-            row = await self._get(str(row["id"]), row["owner"])
-            end = row if has_ended(row) else await waiter.end
+            row = await self._read(row)
+            end = Ended(row) if has_ended(row) else await waiter.end
         finally:
             timer.cancel()
             self._hub.leave(waiter)
         if end is None:
             return Created(row, is_unfinished=True)
-        return Created(ended_row(row, *end) if isinstance(end, Heard) else end)
+        return Created({**row, **end.columns})
+
+    async def _read(self, row: Row) -> Row:
+        """The row as it is now."""
+        return await self._get(str(row["id"]), str(row["owner"]))
 
     async def _get(self, prediction_id: str, owner: str) -> Row:
         row = await asyncio.to_thread(repository.get, self._engine, _parse_id(prediction_id), owner)
@@ -325,8 +359,8 @@ class PredictionService:
         entry = self._catalog.entry(model_id)
         return isinstance(entry, CatalogModel) and entry.model.spec.type is not ModelType.CUSTOM
 
-    def _changed(self, waiting: list[tuple[str, str]]) -> list[Row]:
-        return repository.changed(self._engine, waiting)
+    def _ended(self, waiting: list[str]) -> list[Row]:
+        return repository.ended(self._engine, waiting)
 
     def _connect(self) -> psycopg2.extensions.connection:
         url = make_url(self.settings.database_url)

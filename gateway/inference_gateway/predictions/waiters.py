@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from inference_contract.predictions import Event
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.predictions.schemas import Row
 
@@ -13,35 +12,30 @@ _MAX_BUFFERED = 256
 """Entries that a slow reader may have waiting."""
 
 
-class Heard(NamedTuple):
-    """The terminal event of a prediction's current attempt."""
+class Ended(NamedTuple):
+    """A prediction's end, which is committed."""
 
-    event: Event
-    milliseconds: int
-    """Redis' time of the event."""
-
-
-End = Heard | Row
-"""How a waiter learns of the end: by the event, or by the row that was found ended."""
+    columns: Row
+    """Of its row: all, or those that the end has set."""
 
 
 class Waiter:
     """Somebody who waits for the end of one prediction.
 
     `end` holds None when the hub stops, or when the caller's own timer says so.
+
+    Args:
+        caller: whose tokens it is for: who waits no longer when that ends.
     """
 
-    __slots__ = ("caller", "end", "key", "prediction_id", "token")
+    __slots__ = ("caller", "end", "prediction_id")
 
-    def __init__(self, key: str, prediction_id: str, token: str) -> None:
-        self.key = key
+    def __init__(self, prediction_id: str, caller: Principal | None = None) -> None:
         self.prediction_id = prediction_id
-        self.token = token
-        self.caller: Principal | None = None
-        """Whose tokens it is for: who waits no longer when that ends."""
-        self.end: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
+        self.caller = caller
+        self.end: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
 
-    def resolve(self, end: End | None) -> None:
+    def resolve(self, end: Ended | None) -> None:
         if not self.end.done():
             self.end.set_result(end)
 
@@ -60,10 +54,11 @@ class Watcher(Waiter):
     watcher reads the stream from where it was.
     """
 
-    __slots__ = ("_entries", "_news", "_overflowed")
+    __slots__ = ("_entries", "_news", "_overflowed", "key")
 
-    def __init__(self, key: str, prediction_id: str, token: str) -> None:
-        super().__init__(key, prediction_id, token)
+    def __init__(self, key: str, prediction_id: str, caller: Principal | None = None) -> None:
+        super().__init__(prediction_id, caller)
+        self.key = key
         self._entries: list[StreamEntry] = []
         self._overflowed = True
         self._news = asyncio.Event()
@@ -75,7 +70,7 @@ class Watcher(Waiter):
             self._entries += entries
         self._news.set()
 
-    def resolve(self, end: End | None) -> None:
+    def resolve(self, end: Ended | None) -> None:
         super().resolve(end)
         self._news.set()
 

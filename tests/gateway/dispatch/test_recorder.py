@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -237,6 +239,76 @@ def test_old_acknowledged_entries_are_trimmed(lab: Any) -> None:
     assert 251 <= len(left) <= 351
 
 
+@pytest.fixture
+def told(lab: Any) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """All that those who wait were told since the last call."""
+    with lab.redis.pubsub() as channel:
+        channel.subscribe(queues.ENDED)
+        channel.get_message(timeout=5)
+
+        def heard() -> list[dict[str, Any]]:
+            lab.redis.publish(queues.ENDED, "null")
+            found = []
+            while (message := json.loads(channel.get_message(timeout=5)["data"])) is not None:
+                found.append(message)
+            return found
+
+        yield heard
+
+
+def _ended(lab: Any, **fields: Any) -> str:
+    prediction = str(lab.insert())
+    lab.enqueue(prediction)
+    lab.say("succeeded", prediction, **fields)
+    return prediction
+
+
+def test_those_who_wait_are_told_what_is_committed(lab: Any, told: Any) -> None:
+    small, large = _ended(lab, output=["HI"], error="e"), _ended(lab, output="x" * 10_000)
+    forged = str(lab.insert())
+    lab.say("succeeded", {"id": forged, "attempt": 1, "token": "guessed"}, output="forged")
+    running = str(lab.insert())
+    lab.say("started", running)
+    lab.record()
+    first, *rest = told()
+    assert first[large] is None
+    assert (first[small]["status"], first[small]["output"]) == ("succeeded", ["HI"])
+    row = lab.row(small)
+    assert datetime.fromisoformat(first[small]["completed_at"]) == row["completed_at"]
+    assert set(first) == {small, large}
+    # Of what met no row it is only said that somebody should look.
+    assert [set(message.values()) for message in rest] == [{None}]
+
+
+def test_what_was_recorded_before_a_death_is_told_after_it(lab: Any, told: Any) -> None:
+    prediction = _ended(lab, output="HI")
+    first = lab.recorder()
+    streams.ensure_groups(lab.redis, ["ada_echo"])
+    lab.redis.xreadgroup("recorder", "one", {"ada_echo:events": ">"})
+    change = RowChange(prediction, 1, "token-1", "succeeded", ended_ms=1, output="HI")
+    assert record.apply(lab.engine, [change], 30).applied == 1  # And now it dies.
+    lab.record(first)
+    assert told() == [{prediction: None}]
+
+
+def test_while_nobody_waits_batches_grow_and_nobody_is_told_how_they_ended(lab: Any) -> None:
+    recorder = lab.recorder()
+    _ended(lab, output="HI")
+    lab.record(recorder)
+    _ended(lab, output="HI")
+    assert recorder.step() > 0
+    with lab.redis.pubsub() as channel:
+        channel.subscribe(queues.ENDED)
+        channel.get_message(timeout=5)
+        prediction = _ended(lab, output="HI")
+        assert recorder.step() == 0, "somebody heard it"
+        assert json.loads(channel.get_message(timeout=5)["data"]) == {prediction: None}
+        prediction = _ended(lab, output="HI")
+        recorder.step()
+        message = json.loads(channel.get_message(timeout=5)["data"])
+        assert message[prediction]["output"] == "HI"
+
+
 @pytest.mark.parametrize("rows", [0, 20_000])
 def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int) -> None:
     lab.sql(
@@ -249,7 +321,7 @@ def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int) -> None:
     if rows:
         lab.sql("ANALYZE predictions")
     changes = orjson.dumps([RowChange(str(uuid.uuid4()), 1, "t")]).decode()
-    parameters = {"changes": changes, "lease_seconds": 1}
+    parameters = {"changes": changes, "lease_seconds": 1, "in_words": True}
     with lab.engine.begin() as connection:
         explained = connection.execute(text("EXPLAIN " + record.RECORD), parameters)
         plan = "\n".join(explained.scalars())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -15,6 +16,10 @@ from psycopg2.extras import RealDictCursor
 
 from inference_contract import queues
 from inference_contract.predictions import Job
+from inference_gateway import db
+from inference_gateway.dispatch.loops import Loop
+from inference_gateway.dispatch.record import prepare
+from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.settings import Settings
 
 MODEL = "ada/echo"
@@ -47,6 +52,21 @@ class Runner:
 @pytest.fixture
 def runner(redis_client: redis.Redis) -> Runner:
     return Runner(redis_client)
+
+
+@pytest.fixture
+def recorder(settings: Settings, redis_client: redis.Redis) -> Iterator[Loop]:
+    """Records what runners say."""
+    engine = prepare(db.engine(settings, pool_size=2))
+    recorder = Recorder(
+        engine, redis_client, lease_seconds=30, consumer="one", told=threading.Event()
+    )
+    loop = Loop("recorder", recorder.step)
+    loop.start()
+    yield loop
+    loop.stop()
+    loop.join(10)
+    engine.dispose()
 
 
 @pytest.fixture

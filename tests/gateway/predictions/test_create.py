@@ -57,33 +57,122 @@ async def test_the_model_in_the_path(client: httpx.AsyncClient, auth: Auth, echo
     assert (reply.status_code, reply.json()["model"]) == (201, echo)
 
 
-async def test_waiting_answers_with_the_end_as_it_is_recorded(
+async def test_waiting_answers_with_the_end_once_it_is_recorded(
     client: httpx.AsyncClient,
     auth: Auth,
     echo: str,
     runner: Any,
-    app: FastAPI,
-    sql: Sql,
+    request: pytest.FixtureRequest,
     eventually: Eventually,
 ) -> None:
-    from inference_gateway.dispatch import fold, record
-
-    call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
     jobs = await eventually(runner.waiting)
     runner.say("succeeded", jobs[0], output="HI", predict_time=0.001, metrics={"tokens": 2})
+    assert not (await asyncio.wait([call], timeout=0.3))[0], "nobody has recorded it"
+    request.getfixturevalue("recorder")
     reply = await call
     answered = reply.json()
     assert reply.status_code == 201
-    assert reply.headers["preference-applied"] == "wait=10"
+    assert reply.headers["preference-applied"] == "wait=20"
     assert (answered["status"], answered["output"]) == ("succeeded", "HI")
     assert answered["metrics"]["tokens"] == 2
-    # What dispatch would do:
-    ((entry_id, fields),) = runner.redis.xrange(queues.events_key("ada_echo"))
-    entry = fold.Entry(int(entry_id.split(b"-")[0]), fold.parse(fields[b"d"]))
-    engine = record.prepare(app.state.services.engine)
-    assert record.apply(engine, fold.fold([entry]), 30).applied == 1
     read = await client.get(answered["urls"]["get"], headers=auth("ada"))
     assert read.json() == answered
+
+
+@pytest.mark.parametrize(
+    "output", ["x" * 100_000, ["é", {"b": 1, "a": None}], 0.1, "", None, [], {}, False]
+)
+async def test_what_a_caller_is_told_is_what_get_says_right_after(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    recorder: Any,
+    eventually: Eventually,
+    output: Any,
+) -> None:
+    """Also what is too large to be told to everybody."""
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
+    (job,) = await eventually(runner.waiting)
+    runner.say("succeeded", job, output=output, predict_time=0.5, logs="line\n")
+    answered = (await call).json()
+    assert answered["status"] == "succeeded"
+    read = await client.get(answered["urls"]["get"], headers=auth("ada"))
+    assert read.json() == answered
+    assert answered["output"] == output
+
+
+async def test_an_event_that_redis_lost_is_nothing_that_anybody_was_told(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    sql: Sql,
+    request: pytest.FixtureRequest,
+    eventually: Eventually,
+) -> None:
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
+    (job,) = await eventually(runner.waiting)
+    runner.say("succeeded", job, output="first")
+    await asyncio.sleep(0.1)  # Time to answer, for a gateway that does not wait for the row.
+    runner.redis.delete(queues.events_key("ada_echo"))
+    sql("UPDATE predictions SET attempt = 2, token = 'second'")
+    request.getfixturevalue("recorder")
+    runner.say("succeeded", {**job, "attempt": 2, "token": "second"}, output="second")
+    answered = (await call).json()
+    assert answered["output"] == "second"
+    assert (await client.get(answered["urls"]["get"], headers=auth("ada"))).json() == answered
+
+
+async def test_while_nothing_is_recorded_a_wait_ends_in_starting(
+    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, eventually: Eventually
+) -> None:
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=1"))
+    (job,) = await eventually(runner.waiting)
+    runner.say("succeeded", job, output="HI")
+    reply = await call
+    assert (reply.status_code, reply.json()["status"]) == (202, "starting")
+    assert reply.json()["output"] is None
+
+
+async def test_replays_while_the_first_is_in_flight_get_the_same_end(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    recorder: Any,
+    eventually: Eventually,
+) -> None:
+    calls = [
+        asyncio.create_task(_create(client, auth, Prefer="wait=20", Idempotency_Key="k"))
+        for _ in range(4)
+    ]
+    (job,) = await eventually(runner.waiting)
+    runner.say("succeeded", job, output="HI", predict_time=0.25)
+    answers = [(await call).json() for call in calls]
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0]["output"] == "HI"
+
+
+async def test_a_cancel_that_races_with_an_end_and_the_wait_tell_the_same(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    recorder: Any,
+    eventually: Eventually,
+) -> None:
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
+    (job,) = await eventually(runner.waiting)
+    url = f"/v1/predictions/{job['id']}"
+    runner.say("succeeded", job, output="HI")
+    canceled = (await client.post(f"{url}/cancel", headers=auth("ada"))).json()
+    answered = (await call).json()
+    assert answered["status"] in ("succeeded", "canceled")
+    if canceled["completed_at"] is not None:
+        assert canceled == answered
+    assert (await client.get(url, headers=auth("ada"))).json() == answered
 
 
 async def test_waiting_in_vain_answers_202_and_starting(
@@ -96,7 +185,12 @@ async def test_waiting_in_vain_answers_202_and_starting(
 
 
 async def test_an_event_of_another_attempt_ends_no_wait(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, eventually: Eventually
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    recorder: Any,
+    eventually: Eventually,
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
     jobs = await eventually(runner.waiting)
@@ -106,7 +200,13 @@ async def test_an_event_of_another_attempt_ends_no_wait(
 
 
 async def test_a_later_attempt_ends_the_wait(
-    client: httpx.AsyncClient, auth: Auth, echo: str, runner: Any, sql: Sql, eventually: Eventually
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    recorder: Any,
+    sql: Sql,
+    eventually: Eventually,
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
     jobs = await eventually(runner.waiting)
@@ -187,6 +287,7 @@ async def test_waiting_again_under_a_key_waits_for_the_first(
     auth: Auth,
     echo: str,
     runner: Any,
+    recorder: Any,
     eventually: Eventually,
     app: FastAPI,
 ) -> None:

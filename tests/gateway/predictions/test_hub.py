@@ -4,18 +4,27 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 import redis.asyncio
 
 from inference_contract import queues
+from inference_gateway import ends, hub
 from inference_gateway.hub import Hub
-from inference_gateway.predictions.waiters import Heard
+from inference_gateway.predictions.tails import Tails
+from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
 
 Eventually = Callable[..., Any]
 
 KEY = "ada_echo"
 ID = "01a20adf-4edc-7989-89d1-14c94848be7c"
 JOB = {"id": ID, "attempt": 1, "token": "t"}
+END = {
+    "status": "succeeded",
+    "output": "HI",
+    "started_at": None,
+    "completed_at": "2026-11-27T08:00:00.5+00:00",
+}
 
 
 class Rows:
@@ -23,112 +32,146 @@ class Rows:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.asked = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
 
-    def __call__(self, waiting: list[tuple[str, str]]) -> list[dict[str, Any]]:
-        self._loop.call_soon_threadsafe(self.asked.set)
-        return [r for r in self.rows if any(r["id"] == name for name, _ in waiting)]
+    def __call__(self, waiting: list[str]) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["id"] in waiting]
 
 
 @pytest.fixture
-async def rows() -> Rows:
+def rows() -> Rows:
     return Rows()
 
 
 @pytest.fixture
-async def hub(redis_url: str, rows: Rows) -> AsyncIterator[Hub]:
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=5)
-    hub = Hub(client, rows, recheck_seconds=0.1)
-    await hub.start()
-    yield hub
-    await hub.stop()
+    yield client
     await client.aclose()
 
 
-async def _end(waiter: Any, seconds: float = 10) -> Any:
+@pytest.fixture
+async def hub_(client: redis.asyncio.Redis, rows: Rows) -> AsyncIterator[Hub]:
+    made = Hub(client, rows, recheck_seconds=0.1)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def tails(client: redis.asyncio.Redis) -> AsyncIterator[Tails]:
+    made = Tails(client)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def _wait(hub: Hub) -> Waiter:
+    waiter = Waiter(ID)
+    await hub.add(waiter)
+    return waiter
+
+
+async def _end(waiter: Waiter, seconds: float = 10) -> Any:
     return await asyncio.wait_for(asyncio.shield(waiter.end), seconds)
 
 
-async def test_an_event_right_after_the_first_wait_is_heard(
-    hub: Hub, runner: Any, eventually: Eventually
-) -> None:
-    await eventually(lambda: hub._client_id)
-    runner.say("succeeded", JOB, output="before")
-    waiter = await hub.wait(KEY, ID, "t")
-    runner.say("started", JOB)
-    runner.say("succeeded", JOB, output="after")
+def _say(runner: Any, columns: Any) -> None:
+    ends.announce(runner.redis, orjson.dumps({ID: columns, "other": None}))
+
+
+async def test_what_is_said_right_after_the_first_wait_is_heard(hub_: Hub, runner: Any) -> None:
+    waiter = await _wait(hub_)
+    _say(runner, END)
     end = await _end(waiter)
-    assert isinstance(end, Heard)
-    assert end.event["output"] == "after"
-    assert end.milliseconds > 1.7e12
-    hub.leave(waiter)
+    assert (end.columns["status"], end.columns["output"]) == ("succeeded", "HI")
+    assert end.columns["completed_at"].microsecond == 500_000
+    hub_.leave(waiter)
 
 
-async def test_a_model_that_is_waited_for_later_interrupts_the_read(
-    hub: Hub, runner: Any, eventually: Eventually
-) -> None:
-    first = await hub.wait("ada_other", ID, "t")
-    await eventually(lambda: hub._reading)
-    began = asyncio.get_running_loop().time()
-    second = await hub.wait(KEY, ID, "t")
-    runner.say("canceled", JOB)
-    await _end(second)
-    assert asyncio.get_running_loop().time() - began < 0.5, "XREAD blocks for a whole second"
-    hub.leave(first)
-    hub.leave(second)
-
-
-async def test_many_wait_for_one(hub: Hub, runner: Any) -> None:
-    waiters = [await hub.wait(KEY, ID, "t") for _ in range(3)]
-    runner.say("succeeded", JOB)
+async def test_many_wait_for_one(hub_: Hub, runner: Any) -> None:
+    waiters = [await _wait(hub_) for _ in range(3)]
+    _say(runner, END)
     for waiter in waiters:
-        assert isinstance(await _end(waiter), Heard)
-        hub.leave(waiter)
-    assert not hub._waiters
+        assert isinstance(await _end(waiter), Ended)
+        hub_.leave(waiter)
+    assert not hub_._waiters
 
 
-async def test_a_lost_event_is_found_in_the_row(hub: Hub, rows: Rows) -> None:
-    waiter = await hub.wait(KEY, ID, "t")
-    rows.rows = [{"id": ID, "token": "t", "status": "succeeded"}]
-    assert await _end(waiter) == rows.rows[0]
-    hub.leave(waiter)
-
-
-async def test_what_is_no_event_does_no_harm(hub: Hub, runner: Any) -> None:
-    waiter = await hub.wait(KEY, ID, "t")
-    for content in (b"{", b"[1]", b"{}", b'[{"type":"succeeded"}]'):
-        runner.redis.xadd(queues.events_key(KEY), {"d": content})
-    runner.redis.xadd(queues.events_key(KEY), {"x": b"y"})
-    runner.say("succeeded", JOB)
-    assert isinstance(await _end(waiter), Heard)
-    hub.leave(waiter)
-
-
-async def test_a_redis_that_forgot_everything(
-    hub: Hub, runner: Any, eventually: Eventually
+async def test_an_end_that_is_not_told_is_read_from_its_row(
+    hub_: Hub, rows: Rows, runner: Any
 ) -> None:
-    waiter = await hub.wait(KEY, ID, "t")
-    # Ids of the new stream are below those of the old, as after a fail-over to a slower clock.
-    runner.redis.xadd(queues.events_key(KEY), {"d": b"[]"}, id="99999999999999-1")
-    stream = hub._streams[queues.events_key(KEY)]
-    await eventually(lambda: stream.position == b"99999999999999-1")
-    runner.redis.flushall()
-    runner.say("succeeded", JOB)
-    runner.redis.client_kill_filter(_type="normal", skipme=True)
-    assert isinstance(await _end(waiter), Heard)
-    hub.leave(waiter)
+    hub_._recheck_seconds = 60
+    waiter = await _wait(hub_)
+    rows.rows = [{"id": ID, "status": "failed"}]
+    _say(runner, None)
+    assert (await _end(waiter)).columns == rows.rows[0]
+    hub_.leave(waiter)
 
 
-async def test_stopping_lets_everybody_go(hub: Hub) -> None:
-    waiter = await hub.wait(KEY, ID, "t")
-    hub.release()
+async def test_a_lost_message_is_found_in_the_row(hub_: Hub, rows: Rows) -> None:
+    waiter = await _wait(hub_)
+    rows.rows = [{"id": ID, "status": "succeeded"}]
+    assert (await _end(waiter)).columns == rows.rows[0]
+    hub_.leave(waiter)
+
+
+async def test_what_ended_while_the_connection_was_cut_is_read_at_once(
+    hub_: Hub, rows: Rows, runner: Any
+) -> None:
+    hub_._recheck_seconds = 60
+    waiter = await _wait(hub_)
+    rows.rows = [{"id": ID, "status": "succeeded"}]
+    runner.redis.client_kill_filter(_type="pubsub")
+    assert (await _end(waiter)).columns == rows.rows[0]
+    hub_.leave(waiter)
+
+
+async def test_nothing_that_a_runner_can_write_ends_a_wait(hub_: Hub, runner: Any) -> None:
+    waiter = await _wait(hub_)
+    runner.say("succeeded", JOB, output="forged")
+    with pytest.raises(TimeoutError):
+        await _end(waiter, 0.3)
+    hub_.leave(waiter)
+
+
+async def test_what_is_no_message_does_no_harm(hub_: Hub, runner: Any) -> None:
+    waiter = await _wait(hub_)
+    for content in (b"{", b"[1]", b"7", orjson.dumps({ID: 7}), orjson.dumps({ID: {}})):
+        ends.announce(runner.redis, content)
+    hub_._recheck_seconds = 60
+    for _ in range(200):
+        _say(runner, END)
+        if waiter.end.done():
+            break
+        await asyncio.sleep(0.05)
+    assert isinstance(await _end(waiter), Ended)
+    hub_.leave(waiter)
+
+
+async def test_nobody_listens_when_nobody_has_waited_for_a_while(
+    hub_: Hub, runner: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By that the recorder knows that it may take its time."""
+    monkeypatch.setattr(hub, "_KEEP_SECONDS", 0)
+    monkeypatch.setattr(hub, "_POLL_SECONDS", 0.01)
+    hub_.leave(await _wait(hub_))
+    await eventually(lambda: ends.announce(runner.redis, b"{}") == 0)
+    waiter = await _wait(hub_)
+    assert ends.announce(runner.redis, orjson.dumps({ID: END})) == 1
+    assert isinstance(await _end(waiter), Ended)
+    hub_.leave(waiter)
+
+
+async def test_stopping_lets_everybody_go(hub_: Hub) -> None:
+    waiter = await _wait(hub_)
+    hub_.release()
     assert await _end(waiter) is None
-    hub.leave(waiter)
+    hub_.leave(waiter)
 
 
-async def test_a_watcher_gets_the_entries_of_its_stream(hub: Hub, runner: Any) -> None:
-    watcher = await hub.watch(KEY, ID, "t")
+async def test_a_watcher_gets_the_entries_of_its_stream(tails: Tails, runner: Any) -> None:
+    watcher = Watcher(KEY, ID)
+    await tails.add(watcher)
     assert watcher.take() is None, "what came before is to be read from the stream"
     runner.stream(JOB, 1, "output", output="a")
     assert await watcher.news(5)
@@ -136,5 +179,38 @@ async def test_a_watcher_gets_the_entries_of_its_stream(hub: Hub, runner: Any) -
     assert entries is not None
     assert [entry.id for entry in entries] == [b"1-1"]
     assert not await watcher.news(0.01)
-    hub.leave(watcher)
-    assert queues.stream_key(KEY, ID) not in hub._streams
+    tails.leave(watcher)
+    assert queues.stream_key(KEY, ID) not in tails._streams
+
+
+async def test_a_stream_that_is_followed_later_interrupts_the_read(
+    tails: Tails, runner: Any, eventually: Eventually
+) -> None:
+    first, second = Watcher("ada_other", ID), Watcher(KEY, ID)
+    await tails.add(first)
+    await eventually(lambda: tails._reading)
+    began = asyncio.get_running_loop().time()
+    await tails.add(second)
+    second.take()
+    runner.stream(JOB, 1, "output", output="a")
+    assert await second.news(5)
+    assert asyncio.get_running_loop().time() - began < 0.8, "XREAD blocks for a whole second"
+    tails.leave(first)
+    tails.leave(second)
+
+
+async def test_a_stream_in_a_redis_that_forgot_everything(
+    tails: Tails, runner: Any, eventually: Eventually
+) -> None:
+    watcher = Watcher(KEY, ID)
+    await tails.add(watcher)
+    watcher.take()
+    runner.stream(JOB, 9, "output", output="a")
+    await watcher.news(5)
+    watcher.take()
+    runner.redis.flushall()
+    runner.stream(JOB, 2, "output", output="b")
+    runner.redis.client_kill_filter(_type="normal", skipme=True)
+    assert await watcher.news(5)
+    assert [entry.id for entry in watcher.take() or ()] == [b"1-2"]
+    tails.leave(watcher)

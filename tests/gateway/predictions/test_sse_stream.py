@@ -70,7 +70,12 @@ class Stack:
 
 @pytest.fixture
 def stack(
-    echo: str, live_url: str, auth: Callable[..., dict[str, str]], runner: Any, wait_until: Any
+    echo: str,
+    live_url: str,
+    auth: Callable[..., dict[str, str]],
+    runner: Any,
+    recorder: Any,
+    wait_until: Any,
 ) -> Iterator[Stack]:
     stack = Stack(live_url, auth("ada"), runner, wait_until)
     yield stack

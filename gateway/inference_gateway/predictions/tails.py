@@ -1,0 +1,147 @@
+"""Reads the streams of predictions that somebody follows, as they grow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from inference_contract import queues
+from inference_gateway.hub import end_tasks
+from inference_gateway.predictions.waiters import StreamEntry, Watcher
+
+log = logging.getLogger(__name__)
+
+_BLOCK_MS = 1000
+_COUNT = 500
+_BACKOFF_SECONDS = (0.05, 2.0)
+_BEGINNING = b"0-0"
+
+
+@dataclass
+class _Stream:
+    position: bytes
+    watchers: list[Watcher] = field(default_factory=list)
+
+
+class Tails:
+    """One task reads all of them in one blocking XREAD. For one event loop.
+
+    Args:
+        client: a client that returns bytes; one connection of it is taken for good.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._redis = client
+        self._streams: dict[str, _Stream] = {}
+        self._grown = asyncio.Event()
+        self._reading: frozenset[str] = frozenset()
+        """The streams of the XREAD that is under way."""
+        self._client_id: int | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._read_forever(), name="tails")]
+
+    async def stop(self) -> None:
+        await end_tasks(list(self._tasks))
+
+    async def add(self, watcher: Watcher) -> None:
+        """Push to it what its stream gets from now on. Call `leave` in the end."""
+        name = _name(watcher)
+        if name not in self._streams:
+            await self._add_stream(name)
+        self._streams[name].watchers.append(watcher)
+
+    def leave(self, watcher: Watcher) -> None:
+        name = _name(watcher)
+        watchers = self._streams[name].watchers
+        watchers.remove(watcher)
+        if not watchers:
+            del self._streams[name]
+
+    async def _add_stream(self, name: str) -> None:
+        """Begin to read a stream, from its present end on; from its beginning if Redis is away."""
+        position = _BEGINNING
+        if self._client_id is not None:
+            with contextlib.suppress(RedisError, OSError):
+                position = await _last_id(self._redis, name)
+        # Somebody else may have added it meanwhile.
+        self._streams.setdefault(name, _Stream(position))
+        self._grown.set()
+        if self._reading and name not in self._reading:
+            self._tasks.append(task := asyncio.create_task(self._interrupt_read(name)))
+            task.add_done_callback(self._tasks.remove)
+
+    async def _interrupt_read(self, name: str) -> None:
+        """End the XREAD that does not have this stream.
+
+        Redis answers 0 when the XREAD has not arrived yet, so once is not always enough.
+        """
+        with contextlib.suppress(RedisError, OSError):
+            while self._reading and name not in self._reading and self._client_id is not None:
+                await self._redis.client_unblock(self._client_id)
+                await asyncio.sleep(0.005)
+
+    async def _read_forever(self) -> None:
+        pause = _BACKOFF_SECONDS[0]
+        while True:
+            await self._something_to_read()
+            try:
+                async with self._redis.client() as connection:
+                    self._client_id = await connection.client_id()
+                    await self._rewind_new_streams(connection)
+                    pause = _BACKOFF_SECONDS[0]
+                    while True:
+                        await self._read(connection)
+            except (RedisError, OSError) as error:
+                log.warning("redis is away, streams stand still: %s", error)
+            except Exception:
+                log.exception("the reader of streams stumbled")
+            finally:
+                self._reading, self._client_id = frozenset(), None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _BACKOFF_SECONDS[1])
+
+    async def _something_to_read(self) -> None:
+        while not self._streams:
+            self._grown.clear()
+            await self._grown.wait()
+
+    async def _rewind_new_streams(self, connection: redis.asyncio.Redis) -> None:
+        """After a Redis that forgot, a stream may be a new one, whose ids are below the old."""
+        for name, stream in list(self._streams.items()):
+            if _order(await _last_id(connection, name)) < _order(stream.position):
+                stream.position = _BEGINNING
+
+    async def _read(self, connection: redis.asyncio.Redis) -> None:
+        await self._something_to_read()
+        positions: dict[Any, Any] = {name: s.position for name, s in self._streams.items()}
+        self._reading = frozenset(positions)
+        replies: Any = await connection.xread(positions, count=_COUNT, block=_BLOCK_MS)
+        self._reading = frozenset()
+        for name, entries in replies or ():
+            if (stream := self._streams.get(name.decode())) is not None and entries:
+                stream.position = entries[-1][0]
+                news = [StreamEntry(i, fields.get(b"d", b"{}")) for i, fields in entries]
+                for watcher in stream.watchers:
+                    watcher.push(news)
+
+
+def _name(watcher: Watcher) -> str:
+    return queues.stream_key(watcher.key, watcher.prediction_id)
+
+
+async def _last_id(client: redis.asyncio.Redis, stream: str) -> bytes:
+    last: Any = await client.xrevrange(stream, count=1)
+    return last[0][0] if last else _BEGINNING
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence)
