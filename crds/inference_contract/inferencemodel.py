@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from inference_contract import values
 from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters
 from inference_contract.pods import RESERVED_ENV
@@ -56,6 +57,19 @@ _REPO_PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
 _REF_PART = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
 _GLOB_PART = r"[A-Za-z0-9_*?+-]+(\.[A-Za-z0-9_*?+-]+)*"
 _FOLDER_PART = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
+
+
+_MAX_WORDS = 4000
+
+
+def _words(value: object) -> object:
+    return values.text(value)[:_MAX_WORDS] if isinstance(value, str) else value
+
+
+Line = Annotated[str, BeforeValidator(_words)]
+Words = Annotated[Line, Field(max_length=_MAX_WORDS)]
+"""What a program said, for people: made fit to be stored, and cut, as what a model's code says must
+not keep anybody from writing down that it failed."""
 
 
 class Visibility(StrEnum):
@@ -289,6 +303,14 @@ class InferenceModelSpec(_Document):
     pod: Pod = Field(default_factory=Pod)
     cache: Cache = Field(default_factory=Cache)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _values(cls, content: object) -> object:
+        """Defaults, enums, parameters of engines and whatever else has no type of its own."""
+        if isinstance(content, dict):
+            values.check(content, values.MAX_NODES, opaque=BaseModel)
+        return content
+
     @model_validator(mode="after")
     def _consistent(self) -> InferenceModelSpec:
         if self.min_replicas > self.max_replicas:
@@ -330,7 +352,7 @@ class Condition(_Document):
     status: ConditionStatus
     reason: str = Field(pattern=r"^[A-Za-z]+$", max_length=100)
     """CamelCase, for programs: see `Reason`."""
-    message: str = Field("", max_length=4000)
+    message: Words = ""
     """For people: what is so, and what to do."""
     last_transition_time: datetime | None = None
     observed_generation: int = 0
@@ -380,7 +402,7 @@ class RolloutStatus(_Document):
     hash: str = Field("", description="Of the replicas that were ready last.")
     version: str = Field("", description="Theirs.")
     failed_hash: str = Field("", description="Of a change that was taken back.")
-    failed_message: str = Field("", max_length=4000, description="Why it was.")
+    failed_message: Words = Field("", description="Why it was.")
 
 
 class InferenceModelStatus(_Document):
@@ -392,7 +414,7 @@ class InferenceModelStatus(_Document):
     selector: str = Field("", description="Of the runners' pods, for the scale subresource.")
     rollout: RolloutStatus = Field(default_factory=RolloutStatus)
     conditions: list[Condition] = Field(default_factory=list)
-    log_tail: list[str] = Field(
+    log_tail: list[Line] = Field(
         default_factory=list, description="Last log lines of a runner that failed."
     )
 
@@ -408,7 +430,7 @@ class Metadata(BaseModel):
     name: Name
     namespace: Name
     """On one machine the owner; on a cluster the namespace labelled with the owner."""
-    generation: int = 1
+    generation: int = Field(1, ge=0, le=2**63 - 1)
     creation_timestamp: datetime | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from inference_contract import values
+
 
 def models_dir(home: Path) -> Path:
     return home / "models"
@@ -24,4 +26,6 @@ def status_file(home: Path, owner: str, name: str) -> Path:
 def model_files(home: Path) -> dict[str, Path]:
     """Model id (`owner/name`) → file of every document, sorted by id."""
     found = models_dir(home).glob("*/*.yaml")
-    return {f"{path.parent.name}/{path.stem}": path for path in sorted(found)}
+    files = {f"{path.parent.name}/{path.stem}": path for path in sorted(found)}
+    # A file's name may be any bytes, and nothing could say that it is no model's name.
+    return {model_id: path for model_id, path in files.items() if values.is_text(model_id)}

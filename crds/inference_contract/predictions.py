@@ -31,7 +31,7 @@ class ErrorCode(StrEnum):
     MODEL = "model_error"
     """The model's code raised."""
     OUTPUT = "invalid_output"
-    """The model's output is not JSON."""
+    """The model's output, or what its runner said of it, is no value: see `values`."""
     TOO_LARGE = "output_too_large"
     TIMEOUT = "prediction_timeout"
     """It ran longer than timeouts.predictSeconds."""

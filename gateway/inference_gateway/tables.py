@@ -24,8 +24,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from inference_gateway import stored
+
 OPEN = "status IN ('starting', 'processing')"
 """The predicate of the open-predictions index: queries must repeat it word for word."""
+
+
+stored.register()
 
 
 class Base(DeclarativeBase):

@@ -113,8 +113,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise ValueError(f"document: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"document: not YAML: {error}") from error
-    except RecursionError as error:
-        raise ValueError("document: nested too deeply") from error
+    except (ArithmeticError, RecursionError) as error:  # dates, numbers, nesting beyond all bounds
+        raise ValueError(f"document: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError("document: not a mapping with apiVersion, kind, metadata and spec")
     return content

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from inference_contract import functions, queues
+from inference_contract import functions, queues, values
 from inference_contract.predictions import ErrorCode, Event, EventType, StreamEvent
 from inference_runner.claim import Command, Keys
 from inference_runner.runs import Outcome, Run, failed
@@ -46,9 +46,9 @@ def encode_end(run: Run, outcome: Outcome) -> tuple[bytes, Outcome]:
     """The terminal event as JSON, and the outcome that it tells: an output that is not JSON or is
     too large turns a success into a failure."""
     try:
-        encoded = orjson.dumps(_end(run, outcome))
-    except TypeError as error:
-        outcome = failed(f"The output is not JSON: {error}", ErrorCode.OUTPUT)
+        encoded = encode(_end(run, outcome), outcome.output)
+    except (TypeError, values.Unacceptable) as error:
+        outcome = failed(refusal(error), ErrorCode.OUTPUT)
         return orjson.dumps(_end(run, outcome)), outcome
     if len(encoded) > MAX_OUTPUT_BYTES:
         message = f"The output is larger than {MAX_OUTPUT_BYTES} bytes: {len(encoded)} bytes."
@@ -57,26 +57,45 @@ def encode_end(run: Run, outcome: Outcome) -> tuple[bytes, Outcome]:
     return encoded, outcome
 
 
+def encode(said: Any, output: Any) -> bytes:
+    """JSON of something that holds this output.
+
+    Raises:
+        TypeError: if the output is not JSON.
+        values.Unacceptable: if it is no value of the contract.
+    """
+    encoded = orjson.dumps(said)
+    if not values.is_plain(encoded):
+        values.check(orjson.loads(orjson.dumps(output)))
+    # What is no number is written as null.
+    if b"null" in encoded:
+        for number in values.numbers(output):
+            values.check(number)
+    return encoded
+
+
+def refusal(error: TypeError | values.Unacceptable) -> str:
+    """What a model's author is told of an output that `encode` refuses."""
+    if isinstance(error, values.Unacceptable):
+        return f"The output {error}."
+    return f"The output is not JSON: {error}"
+
+
 def _end(run: Run, outcome: Outcome) -> Event:
     said = event(outcome.type, run)
     if outcome.output is not None or outcome.type is EventType.SUCCEEDED:
         said["output"] = outcome.output
     if outcome.error is not None:
-        said["error"] = _sound(outcome.error)
+        said["error"] = values.text(outcome.error)
     if outcome.error_code is not None:
         said["error_code"] = outcome.error_code.value
     if outcome.logs:
-        said["logs"] = _sound(outcome.logs)
+        said["logs"] = values.text(outcome.logs)
     if outcome.metrics:
         said["metrics"] = outcome.metrics
     if run.sequence:
         said["streamed"] = True
     return said
-
-
-def _sound(text: str) -> str:
-    """Text that JSON can hold: an exception's message may carry lone surrogates."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def entries(events: Sequence[bytes], limit: int = MAX_ENTRY_BYTES) -> list[bytes]:
@@ -146,7 +165,7 @@ class Emitter:
         if run.sequence:
             said: StreamEvent = {"type": outcome.type.value}
             if outcome.error is not None:
-                said["error"] = _sound(outcome.error)
+                said["error"] = values.text(outcome.error)
             self.stream(run, said)
         self._events.append(encoded)
         self._done.append(run)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 
+from inference_contract import values
 from inference_contract.predictions import ErrorCode
 from inference_runner import model_code, runs
 from inference_runner.desk import Desk
-from inference_runner.emitter import MAX_OUTPUT_BYTES
+from inference_runner.emitter import MAX_OUTPUT_BYTES, refusal
 from inference_runner.engines.base import Delta, Request, StepEngine
 from inference_runner.runs import Outcome, Run
 from inference_runner.streaming import Output
@@ -114,9 +115,8 @@ class StepLoop:
                 output.add(delta.output)
                 if not run.sequence:
                     self._next_exchange = self._next_output = 0.0
-        except TypeError as error:
-            message = f"The output is not JSON: {error}"
-            self._leave(run, runs.failed(message, ErrorCode.OUTPUT))
+        except (TypeError, values.Unacceptable) as error:
+            self._leave(run, runs.failed(refusal(error), ErrorCode.OUTPUT))
             return
         if output.too_large:
             message = f"The output is larger than {MAX_OUTPUT_BYTES} bytes."

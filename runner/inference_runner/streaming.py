@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import orjson
-
+from inference_contract import values
 from inference_contract.predictions import EventType, StreamEvent, WebhookEvent
-from inference_runner.emitter import MAX_OUTPUT_BYTES
+from inference_runner.emitter import MAX_OUTPUT_BYTES, encode
 from inference_runner.runs import Run
 
 NOTIFY_EVERY = 0.5
@@ -32,8 +31,12 @@ class Output:
         self._notify = WebhookEvent.OUTPUT.value in run.job["notify"]
 
     def add(self, part: Any) -> None:
-        """Raises TypeError if it is not JSON."""
-        self._size += len(part) if self._is_text else len(orjson.dumps(part))
+        """Raises TypeError or values.Unacceptable if it may not be an output."""
+        if self._is_text:
+            part = values.text(part)
+            self._size += len(part)
+        else:
+            self._size += len(encode([part], [part]))
         self._parts.append(part)
 
     @property

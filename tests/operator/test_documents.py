@@ -82,7 +82,7 @@ def test_the_operator_scales_what_nobody_else_could(tmp_path: Path) -> None:
         (VALID.replace("spec: {", "spec: {minReplicas: 2, "), "spec: minReplicas must not exceed"),
         (VALID.replace("spec: {", "spec: {replicas: 2, "), "spec.replicas: Extra inputs"),
         (VALID.replace("spec: {", "spec: {engine: {dtype: x}, "), "spec.engine.dtype: Input"),
-        (VALID.replace("spec: {", "spec: {1: 2, "), "spec.1: "),
+        (VALID.replace("spec: {", "spec: {1: 2, "), "spec: has the key '1'"),
     ],
 )
 def test_an_invalid_document_names_the_field(

@@ -27,7 +27,7 @@ from inference_gateway.dispatch.record import prepare
 from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.dispatch.relay import Relay
 from inference_gateway.dispatch.sweeper import Sweeper
-from inference_gateway.predictions.schemas import to_wire
+from inference_gateway.predictions.schemas import show
 from inference_gateway.redis_clients import blocking
 from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError, read_settings
@@ -106,7 +106,7 @@ def _loops(settings: Settings) -> list[Loop]:
             timeout_seconds=settings.webhook_timeout_seconds,
             allow_loopback=settings.webhook_allow_loopback,
         ),
-        lambda row: to_wire(row, base_url),
+        lambda row: show(row, base_url),
         hold_seconds=settings.webhook_timeout_seconds,
         wake=wake,
     )

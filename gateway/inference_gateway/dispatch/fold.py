@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import orjson
-
 from inference_contract.predictions import Event, EventType, PredictionStatus, WebhookEvent
-
-_TYPES = frozenset(EventType)
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_MAX_ATTEMPT = 2**31 - 1
-_MAX_SECONDS = 1e9
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class Entry(NamedTuple):
@@ -48,51 +37,6 @@ class RowChange:
     """What a webhook may be told, in WebhookEvent's names."""
 
 
-def parse(data: bytes) -> list[Event]:
-    """The events of an entry, in a form that PostgreSQL takes.
-
-    PostgreSQL's text holds no NUL and no half of a surrogate pair: both become U+FFFD.
-
-    Raises:
-        ValueError: if it is not a JSON array of events.
-    """
-    try:
-        events = orjson.loads(data)
-        if b"\\u0000" in data:
-            events = _clean(events)
-    except orjson.JSONDecodeError:
-        try:
-            events = _clean(json.loads(data.decode(errors="replace"), strict=False))
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-    if not isinstance(events, list) or not all(map(_is_event, events)):
-        raise ValueError("not a list of events")
-    return events
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return whole.replace("\0", _REPLACEMENT)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return value
-
-
-def _is_event(event: Any) -> bool:
-    return (
-        isinstance(event, dict)
-        and event.get("type") in _TYPES
-        and isinstance(event.get("id"), str)
-        and _UUID.fullmatch(event["id"]) is not None
-        and type(event.get("attempt")) is int
-        and 0 < event["attempt"] <= _MAX_ATTEMPT
-        and isinstance(event.get("token"), str)
-    )
-
-
 def fold(entries: Iterable[Entry]) -> list[RowChange]:
     """One change per attempt and token, sorted by id so that all recorders lock in one order.
 
@@ -121,7 +65,7 @@ def _add(change: RowChange, event: Event, ms: int) -> None:
         change.output = event.get("output")
         _announce(change, WebhookEvent.OUTPUT)
     elif kind is EventType.LOGS:
-        change.logs = _text(event.get("logs"))
+        change.logs = event.get("logs")
         _announce(change, WebhookEvent.LOGS)
 
 
@@ -129,14 +73,12 @@ def _end(change: RowChange, event: Event, ms: int) -> None:
     change.outcome = event["type"]
     change.ended_ms = ms
     change.output = event.get("output", change.output)
-    change.logs = _text(event.get("logs")) or change.logs
-    change.error = _text(event.get("error"))
-    change.error_code = _text(event.get("error_code"))
-    metrics = event.get("metrics")
-    change.metrics = dict(metrics) if isinstance(metrics, dict) else None
+    change.logs = event.get("logs") or change.logs
+    change.error = event.get("error")
+    change.error_code = event.get("error_code")
+    change.metrics = event.get("metrics")
     seconds = event.get("predict_time")
-    if isinstance(seconds, int | float) and math.isfinite(seconds):
-        seconds = min(max(seconds, 0.0), _MAX_SECONDS)
+    if seconds is not None:
         change.started_ms = ms - seconds * 1000
         change.metrics = {**(change.metrics or {}), "predict_time": seconds}
         # A short prediction says nothing of its start before its end.
@@ -147,7 +89,3 @@ def _end(change: RowChange, event: Event, ms: int) -> None:
 def _announce(change: RowChange, event: WebhookEvent) -> None:
     if event.value not in change.events:
         change.events.append(event.value)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -12,7 +12,11 @@ STALE = Counter(
     "inference_stale_events",
     "Changes that met no open row of their attempt and token: late, repeated or already known.",
 )
-MALFORMED = Counter("inference_malformed_events", "Entries of event streams that hold no events.")
+SET_ASIDE = Counter(
+    "inference_set_aside",
+    "Items that a loop could not work with and put aside: what it did with them is in the log.",
+    ["loop"],
+)
 HANDED_OUT = Counter("inference_handed_out_again", "Predictions given a new attempt.", ["reason"])
 ENDED = Counter("inference_ended_by_dispatch", "Predictions ended without a runner.", ["code"])
 OPEN = Gauge("inference_open_predictions", "Predictions that have not ended.", ["status"])

@@ -9,17 +9,20 @@ from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import DBAPIError
 
+from inference_contract import values
 from inference_contract.predictions import ErrorCode, PredictionStatus
 from inference_gateway import ends
+from inference_gateway.dispatch import batches, metrics
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.dispatch.fold import RowChange
 
 _log = logging.getLogger(__name__)
 
-# Any sign of life renews the lease, by the database's clock. The clocks that `started_at` and
-# `completed_at` come from may be behind it: neither lies before the creation.
+# Any sign of life renews the lease, by the database's clock. `started_at` and `completed_at` come
+# from the ids of entries: Redis' time, which may differ from the database's, unless a runner chose
+# them. Neither moment lies before the creation, or in the future.
+_NOW = "EXTRACT(epoch FROM now())::float8"
 RECORD = f"""
 WITH v AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS v(
@@ -34,9 +37,9 @@ WITH v AS MATERIALIZED (
       error_code = v.error_code,
       metrics = COALESCE(v.metrics, p.metrics),
       started_at = CASE WHEN v.started_ms IS NULL THEN p.started_at
-        ELSE GREATEST(p.created_at, to_timestamp(v.started_ms / 1000)) END,
+        ELSE GREATEST(p.created_at, to_timestamp(LEAST(v.started_ms / 1000, {_NOW}))) END,
       completed_at = CASE WHEN v.ended_ms IS NOT NULL
-        THEN GREATEST(p.created_at, to_timestamp(v.ended_ms / 1000)) END,
+        THEN GREATEST(p.created_at, to_timestamp(LEAST(v.ended_ms / 1000, {_NOW}))) END,
       lease_until = CASE WHEN v.ended_ms IS NULL
         THEN now() + make_interval(secs => :lease_seconds) END
   FROM v
@@ -52,8 +55,6 @@ _RECORD = text(RECORD)
 
 # Statistics of an almost empty table make scans look cheaper than lookups.
 _PLAN = "SET enable_seqscan = off; SET enable_nestloop = off"
-_BAD_DATA = ("21", "22", "23", "54")
-"""Classes of SQLSTATE that blame the data: sent again, they fail again."""
 
 
 class Recorded(NamedTuple):
@@ -95,38 +96,31 @@ def apply(
     Raises:
         sqlalchemy.exc.DBAPIError: if PostgreSQL is away or busy; to be tried again as a whole.
     """
-    if not changes:
-        return Recorded(0, 0, 0)
-    parameters = {
-        "changes": orjson.dumps(changes).decode(),
-        "lease_seconds": lease_seconds,
-        "in_words": in_words,
-    }
-    try:
+
+    def statement(part: Sequence[RowChange]) -> Recorded:
+        parameters = {
+            "changes": orjson.dumps(part).decode(),
+            "lease_seconds": lease_seconds,
+            "in_words": in_words,
+        }
         # One statement is a transaction of its own: no round trips for BEGIN and COMMIT.
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             applied, told, ended = connection.execute(_RECORD, parameters).one()
-    except DBAPIError as error:
-        if str(getattr(error.orig, "pgcode", None))[:2] not in _BAD_DATA:
-            raise
-        return _apply_parts(engine, changes, lease_seconds, error)
-    return Recorded(applied, len(changes) - applied, told, (ended,) if ended else ())
+        return Recorded(applied, len(part) - applied, told, (ended,) if ended else ())
 
+    def set_aside(culprit: RowChange, error: Exception) -> Recorded:
+        metrics.SET_ASIDE.labels("recorder").inc()
+        story = {"prediction": culprit.id, "attempt": culprit.attempt}
+        _log.warning("cannot be recorded: %s", batches.reason(error), extra=story)
+        instead = [refused(culprit, batches.reason(error))]
+        return sum(batches.write(statement, instead, drop), Recorded(0, 0, 0))
 
-def _apply_parts(
-    engine: Engine, changes: Sequence[RowChange], lease_seconds: float, error: DBAPIError
-) -> Recorded:
-    if len(changes) > 1:
-        middle = len(changes) // 2
-        first = apply(engine, changes[:middle], lease_seconds)
-        return first + apply(engine, changes[middle:], lease_seconds)
-    (culprit,) = changes
-    story = {"prediction": culprit.id, "attempt": culprit.attempt}
-    if culprit.error_code == ErrorCode.OUTPUT:
+    def drop(culprit: RowChange, error: Exception) -> Recorded:
+        story = {"prediction": culprit.id, "attempt": culprit.attempt}
         _log.error("dropped an event that cannot be stored", exc_info=error, extra=story)
         return Recorded(0, 0, 0)
-    _log.warning("an output cannot be stored: %s", error.orig, extra=story)
-    return apply(engine, [refused(culprit, str(error.orig).splitlines()[0])], lease_seconds)
+
+    return sum(batches.write(statement, changes, set_aside), Recorded(0, 0, 0))
 
 
 def refused(change: RowChange, reason: str) -> RowChange:
@@ -136,8 +130,8 @@ def refused(change: RowChange, reason: str) -> RowChange:
         attempt=change.attempt,
         token=change.token,
         outcome=PredictionStatus.FAILED.value,
-        ended_ms=change.ended_ms or int(time.time() * 1000),
-        error=f"The output cannot be stored: {reason}",
+        ended_ms=int(time.time() * 1000),
+        error=values.text(f"The output cannot be stored: {reason}"),
         error_code=ErrorCode.OUTPUT.value,
         events=["completed"],
     )

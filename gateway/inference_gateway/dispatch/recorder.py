@@ -17,7 +17,8 @@ from sqlalchemy import Engine
 from inference_contract.queues import ENDED, RECORDER_GROUP, events_key
 from inference_gateway import ends
 from inference_gateway.dispatch import metrics
-from inference_gateway.dispatch.fold import Entry, fold, parse
+from inference_gateway.dispatch.events import parse
+from inference_gateway.dispatch.fold import Entry, fold
 from inference_gateway.dispatch.record import apply
 from inference_gateway.dispatch.streams import Keys, ensure_groups, trim
 
@@ -161,10 +162,13 @@ def _entries(found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
         if not fields:  # trimmed while it was pending: only the acknowledgement is left to do
             continue
         try:
-            events = parse(fields[b"d"])
+            events, refused = parse(fields[b"d"])
         except (ValueError, KeyError) as error:
-            metrics.MALFORMED.inc()
+            metrics.SET_ASIDE.labels("recorder").inc()
             _log.warning("entry %s is dropped: %s", entry_id.decode(), error)
             continue
+        if refused:
+            metrics.SET_ASIDE.labels("recorder").inc(refused)
+            _log.warning("entry %s: %d of its items are no events", entry_id.decode(), refused)
         entries.append(Entry(int(entry_id.partition(b"-")[0]), events))
     return entries

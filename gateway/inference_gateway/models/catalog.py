@@ -123,7 +123,7 @@ class ModelCatalog:
             before = self._entries
             entries: dict[str, Entry] = {}
             for model_id, found in self._store.list().items():
-                entries[model_id] = _entry(found, before.get(model_id))
+                entries[model_id] = _entry(model_id, found, before.get(model_id))
             self._entries = entries
 
     def create(self, model: InferenceModel) -> CatalogModel:
@@ -196,9 +196,13 @@ def _gateway_error(error: StoreError, model_id: str) -> GatewayError:
     return Unavailable(str(error))
 
 
-def _entry(found: InferenceModel | InvalidDocument, before: Entry | None) -> Entry:
+def _entry(model_id: str, found: InferenceModel | InvalidDocument, before: Entry | None) -> Entry:
     if isinstance(found, InvalidDocument):
         return found
-    if isinstance(before, CatalogModel):
-        return before if before.model is found else CatalogModel(found, before)
-    return CatalogModel(found)
+    try:
+        if isinstance(before, CatalogModel):
+            return before if before.model is found else CatalogModel(found, before)
+        return CatalogModel(found)
+    except Exception as error:  # of all models, the others must be served
+        log.exception("a model cannot be served", extra={"model": model_id})
+        return InvalidDocument(model_id, f"cannot be served: {type(error).__name__}: {error}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from inference_contract import values
 from inference_contract.inferencemodel import InferenceModel
 from inference_gateway.errors import FieldError
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 1_000_000
 
@@ -49,6 +53,10 @@ def parse(content: object) -> InferenceModel:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
         raise InvalidModel(field_errors(error)) from error
+    except Exception as error:  # of all documents, the others must be read
+        log.exception("a document cannot be checked")
+        message = f"cannot be checked: {type(error).__name__}: {values.text(str(error))[:300]}"
+        raise InvalidModel([{"field": "", "message": message}]) from error
     return model
 
 
@@ -58,7 +66,7 @@ def load(text: bytes) -> InferenceModel:
         raise InvalidModel([{"field": "", "message": f"larger than {MAX_BYTES} bytes"}])
     try:
         content: Any = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ArithmeticError, ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise InvalidModel([{"field": "", "message": f"not YAML: {message}"}]) from error
     return parse(content)

@@ -14,6 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inference_contract import values
 from inference_gateway.errors import Invalid
 
 PART = "prediction"
@@ -58,14 +59,19 @@ async def as_json(form: FormData) -> bytes:
         content = (await content.read()).decode(errors="replace")
     try:
         body: Any = orjson.loads(content or "")
+        values.check(body)
     except orjson.JSONDecodeError as error:
         raise _invalid(PART, "must hold the JSON of POST /v1/predictions") from error
+    except values.Unacceptable as error:
+        raise _invalid(PART, str(error)) from error
     inputs = body.setdefault("input", {}) if isinstance(body, dict) else None
     if not isinstance(inputs, dict):
         raise _invalid(PART, "must be an object, and so must be its input")
     for name, part in form.multi_items():
         if name == PART:
             continue
+        if not values.is_text(name):
+            raise _invalid(values.text(name), "is no name: it must be UTF-8 without U+0000")
         if not isinstance(part, UploadFile):
             raise _invalid(name, f"is no file: put it into the input of the part {PART}")
         if name in inputs:

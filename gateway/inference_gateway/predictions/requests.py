@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from inference_contract import values
 from inference_contract.inferencemodel import NAME_PATTERN
 from inference_gateway.errors import FieldError, Invalid, TooLarge
 
@@ -20,7 +21,6 @@ _NAME = NAME_PATTERN.strip("^$")
 _MODEL = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<version>[\w.+-]{{1,64}}))?")
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,9})\"?)?(?=$|[,;\s])", re.IGNORECASE)
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,8})s)?")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _FIELD = re.compile(r"at `\$\.?([^`]*)`|field `([^`]*)`")
 
 
@@ -52,14 +52,26 @@ _decoder = msgspec.json.Decoder(CreateBody)
 def decode(content: bytes) -> CreateBody:
     """Raises Invalid, which names the field."""
     try:
-        return _decoder.decode(content)
+        body = _decoder.decode(content)
     except msgspec.ValidationError as error:
         message = str(error)
         found = _FIELD.search(message)
         field = (found[1] or found[2] or "") if found else ""
         raise _invalid(field, message.partition(" - at ")[0]) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"The body is not JSON: {error}.") from error
+    if not values.is_plain(content):
+        _check(body)
+    return body
+
+
+def _check(body: CreateBody) -> None:
+    fields = {"input": body.input, "webhook": body.webhook}
+    for field, value in fields.items():
+        try:
+            values.check(value)
+        except values.Unacceptable as error:
+            raise _invalid(field, str(error)) from error
 
 
 def named_model(body: CreateBody, path_model: str | None) -> tuple[str, str | None]:
@@ -129,7 +141,7 @@ def encode_input(input: dict[str, Any], max_bytes: int) -> bytes:
     """The input as it is stored and sent.
 
     Raises:
-        Invalid: if PostgreSQL or a runner could not hold it.
+        Invalid: if it holds an integer of more than 64 bits.
         TooLarge: if it has more than `max_bytes`.
     """
     try:
@@ -141,8 +153,6 @@ def encode_input(input: dict[str, Any], max_bytes: int) -> bytes:
             f"The input has {len(content)} bytes; at most {max_bytes} "
             "(MAX_INPUT_BYTES) are allowed."
         )
-    if b"\\u0000" in content and _NUL.search(content):
-        raise _invalid("input", "the character U+0000 cannot be stored")
     return content
 
 

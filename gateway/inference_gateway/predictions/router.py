@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
@@ -16,7 +17,7 @@ from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
 from inference_gateway.predictions.repository import Filter
-from inference_gateway.predictions.schemas import to_wire
+from inference_gateway.predictions.schemas import encode
 from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
@@ -38,7 +39,7 @@ async def list_predictions(
     model: str | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
-) -> dict[str, Any]:
+) -> Response:
     """Your predictions, newest first. Times without a zone are UTC."""
     at = Cursor.decode(cursor) if cursor else Cursor()
     wanted = Filter(user.user_id, status, model, _utc(created_after), _utc(created_before))
@@ -50,11 +51,12 @@ async def list_predictions(
         return f"{base_url}/v1/predictions?{urlencode([*query, ('cursor', at.encode())])}"
 
     rows = page.rows
-    return {
+    content = {
         "next": url(Cursor(older_than=rows[-1]["id"])) if rows and page.has_older else None,
         "previous": url(Cursor(newer_than=rows[0]["id"])) if rows and page.has_newer else None,
-        "results": [to_wire(row, base_url) for row in rows],
+        "results": [orjson.Fragment(encode(row, base_url)) for row in rows],
     }
+    return _json(orjson.dumps(content))
 
 
 @router.get(
@@ -69,12 +71,12 @@ async def get_prediction(
     services: AppServices,
     accept: Annotated[str, Header()] = "*/*",
     last_event_id: Annotated[str | None, Header()] = None,
-) -> Response | dict[str, Any]:
+) -> Response:
     """One of your predictions; with `Accept: text/event-stream`, its stream."""
     if accept.partition(";")[0].strip() == EVENT_STREAM:
         return await _stream(services, prediction_id, user, last_event_id)
     row = await services.predictions.get(prediction_id, user.user_id)
-    return to_wire(row, services.base_url(request))
+    return _json(encode(row, services.base_url(request)))
 
 
 @router.get(
@@ -96,10 +98,10 @@ async def stream_prediction(
 @router.post("/v1/predictions/{prediction_id}/cancel")
 async def cancel_prediction(
     prediction_id: str, request: Request, user: CurrentUser, services: AppServices
-) -> dict[str, Any]:
+) -> Response:
     """Stop it. Does nothing to one that has ended."""
     row = await services.predictions.cancel(prediction_id, user.user_id)
-    return to_wire(row, services.base_url(request))
+    return _json(encode(row, services.base_url(request)))
 
 
 async def _stream(
@@ -108,6 +110,10 @@ async def _stream(
     events = await services.predictions.stream(prediction_id, user, last_event_id)
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
 
 
 def _utc(moment: datetime | None) -> datetime | None:

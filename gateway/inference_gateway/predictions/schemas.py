@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
+from inference_contract import values
 from inference_contract.predictions import PredictionStatus
+from inference_gateway import stored
+
+_log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 """A row of `tables.Prediction`, by column."""
@@ -53,9 +60,32 @@ def to_wire(row: Row, base_url: str) -> dict[str, Any]:
     }
 
 
+def show(row: Row, base_url: str) -> dict[str, Any]:
+    """As `to_wire`, of a row that was read: what nobody should have to decode is left out, and
+    `error` says so."""
+    if all(stored.is_value(row[column]) for column in ("input", "output", "metrics")):
+        return to_wire(row, base_url)
+    return _unreadable(row, base_url, "it holds what is no value of this API")
+
+
+def encode(row: Row, base_url: str) -> bytes:
+    """`show` as JSON, whatever the row holds."""
+    try:
+        return orjson.dumps(show(row, base_url))
+    except Exception as error:  # of a list, the others must be shown
+        _log.exception("a prediction cannot be shown", extra={"prediction": str(row["id"])})
+        return orjson.dumps(_unreadable(row, base_url, values.text(str(error))))
+
+
+def _unreadable(row: Row, base_url: str, reason: str) -> dict[str, Any]:
+    shown: Row = {"input": {}, "output": None, "metrics": None, "logs": ""}
+    error = f"This prediction cannot be shown: {reason}."
+    return to_wire({**row, **shown, "error": error, "error_code": "unreadable"}, base_url)
+
+
 def _metrics(row: Row) -> dict[str, Any]:
     """The engine's figures, and the seconds that the prediction ran and took in all."""
-    metrics = dict(row["metrics"] or {})
+    metrics = dict(row["metrics"]) if isinstance(row["metrics"], dict) else {}
     if row["completed_at"] is not None:
         if row["started_at"] is not None:
             ran = row["completed_at"] - row["started_at"]

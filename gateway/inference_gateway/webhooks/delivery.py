@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Engine, text
 
+from inference_contract import values
 from inference_gateway.dispatch import metrics
 from inference_gateway.webhooks import signing
 from inference_gateway.webhooks.retry import Answer, State, conclude
@@ -34,7 +35,7 @@ _MARGIN_SECONDS = 5.0
 """What a claim lasts beyond the request's deadline, for the database and a slow resolver. Short, as
 it is how long that waits which a killed process had claimed; what is sent twice has the same id."""
 
-_ORIGIN = "substring(url FROM '^[a-z]+://[^/?#]+')"
+_ORIGIN = "COALESCE(substring(url FROM '^[a-z]+://[^/?#]+'), '')"
 _DUE = text(f"""
 SELECT id, {_ORIGIN} AS origin FROM webhook_deliveries
 WHERE state = 'pending' AND next_attempt_at <= now() AND {_ORIGIN} <> ALL (:busy)
@@ -77,8 +78,9 @@ class Claimed(NamedTuple):
 
 
 def origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    """As the query has it; empty, if it is no URL that we would take."""
+    found = re.match(r"[a-z]+://[^/?#]+", url)
+    return found[0] if found else ""
 
 
 def choose(due: Sequence[tuple[UUID, str]], active: Mapping[str, int], free: int) -> list[UUID]:
@@ -158,9 +160,14 @@ class Delivery:
 
     def _deliver(self, claimed: Claimed, row: dict[str, Any] | None) -> None:
         try:
-            self._mark(claimed, self._send(claimed, row))
-        except Exception:  # its claim runs out, and it is sent again
+            answer = self._send(claimed, row)
+        except Exception as error:  # whatever it is, its attempts must come to an end
             _log.exception("a webhook could not be sent", extra=_story(claimed))
+            answer = Answer(error=f"{type(error).__name__}: {error}")
+        try:
+            self._mark(claimed, answer)
+        except Exception:  # its claim runs out, and it is sent again
+            _log.exception("a webhook could not be marked", extra=_story(claimed))
         finally:
             with self._lock:
                 self._active[origin(claimed.url)] -= 1
@@ -170,7 +177,12 @@ class Delivery:
         if row is None:
             return Answer(error="the account is gone", final=True)
         secret = row["webhook_secret"]
-        body = orjson.dumps(self._render(row), default=str)
+        try:
+            body = orjson.dumps(self._render(row), default=str)
+        except Exception as error:  # tried again, it would fail again
+            metrics.SET_ASIDE.labels("webhooks").inc()
+            _log.exception("a prediction cannot be sent", extra=_story(claimed))
+            return Answer(error=f"the prediction cannot be sent: {error}", final=True)
         message = signing.message_id(claimed.id)
         headers = signing.headers(secret, message, int(time.time()), body)
         return self._sender.send(claimed.url, headers, body)
@@ -182,7 +194,7 @@ class Delivery:
                 "id": claimed.id,
                 "state": following.state.value,
                 "status": answer.status,
-                "error": answer.error,
+                "error": None if answer.error is None else values.text(answer.error),
                 "delay": following.delay,
             }
             connection.execute(_MARK, parameters)

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pytest
 
-from inference_gateway.dispatch.fold import Entry, RowChange, fold, parse
+from inference_gateway.dispatch.fold import Entry, RowChange, fold
 
 A = "00000000-0000-7000-8000-00000000000a"
 B = "00000000-0000-7000-8000-00000000000b"
@@ -78,49 +77,7 @@ def event(type: str, id: str = A, attempt: int = 1, token: str = "t", **fields: 
             ],
             [RowChange(A, 1, "u"), RowChange(A, 2, "t"), RowChange(B, 1, "t")],
         ),
-        (  # of the wrong type: as if it were not there
-            [Entry(5, [event("failed", error=7, logs=[], metrics=3, predict_time="fast")])],
-            [RowChange(A, 1, "t", "failed", ended_ms=5, events=["completed"])],
-        ),
     ],
 )
 def test_fold(entries: list[Entry], changes: list[RowChange]) -> None:
     assert fold(entries) == changes
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        (r'"a\u0000b"', "a\ufffdb"),
-        (r'{"k\u0000": ["\u0000"]}', {"k\ufffd": ["\ufffd"]}),
-        (r'"a\ud800b"', "a\ufffdb"),
-        (r'"\ud83d\ude00"', "😀"),
-        ('"a\x00b"', "a\ufffdb"),
-        (r'"a\\u0000b"', r"a\u0000b"),
-    ],
-)
-def test_text_that_postgresql_refuses_is_replaced(raw: str, clean: Any) -> None:
-    head = orjson.dumps(event("output"))[:-1]
-    (parsed,) = parse(b"[" + head + b',"output":' + raw.encode() + b"}]")
-    assert parsed["output"] == clean
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"{}",
-        b"[1]",
-        b"[" * 100_000,
-        b"\xff",
-        orjson.dumps([event("exploded")]),
-        orjson.dumps([event("started", id="7")]),
-        orjson.dumps([event("started", id=A + "'")]),
-        orjson.dumps([event("started", attempt=2**31)]),
-        orjson.dumps([event("started", attempt=True)]),
-        orjson.dumps([event("started", token=None)]),
-    ],
-)
-def test_what_is_not_an_event_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the subclasses have messages of their own
-        parse(data)

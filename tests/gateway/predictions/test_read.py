@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from sqlalchemy import create_engine, event
 
 from inference_gateway.predictions import repository
 from inference_gateway.predictions.ids import IdSource
+from inference_gateway.predictions.schemas import encode
 from inference_gateway.settings import Settings
 
 Eventually = Callable[..., Any]
@@ -158,3 +161,61 @@ def test_pages_come_from_the_index_of_the_owner(settings: Settings, sql: Sql) ->
     for plan in statements:
         assert re.search("Index Only Scan (Backward )?using predictions_owner_id_idx", plan)
         assert "Seq Scan" not in plan
+
+
+_WORSE = {
+    "deep": ('"input"', "[" * 300 + "]" * 300),
+    "deeper": ('"output"', "[" * 3000 + "]" * 3000),
+    "a float that jsonb makes an integer": ('"output"', "1e30"),
+    "a number without end": ('"output"', "1e400"),
+    "metrics that are none": ("metrics", "[1]"),
+}
+
+
+@pytest.mark.parametrize("case", _WORSE)
+async def test_a_row_that_the_api_would_not_take_is_shown_with_the_others(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql, case: str
+) -> None:
+    ids = _fill(sql, 3, status="processing")
+    column, content = _WORSE[case]
+    sql(f"UPDATE predictions SET {column} = %s::jsonb WHERE id = %s", content, ids[1])
+    assert (await _page(client, auth, "/v1/predictions"))[0] == ids
+    for path in (f"/v1/predictions/{ids[1]}", f"/v1/predictions/{ids[1]}/cancel"):
+        method = "POST" if path.endswith("cancel") else "GET"
+        reply = await client.request(method, path, headers=auth("ada"))
+        assert reply.status_code == 200
+        assert reply.json()["id"] == ids[1]
+        is_shown = case in ("a float that jsonb makes an integer", "metrics that are none")
+        assert (reply.json()["error_code"] == "unreadable") is not is_shown
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "200000-01-01", "0044-03-15 BC"])
+async def test_a_moment_beyond_pythons_years_keeps_nobody_from_his_list(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql, moment: str
+) -> None:
+    ids = _fill(sql, 2)
+    sql("UPDATE predictions SET completed_at = %s, status = 'failed' WHERE id = %s", moment, ids[0])
+    assert (await _page(client, auth, "/v1/predictions"))[0] == ids
+
+
+async def test_a_float_comes_back_as_it_was(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql
+) -> None:
+    (shown,) = _fill(sql, 1)
+    numbers = [1e30, 1.7976931348623157e308, 5e-324, 1e22, 2.5, -0.5, 2**64 - 1]
+    sql("UPDATE predictions SET output = %s::jsonb", orjson.dumps(numbers).decode())
+    reply = await client.get(f"/v1/predictions/{shown}", headers=auth("ada"))
+    assert orjson.loads(reply.content)["output"] == numbers
+
+
+def test_what_cannot_be_encoded_is_shown_as_an_error() -> None:
+    moment = datetime.now(UTC)
+    row: dict[str, Any] = dict.fromkeys(
+        ("id", "model", "version", "status", "logs", "error", "error_code", "webhook"), "x"
+    )
+    row |= dict.fromkeys(("created_at", "started_at", "completed_at", "deadline"), moment)
+    shown = orjson.loads(
+        encode({**row, "input": {}, "output": {1, 2}, "metrics": None}, "http://a")
+    )
+    assert (shown["id"], shown["error_code"], shown["output"]) == ("x", "unreadable", None)
+    assert "cannot be shown" in shown["error"]

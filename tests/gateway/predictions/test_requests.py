@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
-
+import orjson
 import pytest
 
 from inference_gateway.errors import Invalid, TooLarge
@@ -98,10 +97,34 @@ def test_no_model_or_two(names: dict[str, str]) -> None:
         named_model(CreateBody(input={}, **names), None)
 
 
-@pytest.mark.parametrize("value", ["\0", "a\\\0", 1 << 70, {"deep": ["\0"]}])
-def test_input_that_cannot_be_stored_is_refused(value: Any) -> None:
-    with pytest.raises(Invalid, match="input"):
-        encode_input({"text": value}, 1000)
+_DEEP = b"[" * 64 + b"]" * 64
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b'"\\u0000"', b'"a\\\\\\u0000"', b'{"deep": ["\\u0000"]}', b'{"\\u0000": 1}'),
+        *(_DEEP, b"[" * 253 + b"]" * 253, b"[" * 100_000 + b"]" * 100_000),
+        *(str(1 << 70).encode(), b"-" + str(1 << 64).encode(), b"1e400", b"NaN", b"Infinity"),
+        *(b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xff"', b'"\xed\xa0\x80"'),
+    ],
+)
+def test_input_that_is_no_value_is_refused(value: bytes) -> None:
+    with pytest.raises(Invalid):
+        encode_input(decode(b'{"input": {"text": %b}}' % value).input, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "value", [_DEEP[1:-1], b"18446744073709551615", b"1e30", b'"\\ud83d\\ude00"', b'"[[{"']
+)
+def test_input_that_is_a_value_is_taken(value: bytes) -> None:
+    content = encode_input(decode(b'{"input": {"text": %b}}' % value).input, 1_000_000)
+    assert orjson.loads(content) == {"text": orjson.loads(value)}
+
+
+def test_a_webhook_without_end_is_refused_by_its_name() -> None:
+    with pytest.raises(Invalid, match="webhook"):
+        decode(b'{"input": {}, "webhook": "https://a/\\u0000"}')
 
 
 def test_a_backslash_before_u0000_is_only_text() -> None:

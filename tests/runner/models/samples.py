@@ -9,6 +9,25 @@ from collections.abc import Iterator
 from typing import Any
 
 
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+OUTPUTS = {
+    "not-json": {"a": object()},
+    "large": "x" * 10_000_001,
+    "nan": {"score": [float("nan")]},
+    "deep": nested(65),
+    "endless": nested(300),
+    "nul": {"a": "b\0"},
+    "half": ["\ud800"],
+}
+"""What to return that is no output."""
+
+
 class Actor:
     """Does what `do` says, one input at a time."""
 
@@ -22,12 +41,6 @@ class Actor:
                 time.sleep(3600)
             case "sleep":
                 time.sleep(inputs["seconds"])
-            case "not-json":
-                return {"a": object()}
-            case "nan":
-                return float("nan")
-            case "large":
-                return "x" * 10_000_001
             case "refuse":
                 from inference_runner.engines.base import InputError
 
@@ -35,7 +48,7 @@ class Actor:
             case "print":
                 print("noise on stdout")
                 os.write(2, b"noise on stderr\n")
-        return inputs["do"]
+        return OUTPUTS.get(inputs["do"], inputs["do"])
 
 
 class Batch(Actor):

@@ -1,0 +1,115 @@
+"""Entries of event streams → events that can be recorded.
+
+On a cluster a model counts as hostile, and its runner says what it likes. What does not bear the
+fence is refused and counted. What bears it, and is no event or cannot be stored, is an event that
+ends its prediction as failed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from inference_contract import values
+from inference_contract.predictions import ErrorCode, Event, EventType
+
+_TYPES = frozenset(EventType)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
+_MAX_ATTEMPT = 2**31 - 1
+_MAX_TOKEN = 200
+_MAX_SECONDS = 1e9
+
+
+class Parsed(NamedTuple):
+    """What an entry holds; everything in it can be stored."""
+
+    events: list[Event]
+    refused: int = 0
+    """Items that bear no fence, or are of a type that we do not know."""
+
+
+def parse(data: bytes) -> Parsed:
+    """
+    Raises:
+        ValueError: if it is not a JSON array.
+    """
+    found = orjson.loads(data)
+    if type(found) is not list:
+        raise ValueError("not a list of events")
+    events = [event for event in found if _is_ours(event)]
+    is_plain = values.is_plain(data)
+    return Parsed([_sound(event, is_plain) for event in events], len(found) - len(events))
+
+
+def _sound(event: Event, is_plain: bool) -> Event:
+    """The event, or what is recorded in its place."""
+    wrong = _wrong(event, is_plain)
+    return event if wrong is None else _refusal(event, wrong)
+
+
+def _is_ours(event: Any) -> bool:
+    """Whether it says whose it is."""
+    return (
+        type(event) is dict
+        and type(event.get("type")) is str
+        and event["type"] in _TYPES
+        and type(event.get("id")) is str
+        and _UUID.fullmatch(event["id"]) is not None
+        and type(event.get("attempt")) is int
+        and 0 < event["attempt"] <= _MAX_ATTEMPT
+        and type(event.get("token")) is str
+        and len(event["token"]) <= _MAX_TOKEN
+        and "\0" not in event["token"]
+    )
+
+
+def _wrong(event: Mapping[str, Any], is_plain: bool) -> str | None:
+    """What keeps it from being recorded."""
+    for name, check in _FIELDS.items():
+        field = event.get(name)
+        if field is not None and not check(field):
+            return f"{name} is none"
+    if is_plain:
+        return None
+    for name, field in event.items():
+        try:
+            values.check(field)
+        except values.Unacceptable as error:
+            return f"{name[:100]!r} {error}"
+    return None
+
+
+def _is_text(field: Any) -> bool:
+    return type(field) is str
+
+
+def _is_code(field: Any) -> bool:
+    return type(field) is str and _CODE.fullmatch(field) is not None
+
+
+def _is_seconds(field: Any) -> bool:
+    return type(field) in (int, float) and 0 <= field <= _MAX_SECONDS
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "logs": _is_text,
+    "error": _is_text,
+    "error_code": _is_code,
+    "predict_time": _is_seconds,
+    "metrics": lambda field: type(field) is dict,
+}
+
+
+def _refusal(event: Event, wrong: str) -> Event:
+    return Event(
+        type=EventType.FAILED.value,
+        id=event["id"],
+        attempt=event["attempt"],
+        token=event["token"],
+        error=values.text(f"What its runner said ({event['type']}) cannot be recorded: {wrong}."),
+        error_code=ErrorCode.OUTPUT.value,
+    )

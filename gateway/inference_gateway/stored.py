@@ -1,0 +1,60 @@
+"""How psycopg2 reads what is stored: no row can keep a query from its other rows.
+
+What the API takes is bounded (`inference_contract.values`), what PostgreSQL holds is not: a row may
+be older than a bound, or somebody's own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from psycopg2 import extensions, extras
+
+from inference_contract import values
+
+
+def decode(text: str) -> Any:
+    """A jsonb value. One that is no value of the contract stays as it is stored, an
+    `orjson.Fragment`, which orjson passes on whatever it holds; nothing else need know.
+
+    jsonb writes the float 1e30 as an integer of 31 digits. orjson reads that as the same float,
+    where `json` makes an integer of it that hardly anybody takes.
+    """
+    try:
+        value = orjson.loads(text)
+        if text.count("[") + text.count("{") > values.MAX_DEPTH:
+            values.check(value)
+    except ValueError:
+        return orjson.Fragment(text)
+    return value
+
+
+def is_value(column: Any) -> bool:
+    """Whether a column's content is a value that others than orjson can work with."""
+    return not isinstance(column, orjson.Fragment)
+
+
+def moment(text: Any, cursor: Any) -> datetime | None:
+    """A timestamptz; beyond the years that Python knows, the last or the first moment of these."""
+    try:
+        found: datetime | None = extensions.PYDATETIMETZ(text, cursor)
+    except (ValueError, OverflowError):
+        return _FIRST if text is not None and (text.endswith("BC") or text[0] == "-") else _LAST
+    if found is not None and found.tzinfo is None:  # infinity, either
+        return _FIRST if found.year == 1 else _LAST
+    return found
+
+
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+_TIMESTAMPTZ = 1184
+"""PostgreSQL's number of the type."""
+
+
+def register() -> None:
+    """For every connection of this process."""
+    extras.register_default_jsonb(globally=True, loads=decode)
+    extras.register_default_json(globally=True, loads=decode)
+    extensions.register_type(extensions.new_type((_TIMESTAMPTZ,), "TIMESTAMPTZ", moment))

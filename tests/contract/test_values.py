@@ -1,0 +1,107 @@
+"""The one definition of a value, held against the encoders and stores that it must survive."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference_contract import values
+from inference_contract.values import MAX_DEPTH, Unacceptable, check, is_plain
+
+
+def nested(depth: int, innermost: Any = 1) -> Any:
+    """`depth` containers around something, lists and objects by turns."""
+    value = innermost
+    for level in range(depth):
+        value = [value] if level % 2 else {"k": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 0, -(2**63), 2**64 - 1, 1e30, -0.0, 5e-324, 1.7976931348623157e308),
+        *("", "é😀", "\\u0000", {"": []}, ((1,), [])),
+        nested(MAX_DEPTH),
+        nested(MAX_DEPTH - 1, []),
+    ],
+)
+def test_values(value: Any) -> None:
+    check(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (nested(MAX_DEPTH + 1), "nested more than 64 deep"),
+        (nested(MAX_DEPTH, {}), "nested more than 64 deep"),
+        (nested(MAX_DEPTH, ()), "nested more than 64 deep"),
+        (2**64, "64 bits"),
+        ([-(2**63) - 1], "64 bits"),
+        (math.nan, "holds nan"),
+        ({"k": [-math.inf]}, "holds -inf"),
+        ("a\0b", "U.0000"),
+        ({"a\0b": 1}, "U.0000"),
+        (["\ud83d"], "half of a surrogate pair"),
+        ({"\udfff": 1}, "half of a surrogate pair"),
+        ({1: 2}, "the key '1'"),
+        ({None: 2}, "the key 'None'"),
+    ],
+)
+def test_no_values(value: Any, message: str) -> None:
+    with pytest.raises(Unacceptable, match=message):
+        check(value)
+
+
+def test_a_document_that_repeats_itself_without_end_is_refused_soon() -> None:
+    bomb: list[Any] = ["ha"]
+    for _ in range(60):
+        bomb = [bomb] * 10
+    with pytest.raises(Unacceptable, match="more than 1000 values"):
+        check(bomb, max_nodes=1000)
+    ring: list[Any] = []
+    ring.append(ring)
+    with pytest.raises(Unacceptable):
+        check(ring)
+
+
+_TEXTS = st.text(st.characters(exclude_categories=()))
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(_TEXTS, inner),
+)
+
+
+@given(_ANYTHING)
+def test_what_passes_comes_back_from_json_as_it_was(value: Any) -> None:
+    try:
+        check(value)
+    except Unacceptable:
+        return
+    assert orjson.loads(orjson.dumps(value)) == value
+
+
+@given(st.binary() | _ANYTHING.map(repr).map(str.encode) | st.integers(0, 3000).map(b"[".__mul__))
+def test_what_looks_plain_and_decodes_is_a_value(data: bytes) -> None:
+    try:
+        decoded = orjson.loads(data)
+    except ValueError:
+        return
+    if is_plain(data):
+        check(decoded)
+
+
+@given(_TEXTS)
+def test_any_text_can_be_made_one_that_is_stored(text: str) -> None:
+    made = values.text(text)
+    check(made)
+    assert made == text or not values.is_text(text)
+
+
+def test_numbers_are_found_wherever_an_encoder_would_write_them_as_null() -> None:
+    assert sorted(values.numbers({"a": [1.5, (2.5, {"b": 3.5})], "c": 4})) == [1.5, 2.5, 3.5]

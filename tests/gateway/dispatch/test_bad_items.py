@@ -1,0 +1,99 @@
+"""Each loop is fed what the API would never let in: it puts that aside, and serves the others."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from inference_contract import queues
+
+HOOK = "https://example.com/hook"
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(f'"output": {nested(depth)}' for depth in (65, 240, 251, 252, 253, 254, 1000)),
+        *(f'"predict_time": {number}' for number in ("-1", "true", "1e300", '"soon"')),
+        '"output": "\\u0000"',
+        '"error_code": []',
+        '"logs": {}',
+    ],
+)
+def test_a_bad_event_fails_its_own_prediction(lab: Any, fields: str) -> None:
+    bad, before, after = (lab.insert(webhook=HOOK) for _ in range(3))
+    lab.say("succeeded", before, output=1)
+    head = orjson.dumps({"type": "succeeded", "id": bad, "attempt": 1, "token": "token-1"})
+    lab.say_raw(b"[" + head[:-1] + b"," + fields.encode() + b"}]")
+    lab.say("succeeded", after, output=1)
+    lab.record()
+    assert lab.row(before)["status"] == lab.row(after)["status"] == "succeeded"
+    row = lab.row(bad)
+    assert (row["status"], row["error_code"]) == ("failed", "invalid_output")
+    assert "cannot be recorded" in row["error"]
+    assert lab.told_of(bad) == ["completed"]
+    assert lab.redis.xpending("ada_echo:events", "recorder")["pending"] == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b'[{"type":[]}]', b"nonsense", b"[" * 2000 + b"]" * 2000, b"\xff\xfe", b"[1e400]", b""),
+        b'[{"type":"succeeded","id":{},"attempt":1e400,"token":[]}]',
+        b'[{"type":"succeeded","id":"%b","attempt":1,"token":"\\u0000"}]' % (b"0" * 36),
+    ],
+)
+def test_an_entry_that_holds_no_event_is_put_aside(lab: Any, data: bytes) -> None:
+    before, after = lab.insert(), lab.insert()
+    lab.say("succeeded", before)
+    lab.say_raw(data)
+    lab.redis.xadd(queues.events_key("ada_echo"), {"x": data})
+    lab.say("succeeded", after)
+    lab.record()
+    assert lab.row(before)["status"] == lab.row(after)["status"] == "succeeded"
+    assert lab.redis.xpending("ada_echo:events", "recorder")["pending"] == 0
+
+
+@pytest.mark.parametrize(
+    "entry_id", ["9999999999999-0", "9000000000000000-0", "18446744073709551615-0"]
+)
+def test_a_forged_entry_id_is_no_time(lab: Any, entry_id: str) -> None:
+    prediction = lab.insert()
+    event = {"type": "succeeded", "id": prediction, "attempt": 1, "token": "token-1"}
+    event |= {"predict_time": 2.5, "output": "fine"}
+    lab.redis.xadd("ada_echo:events", {"d": orjson.dumps([event])}, id=entry_id)
+    lab.record()
+    row = lab.row(prediction)
+    assert (row["status"], row["output"]) == ("succeeded", "fine")
+    (past,) = lab.sql("SELECT now() - completed_at AS since, now() - started_at AS began"
+                      " FROM predictions")  # fmt: skip
+    assert timedelta(0) <= past["since"] < timedelta(seconds=60)
+    assert timedelta(0) <= past["began"] < timedelta(seconds=60)
+
+
+def test_what_the_recorder_cannot_write_fails_alone(lab: Any) -> None:
+    from inference_gateway.dispatch.fold import RowChange
+    from inference_gateway.dispatch.record import apply
+
+    def deep(depth: int) -> Any:
+        value: Any = 1
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    outputs = [1, deep(253), "\0", deep(300), 2**70, {1: 1}, object(), "\ud800", "fine"]
+    predictions = [lab.insert() for _ in outputs]
+    changes = [
+        RowChange(p, 1, "token-1", "succeeded", ended_ms=1, output=output, events=["completed"])
+        for p, output in zip(predictions, outputs, strict=True)
+    ]
+    assert apply(lab.engine, changes, 30).applied == len(outputs)
+    states = [lab.row(prediction)["status"] for prediction in predictions]
+    assert states == ["succeeded", *["failed"] * (len(outputs) - 2), "succeeded"]
