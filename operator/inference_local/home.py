@@ -40,7 +40,10 @@ class HomeError(Exception):
 
 class Home:
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        try:
+            self.root = root.expanduser().absolute()
+        except (RuntimeError, OSError) as error:  # No such user, or a working folder that is gone.
+            raise HomeError(f"where is {root}? {error}: name a folder with --home") from error
         self.token_file = self.root / "token"
         self.client_file = self.root / "client.json"
         self.lock_file = self.root / "lock"
@@ -139,6 +142,24 @@ class Home:
         made = Path(tempfile.mkdtemp(prefix="inference-", dir="/tmp"))
         self.choose(sockets=str(made))
         return made
+
+    @contextmanager
+    def being_started(self) -> Iterator[None]:
+        """One `inference up` after another: whoever comes second waits, and finds it started.
+
+        Raises:
+            HomeError: if there can be no home here.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(self.root, os.O_RDONLY)
+        except OSError as error:
+            raise HomeError(describe(error, self.root)) from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     @contextmanager
     def locked(self) -> Iterator[bool]:

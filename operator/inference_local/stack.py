@@ -34,7 +34,7 @@ FROM_USER = (
     *("PREDICTION_DEADLINE_SECONDS", "PUBLIC_URL", "SWEEP_SECONDS", "WEBHOOK_ALLOW_LOOPBACK"),
     "WEBHOOK_TIMEOUT_SECONDS",
     # the machine's
-    *("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER", "XDG_CACHE_HOME"),
+    *("HOME", "PATH", "TMPDIR", "TZ", "USER", "XDG_CACHE_HOME"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
     # what models are loaded with
@@ -42,6 +42,13 @@ FROM_USER = (
     *("LD_LIBRARY_PATH", "MKL_NUM_THREADS", "OMP_NUM_THREADS"),
 )
 """What children get of the environment that `inference up` is called in; nothing else."""
+LOCALE = {"LC_ALL": "C.UTF-8"}
+"""Not the caller's: it may not exist here (ssh brings its own), and then Valkey does not start."""
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process of ours has of its caller's environment, in a locale of ours."""
+    return {name: environ[name] for name in FROM_USER if name in environ} | LOCALE
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,10 @@ class Stack:
     def environment(self, name: str) -> dict[str, str]:
         """The whole environment of a process of ours."""
         home = self.home
-        given = {key: self.environ[key] for key in FROM_USER if key in self.environ}
         return {
             "MODEL_CACHE_DIR": str(home.root / "cache"),
             "WEBHOOK_ALLOW_LOOPBACK": "true",
-            **given,
+            **environment(self.environ),
             "API_HOST": self.host,
             "API_PORT": str(self.port),
             "DATABASE_URL": self.database_url,
@@ -92,7 +98,7 @@ class Stack:
 
     def server(self, name: str) -> ProcessSpec:
         ready: Callable[[int], bool]
-        env = {key: self.environ[key] for key in FROM_USER if key in self.environ}
+        env = environment(self.environ)
         if name == "postgres":
             argv = postgres.command(self.home.postgres, self.sockets)
             ready, stop = self._postgres_is_ready, signal.SIGINT

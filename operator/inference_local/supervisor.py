@@ -28,7 +28,8 @@ from inference_local.postgres import PostgresError
 from inference_local.valkey import ValkeyError
 from inference_operator import procfs
 
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+SIGNALS = {*STOP_SIGNALS, signal.SIGCHLD}
 POLL = 0.01
 """Seconds between two looks at a process that is not ready yet."""
 IDLE = 5.0
@@ -172,7 +173,9 @@ class Supervisor:
             elif not child.ready:
                 due.append(POLL)
         caught = signal.sigtimedwait(SIGNALS, max(0.0, min(due)))
-        if caught is not None and caught.si_signo != signal.SIGCHLD:
+        # By name: when its time is over after a SIGCONT, CPython's sigtimedwait gives a signal that
+        # nobody sent, with a number that means nothing.
+        if caught is not None and caught.si_signo in STOP_SIGNALS:
             raise _Stop
         for child in self._children.values():
             code = child.tick(time.monotonic())
@@ -247,7 +250,7 @@ def last_line(log: Path) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return "no log"
-    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no log")
+    line = next((line.strip() for line in reversed(text.split("\n")) if line.strip()), "no log")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(json.loads(line)["event"])
     return line
@@ -270,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--foreground", action="store_true")
     options = parser.parse_args(argv)
     files.raise_limit()  # For the children too.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    take_signals()
     home = Home(options.home)
     try:
         home.prepare()
@@ -285,6 +288,14 @@ def main(argv: list[str] | None = None) -> int:
     except HomeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def take_signals() -> None:
+    """Block what is waited for. What the caller ignores (`nohup`, a script's `&`) is not ignored
+    here, nor by children: that would make them deaf to the signal that stops them."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)
 
 
 def _log_to(home: Home, foreground: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from inference_local.cli import api, follow, inputs, logs, models
+from inference_local.cli import follow, inputs, logs, models
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,6 @@ def test_other_sources_are_left_alone(document: dict[str, Any]) -> None:
     before = json.dumps(document)
     models.resolve_path(document, Path("/"))
     assert json.dumps(document) == before
-
-
-def test_server_sent_events() -> None:
-    text = (
-        ": hi\n\nevent: output\nid: 1-0\ndata: two\ndata: lines\n\nevent: done\nid: 1-1\ndata: {}"
-    )
-    found = list(api.parse_events(iter([*text.split("\n"), ""])))
-    assert found == [
-        ("1-0", api.ServerEvent("output", "two\nlines")),
-        ("1-1", api.ServerEvent("done", "{}")),
-    ]
 
 
 @pytest.mark.parametrize(

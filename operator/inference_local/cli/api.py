@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from inference_local.cli.errors import CliError
-
-
-class ServerEvent(NamedTuple):
-    name: str
-    data: str
+from inference_local.cli.terminal import program
 
 
 class Api:
@@ -43,7 +40,7 @@ class Api:
             raise CliError(f"{self.url} is not a URL: {error}") from error
         except httpx.ConnectError as error:
             raise CliError(
-                f"no server answers at {self.url}: start it with `inference up`"
+                f"no server answers at {self.url}: start it with `{program()} up`"
             ) from error
         except httpx.HTTPError as error:
             raise CliError(f"{self.url}{path}: {error or type(error).__name__}") from error
@@ -62,7 +59,7 @@ class Api:
             limit -= len(results)
             url, given = page["next"], None
 
-    def events(self, url: str) -> Iterator[ServerEvent]:
+    def events(self, url: str) -> Iterator[ServerSentEvent]:
         """Server-sent events until `done`; connects again with Last-Event-ID when the line drops.
 
         Raises:
@@ -78,14 +75,16 @@ class Api:
                     if response.is_error:
                         response.read()
                         raise CliError(problem(response))
-                    for event_id, event in parse_events(response.iter_lines()):
-                        last_id = event_id or last_id
+                    for event in EventSource(response).iter_sse():
+                        last_id = event.id or last_id
                         yield event
-                        if event.name == "done":
+                        if event.event == "done":
                             return
             except httpx.TransportError:
                 continue
-        raise CliError(f"the stream of {self.url} broke off: `inference predictions get` has it")
+            except SSEError as error:
+                raise CliError(f"{self.url} is no server of ours: {error}") from error
+        raise CliError(f"the stream of {self.url} broke off: `{program()} predictions get` has it")
 
 
 class Reply(NamedTuple):
@@ -97,26 +96,6 @@ class Reply(NamedTuple):
 
 
 _CONNECTS = 5
-
-
-def parse_events(lines: Iterator[str]) -> Iterator[tuple[str | None, ServerEvent]]:
-    """Events with their ids, by the HTML standard's rules as far as this server uses them."""
-    name, event_id = "message", None
-    data: list[str] = []
-    for line in lines:
-        if not line:
-            if data:
-                yield event_id, ServerEvent(name, "\n".join(data))
-            name, event_id, data = "message", None, []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "id":
-            event_id = value
-        elif field == "data":
-            data.append(value)
 
 
 def problem(response: httpx.Response) -> str:
@@ -135,5 +114,5 @@ def problem(response: httpx.Response) -> str:
         ),
     ]
     if response.status_code == httpx.codes.UNAUTHORIZED:
-        lines[0] += " (see `inference login`)"
+        lines[0] += f" (see `{program()} login`)"
     return "\n".join(lines)

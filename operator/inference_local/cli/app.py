@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
-from inference_local.cli import lifecycle, login, logs, models, predict, predictions, status
+from inference_local.cli import (
+    lifecycle,
+    login,
+    logs,
+    models,
+    predict,
+    predictions,
+    status,
+    terminal,
+)
 from inference_local.cli.errors import CliError
 from inference_local.home import HomeError
 from inference_local.ports import PortError
@@ -32,11 +42,19 @@ app.command()(logs.logs)
 
 
 def run() -> None:
+    terminal.prepare()
     try:
         app()
+        sys.stdout.flush()
     except (CliError, HomeError, PortError) as error:
-        sys.stderr.write(f"inference: {error}\n")
+        _fail(str(error))
+    except OSError as error:
+        terminal.abandon_output()
+        if not terminal.is_closed(error):
+            _fail(f"{error.filename or 'standard output'}: {error.strerror}")
         sys.exit(1)
-    except BrokenPipeError:  # `inference logs | head`
-        sys.stderr.close()
-        sys.exit(1)
+
+
+def _fail(reason: str) -> NoReturn:
+    sys.stderr.write(f"inference: {reason}\n")
+    sys.exit(1)

@@ -15,6 +15,7 @@ import typer
 from inference_contract import statefile
 from inference_local import stack
 from inference_local.cli.errors import CliError
+from inference_local.cli.terminal import program
 from inference_local.home import Home
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def api(home: Home) -> Api:
     url = os.environ.get("INFERENCE_URL") or saved.get("url") or local_url(home)
     token = os.environ.get("INFERENCE_TOKEN") or saved.get("token") or home.token()
     if not token:
-        raise CliError("no server here yet: start it with `inference up`, or `inference login URL`")
+        name = program()
+        raise CliError(f"no server here yet: start it with `{name} up`, or `{name} login URL`")
     return Api(str(url), str(token))
 
 

@@ -30,9 +30,8 @@ def show(home: Home, document: Path) -> str:
         return model_id
     out(f"model {model_id} {change}")
     body = {"prompt": PROMPT, "max_new_tokens": MAX_NEW_TOKENS}
-    made = client.call("POST", "/v1/predictions", json={"model_id": model_id, "input": body})
     out(f"> {PROMPT}")
-    with follow.canceled_by_ctrl_c(client, made):
+    with follow.created(client, {"model_id": model_id, "input": body}) as made:
         follow.print_stream(client, made, give_up=True)
         ended = follow.recorded(client, made)
     follow.require_success(ended)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -11,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from inference_contract.inferencemodel import Reason
 from inference_contract.predictions import PredictionStatus
+from inference_local.cli import terminal
 from inference_local.cli.context import Progress
 from inference_local.cli.errors import CliError
 
 if TYPE_CHECKING:
-    from inference_local.cli.api import Api, ServerEvent
+    from httpx_sse import ServerSentEvent
 
+    from inference_local.cli.api import Api
+
+FIRST_POLL = 0.02
 POLL = 0.25
 RECORDED_WITHIN = 10.0
 """Seconds from a stream's end to its row: more than recorder and sweeper need."""
@@ -26,10 +29,13 @@ HOPELESS = frozenset({Reason.LOAD_FAILED, Reason.CRASH_LOOP_BACK_OFF, Reason.INV
 def until_ended(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
     """Raises CliError."""
     progress = Progress()
+    pause = FIRST_POLL
     try:
         while not PredictionStatus(prediction["status"]).is_terminal:
-            _show_wait(client, prediction, progress, give_up=False)
-            time.sleep(POLL)
+            if pause == POLL:
+                _show_wait(client, prediction, progress, give_up=False)
+            time.sleep(pause)
+            pause = min(2 * pause, POLL)
             prediction = _get(client, prediction)
         return prediction
     finally:
@@ -38,7 +44,7 @@ def until_ended(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
 
 def events(
     client: Api, prediction: dict[str, Any], *, give_up: bool = False
-) -> Iterator[ServerEvent]:
+) -> Iterator[ServerSentEvent]:
     """The prediction's own events, from its first; a late reader misses nothing.
 
     Args:
@@ -61,7 +67,7 @@ def events(
 def print_stream(client: Api, prediction: dict[str, Any], *, give_up: bool = False) -> None:
     """Output as it comes, to standard output. Raises CliError."""
     for event in events(client, prediction, give_up=give_up):
-        if event.name == "output":
+        if event.event == "output":
             sys.stdout.write(event.data)
             sys.stdout.flush()
     sys.stdout.write("\n")
@@ -79,10 +85,20 @@ def recorded(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def canceled_by_ctrl_c(client: Api, prediction: dict[str, Any]) -> Iterator[None]:
+def created(client: Api, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A new prediction, which Ctrl-C cancels, from the moment on that the request is sent.
+
+    Raises:
+        CliError: if it is refused.
+    """
+    prediction: dict[str, Any] | None = None
     try:
-        yield
+        with terminal.interrupt_held():
+            prediction = client.call("POST", "/v1/predictions", json=body)
+        yield prediction
     except KeyboardInterrupt:
+        if prediction is None:
+            raise
         client.call("POST", prediction["urls"]["cancel"])
         sys.stderr.write("\ncanceled\n")
         sys.exit(130)
@@ -101,7 +117,7 @@ def text_of(output: Any) -> str:
         return output
     if isinstance(output, list) and all(isinstance(item, str) for item in output):
         return "".join(output)
-    return json.dumps(output, ensure_ascii=False, indent=2)
+    return terminal.dumps(output, indent=2)
 
 
 def truth(status: dict[str, Any]) -> str:

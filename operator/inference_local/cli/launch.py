@@ -30,7 +30,7 @@ def arguments(home: Home, host: str, port: int) -> list[str]:
 def in_foreground(home: Home, host: str, port: int) -> None:
     """Become the supervisor; does not return."""
     argv = [*arguments(home, host, port), "--foreground"]
-    os.execv(sys.executable, argv)  # noqa: S606 - our own interpreter
+    os.execve(sys.executable, argv, stack.environment(os.environ))  # noqa: S606 - our own
 
 
 def detached(home: Home, host: str, port: int) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def detached(home: Home, host: str, port: int) -> dict[str, Any]:
         process = subprocess.Popen(
             arguments(home, host, port),
             cwd=home.root,
+            env=stack.environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -59,6 +60,7 @@ def detached(home: Home, host: str, port: int) -> dict[str, Any]:
             state = statefile.read(home.supervisor_file) or {}
             if state.get("pid") == process.pid:
                 if state["phase"] == "ready":
+                    process.returncode = 0  # Else Popen warns of a child that outlives it.
                     return state
                 progress.show(state["step"] if state["phase"] == "starting" else state["phase"])
             if died:

@@ -13,6 +13,7 @@ import typer
 from inference_local import ports
 from inference_local.cli import launch
 from inference_local.cli.context import DEFAULT_HOME, DEFAULT_HOST, DEFAULT_PORT, HomeOption, out
+from inference_local.cli.terminal import has_style, program
 from inference_local.home import Home, HomeError
 
 
@@ -40,18 +41,18 @@ def up(
     """Start the server in the background; does nothing when it is up."""
     start = time.monotonic()
     place = Home(home)
-    for note in place.prepare():
-        sys.stderr.write(f"inference: {note}\n")
-    before = launch.running(place)
-    if before is not None and foreground:
-        raise HomeError(
-            f"{place.root} is in use by another instance (pid {before['pid']}, at {before['url']})"
-        )
-    state = launch.wait_ready(place) if before is not None else None
-    word = "already up"
-    if state is None:
-        word = "up"
-        state = _start(place, foreground=foreground, port=port, host=host)
+    with place.being_started():
+        for note in place.prepare():
+            sys.stderr.write(f"inference: {note}\n")
+        before = launch.running(place)
+        if before is not None and foreground:
+            where = f"pid {before['pid']}, at {before['url']}"
+            raise HomeError(f"{place.root} is in use by another instance ({where})")
+        state = launch.wait_ready(place) if before is not None else None
+        word = "already up"
+        if state is None:
+            word = "up"
+            state = _start(place, foreground=foreground, port=port, host=host)
     headline = f"{word} at {state['url']}"
     if word == "up":
         headline += f" after {time.monotonic() - start:.1f} s"
@@ -98,11 +99,10 @@ def _summary(place: Home, state: dict[str, Any], headline: str, model: str | Non
         curl = f"curl -s {url}/v1/predictions {bearer} {more}"
     else:
         curl = f"curl -s {url}/v1/models {bearer}"
-    is_default = place.root == Home(DEFAULT_HOME).root
-    stop = (
-        "inference down" if is_default else f"inference down --home {shlex.quote(str(place.root))}"
-    )
-    bold, end = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    stop = f"{program()} down"
+    if place.root != Home(DEFAULT_HOME).root:
+        stop += f" --home {shlex.quote(str(place.root))}"
+    bold, end = ("\033[1m", "\033[0m") if has_style() else ("", "")
     out(f"\n{bold}inference is {headline}{end}\n")
     out(f"  docs   {url}/docs")
     out(f"  token  {place.token_file}")

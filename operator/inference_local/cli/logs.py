@@ -61,7 +61,7 @@ def tail(path: Path, end: int, count: int) -> list[tuple[Path, str]]:
     with path.open("rb") as file:
         file.seek(max(0, end - TAIL_BYTES))
         text = file.read(end - file.tell()).decode(errors="replace")
-    return [(path, line) for line in text.splitlines()[-count:]] if count else []
+    return [(path, line) for line in _lines(text)[-count:]] if count else []
 
 
 def news(folder: Path, name: str | None, offsets: dict[Path, int]) -> Iterator[tuple[Path, str]]:
@@ -74,7 +74,7 @@ def news(folder: Path, name: str | None, offsets: dict[Path, int]) -> Iterator[t
             file.seek(start)
             whole = file.read().rpartition(b"\n")[0]
         offsets[path] = start + len(whole) + 1 if whole else start
-        for line in whole.decode(errors="replace").splitlines():
+        for line in _lines(whole.decode(errors="replace")):
             yield path, line
 
 
@@ -96,6 +96,11 @@ def _parse(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _lines(text: str) -> list[str]:
+    """Not `splitlines`, which also cuts at what a line of JSON may hold, such as U+2028."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _time(line: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from inference_local.cli.context import DEFAULT_HOME, HomeOption, api, out
 from inference_local.cli.errors import CliError
+from inference_local.cli.terminal import program
 from inference_local.home import Home
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def list_models(home: HomeOption = DEFAULT_HOME) -> None:
 
     rows = [row(model) for model in api(Home(home)).pages("/v1/models", 10_000)]
     if not rows:
-        out("no models yet: inference models apply -f FILE")
+        out(f"no models yet: {program()} models apply -f FILE")
         return
     table(COLUMNS, rows)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from inference_local.cli.context import DEFAULT_HOME, HomeOption, api, out
+from inference_local.cli.terminal import dumps
 from inference_local.home import Home
 
 
@@ -33,20 +33,18 @@ def predict(
     model_id = full_id(client, model)
     schema = client.call("GET", f"/v1/models/{model_id}").get("input_schema", {})
     body = {"model_id": model_id, "input": inputs.parse(pairs or [], files or [], schema)}
-    headers = {} if stream else {"Prefer": "wait=1"}
-    made = client.call("POST", "/v1/predictions", json=body, headers=headers)
-    with follow.canceled_by_ctrl_c(client, made):
+    with follow.created(client, body) as made:
         if not stream:
             ended = follow.until_ended(client, made)
         elif as_json:
             for event in follow.events(client, made):
-                out(json.dumps({"event": event.name, "data": event.data}, ensure_ascii=False))
+                out(dumps({"event": event.event, "data": event.data}))
             ended = follow.recorded(client, made)
         else:
             follow.print_stream(client, made)
             ended = follow.recorded(client, made)
     if as_json:
-        out(json.dumps(ended, ensure_ascii=False, indent=None if stream else 2))
+        out(dumps(ended, indent=None if stream else 2))
     follow.require_success(ended)
     if not (stream or as_json):
         out(follow.text_of(ended["output"]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from inference_contract.predictions import PredictionStatus
 from inference_local.cli.context import DEFAULT_HOME, HomeOption, api, out
+from inference_local.cli.terminal import dumps
 from inference_local.home import Home
 
 app = typer.Typer(help="Predictions, newest first.", invoke_without_command=True)
@@ -41,7 +41,7 @@ def list_predictions(
 def get_prediction(prediction_id: str, home: HomeOption = DEFAULT_HOME) -> None:
     """Everything about one prediction, as JSON."""
     found = api(Home(home)).call("GET", f"/v1/predictions/{prediction_id}")
-    out(json.dumps(found, ensure_ascii=False, indent=2))
+    out(dumps(found, indent=2))
 
 
 @app.command("cancel")

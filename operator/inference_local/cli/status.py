@@ -10,6 +10,7 @@ from typing import Any
 from inference_contract import statefile
 from inference_local.cli.context import DEFAULT_HOME, HomeOption, out
 from inference_local.cli.errors import CliError
+from inference_local.cli.terminal import program
 from inference_local.home import Home
 
 COLUMNS = ("PROCESS", "PID", "UP", "MEMORY", "RESTARTS", "METRICS")
@@ -22,7 +23,7 @@ def status(home: HomeOption = DEFAULT_HOME) -> None:
     place = Home(home)
     state = launch.running(place) if place.root.exists() else None
     if state is None:
-        raise CliError(f"not running in {place.root}: start it with `inference up`")
+        raise CliError(f"not running in {place.root}: start it with `{program()} up`")
     render.table(COLUMNS, list(_processes(place, state)))
     out()
     out(f"state   {state['phase']}{': ' + state['message'] if state['message'] else ''}")
