@@ -24,4 +24,4 @@ def amount(quantity: str) -> Decimal:
     if suffix == "m":
         return Decimal(number) / 1000
     power = _POWERS.get(suffix[:1].replace("K", "k"), 0)
-    return Decimal(number) * (1024 if suffix.endswith("i") else 1000) ** power
+    return Decimal(number) * Decimal(1024 if suffix.endswith("i") else 1000) ** power

@@ -92,7 +92,7 @@ class Tenancy:
             renewed = datetime.fromisoformat(spec["renewTime"])
         except (KeyError, ValueError):
             return False
-        seconds = spec.get("leaseDurationSeconds", DURATION)
+        seconds: int = spec.get("leaseDurationSeconds", DURATION)
         return (datetime.now(UTC) - renewed).total_seconds() < seconds
 
     def _spec(self) -> Manifest:
