@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+_MAX_OPEN = 32
+"""Connections; beyond, the oldest is cut: whoever keeps one open shuts no probe out."""
+_SILENT_SECONDS = 5.0
+"""What a client may say nothing for."""
 
 
 class Reply(NamedTuple):
@@ -26,6 +33,8 @@ class ProbeServer:
 
     def __init__(self, host: str, port: int, routes: Mapping[str, Callable[[], Reply]]) -> None:
         class Handler(BaseHTTPRequestHandler):
+            timeout = _SILENT_SECONDS
+
             def do_GET(self) -> None:
                 route = routes.get(self.path.partition("?")[0])
                 reply = route() if route else Reply(404, b"not found\n")
@@ -38,8 +47,7 @@ class ProbeServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Probes come every few seconds: not worth a line."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
         threading.Thread(
             target=self._server.serve_forever, name="probes", daemon=True, args=(0.5,)
@@ -48,3 +56,33 @@ class ProbeServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > _MAX_OPEN else None
+        if oldest is not None:
+            self._forget(oldest)
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._forget(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or was cut: not worth a traceback."""
+
+    def _forget(self, request: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(request, None)

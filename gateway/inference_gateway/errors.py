@@ -24,6 +24,10 @@ from typing import Any, ClassVar, TypedDict
 import orjson
 
 PROBLEM_JSON = "application/problem+json"
+_MAX_ERRORS = 20
+"""Listed by name; more are counted."""
+_MAX_TEXT = 1000
+"""Characters that an answer quotes of what it was sent."""
 
 
 class FieldError(TypedDict):
@@ -58,12 +62,23 @@ class GatewayError(Exception):
             "type": "about:blank",
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
+            "detail": cut(self.detail),
         }
         if self.errors:
-            body["errors"] = self.errors
+            body["errors"] = [
+                {"field": cut(error["field"]), "message": cut(error["message"])}
+                for error in self.errors[:_MAX_ERRORS]
+            ]
+        if len(self.errors) > _MAX_ERRORS:
+            body["error_count"] = len(self.errors)
         body |= self.members
         return orjson.dumps(body)
+
+
+def cut(text: str) -> str:
+    """Long enough to find the mistake by; half characters, which no answer can hold, as `?`."""
+    text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+    return text.encode(errors="replace").decode()
 
 
 class BadRequest(GatewayError):

@@ -9,7 +9,7 @@ import psycopg2
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -32,6 +32,8 @@ _DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg2.OperationalError,
     psycopg2.InterfaceError,
 )
+_UNUSABLE: tuple[type[Exception], ...] = (DataError, psycopg2.DataError, UnicodeEncodeError)
+"""What PostgreSQL and its driver say of values that passed everything before."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 RETRY_AFTER = {"Retry-After": "2"}
 
@@ -40,7 +42,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    for kind in (*_DATABASE_ERRORS, InternalError):
+    for kind in (*_DATABASE_ERRORS, *_UNUSABLE, InternalError):
         app.add_exception_handler(kind, _database)
     app.add_exception_handler(RedisError, _redis)
 
@@ -53,6 +55,9 @@ def known(error: Exception, method: str) -> GatewayError | None:
     """
     if isinstance(error, GatewayError):
         return error
+    if isinstance(error, _UNUSABLE):
+        log.warning("a value of a request cannot be used", exc_info=error)
+        return Invalid("the request holds a character or a number that cannot be stored")
     if isinstance(error, _DATABASE_ERRORS) or _is_read_only(error):
         return _database_away(error, method)
     return _redis_away(error) if isinstance(error, RedisError) else None

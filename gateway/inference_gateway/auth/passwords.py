@@ -1,12 +1,10 @@
-"""Password hashing (argon2id), off the event loop and never more than two at a time."""
+"""Password hashing (argon2id), off the event loop, on few threads, in turns by address."""
 
 from __future__ import annotations
 
-import asyncio
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+
+from inference_gateway.lanes import Lane
 
 with warnings.catch_warnings():
     # passlib 1.7.4, its last release, still imports the standard library's `crypt`.
@@ -15,8 +13,6 @@ with warnings.catch_warnings():
     from passlib.handlers.argon2 import argon2 as _backend
 
     _backend.get_backend()
-
-T = TypeVar("T")
 
 UNUSABLE = "!"
 """In place of a hash: no password fits."""
@@ -31,26 +27,32 @@ _CONTEXT = CryptContext(
 
 
 class Passwords:
+    """New passwords and log-ins have threads of their own: registrations delay no log-in."""
+
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+        self._new = Lane("registrations", threads=1)
+        self._known = Lane("log-ins", threads=2)
         self._dummy: str | None = None
 
-    async def hash(self, password: str) -> str:
-        return await self._run(_hash, password)
+    async def hash(self, password: str, address: str) -> str:
+        """Raises TooManyRequests, Unavailable: too many wait, of this address or of all."""
+        return await self._new.run(address, _hash, password)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
-        """Takes as long for a user who is not there (`None`) as for a wrong password."""
+    async def verify(self, password: str, hashed: str | None, address: str) -> bool:
+        """Takes as long for a user who is not there (`None`) as for a wrong password.
+
+        Raises TooManyRequests, Unavailable.
+        """
         if hashed is None or hashed == UNUSABLE:
-            self._dummy = self._dummy or await self.hash("nobody's password")
-            await self._run(_verify, password, self._dummy)
+            if self._dummy is None:
+                self._dummy = await self._known.run(address, _hash, "nobody's password")
+            await self._known.run(address, _verify, password, self._dummy)
             return False
-        return await self._run(_verify, password, hashed)
+        return await self._known.run(address, _verify, password, hashed)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    async def _run(self, function: Callable[..., T], *arguments: str) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        self._new.close()
+        self._known.close()
 
 
 def _hash(password: str) -> str:

@@ -16,11 +16,17 @@ from inference_gateway.errors import Forbidden, NotFound, Unauthorized
 router = APIRouter(prefix="/v1")
 
 
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
 @router.post("/auth/register", status_code=201, tags=["account"])
-async def register(body: schemas.Registration, services: AppServices) -> schemas.Registered:
+async def register(
+    body: schemas.Registration, request: Request, services: AppServices
+) -> schemas.Registered:
     if not services.settings.allow_registration:
         raise Forbidden("registration is closed here: ask an administrator for an account")
-    hashed = await services.passwords.hash(body.password)
+    hashed = await services.passwords.hash(body.password, _address(request))
     account = await to_thread(
         accounts.create, services.engine, body.username, body.email.lower(), hashed
     )
@@ -36,11 +42,11 @@ async def log_in(
     username: Annotated[str, Form(max_length=254, pattern=schemas.NO_NUL)],
     password: Annotated[str, Form(max_length=1024)],
 ) -> schemas.AccessToken:
-    address = request.client.host if request.client else "unknown"
+    address = _address(request)
     await services.throttle.attempt(username, address)
     account = await to_thread(accounts.find, services.engine, username)
     hashed = account.password_hash if account else None
-    if not await services.passwords.verify(password, hashed) or account is None:
+    if not await services.passwords.verify(password, hashed, address) or account is None:
         raise Unauthorized("wrong username or password")
     if account.disabled_at is not None:
         raise Forbidden("this account is disabled: ask an administrator")
