@@ -34,7 +34,7 @@ class CreatePrediction:
         body = requests.decode(await read_body(receive))
         created = await service.create(user, body, headers, _path_model(scope))
         base_url = service.settings.public_url or _base_url(scope, given)
-        content = to_wire(created.row, base_url.rstrip("/"))
+        content = to_wire(service.with_detail(created.row, user), base_url.rstrip("/"))
         status, extra = _status(created, headers, content)
         encoded = orjson.dumps(content)
         extra += [

@@ -34,6 +34,20 @@ PREDICTION = {
         "completed_at": _or_null(_TIME),
         "deadline": _TIME,
         "data_removed": {"type": "boolean"},
+        "status_detail": {
+            "type": "object",
+            "description": "What it waits for; not there once it runs.",
+            "required": ["stage", "reason", "message"],
+            "properties": {
+                "stage": {
+                    "type": "string",
+                    "enum": ["queued", "starting", "downloading", "loading", "blocked"],
+                    "description": "`blocked`: it waits until somebody acts, as the message says.",
+                },
+                "reason": {"type": "string", "description": "Of the model's condition Ready."},
+                "message": _TEXT,
+            },
+        },
         "source": _TEXT,
         "webhook": _or_null(_TEXT),
         "urls": {"type": "object", "additionalProperties": _TEXT},

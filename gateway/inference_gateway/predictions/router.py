@@ -14,10 +14,11 @@ from starlette.routing import Route
 from inference_contract.predictions import PredictionStatus
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
+from inference_gateway.predictions import waiting
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
 from inference_gateway.predictions.repository import Filter
-from inference_gateway.predictions.schemas import encode
+from inference_gateway.predictions.schemas import Row, encode
 from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
@@ -54,7 +55,7 @@ async def list_predictions(
     content = {
         "next": url(Cursor(older_than=rows[-1]["id"])) if rows and page.has_older else None,
         "previous": url(Cursor(newer_than=rows[0]["id"])) if rows and page.has_newer else None,
-        "results": [orjson.Fragment(encode(row, base_url)) for row in rows],
+        "results": [orjson.Fragment(_shown(services, user, row, base_url)) for row in rows],
     }
     return _json(orjson.dumps(content))
 
@@ -76,7 +77,7 @@ async def get_prediction(
     if accept.partition(";")[0].strip() == EVENT_STREAM:
         return await _stream(services, prediction_id, user, last_event_id)
     row = await services.predictions.get(prediction_id, user.user_id)
-    return _json(encode(row, services.base_url(request)))
+    return _json(_shown(services, user, row, services.base_url(request)))
 
 
 @router.get(
@@ -101,14 +102,24 @@ async def cancel_prediction(
 ) -> Response:
     """Stop it. Does nothing to one that has ended."""
     row = await services.predictions.cancel(prediction_id, user.user_id)
-    return _json(encode(row, services.base_url(request)))
+    return _json(_shown(services, user, row, services.base_url(request)))
+
+
+def _shown(services: Services, user: Principal, row: Row, base_url: str) -> bytes:
+    return encode(services.predictions.with_detail(row, user), base_url)
 
 
 async def _stream(
     services: Services, prediction_id: str, user: Principal, last_event_id: str | None
 ) -> Response:
-    events = await services.predictions.stream(prediction_id, user, last_event_id)
+    predictions = services.predictions
+    events = await predictions.stream(prediction_id, user, last_event_id)
+
+    async def why() -> dict[str, str] | None:
+        return predictions.detail(await predictions.get(prediction_id, user.user_id), user)
+
     headers = {"X-Accel-Buffering": "no"}
+    events = waiting.told(events, why)
     return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
 
 

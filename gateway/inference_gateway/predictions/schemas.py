@@ -57,6 +57,7 @@ def to_wire(row: Row, base_url: str) -> dict[str, Any]:
         "source": "api",
         "webhook": row["webhook"],
         "urls": {"get": url, "cancel": f"{url}/cancel", "stream": f"{url}/stream", "web": url},
+        **({"status_detail": row["status_detail"]} if "status_detail" in row else {}),
     }
 
 

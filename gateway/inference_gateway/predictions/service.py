@@ -24,8 +24,8 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.errors import GatewayError, Invalid, NotFound
 from inference_gateway.hub import Hub
-from inference_gateway.models.catalog import CatalogModel, ModelCatalog
-from inference_gateway.predictions import live, metrics, repository, requests, sse
+from inference_gateway.models.catalog import CatalogModel, ModelCatalog, owner_of
+from inference_gateway.predictions import live, metrics, repository, requests, sse, waiting
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
@@ -176,6 +176,18 @@ class PredictionService:
         except (RedisError, OSError):
             return row
         return row if output is None else {**row, "output": output}
+
+    def detail(self, row: Row, user: Principal) -> dict[str, str] | None:
+        """What the prediction waits for; None once it runs."""
+        model_id = row["model"]
+        entry = self._catalog.entry(model_id)
+        is_trusted = user.is_admin or user.username == owner_of(model_id)
+        return waiting.detail(entry, row, is_trusted=is_trusted)
+
+    def with_detail(self, row: Row, user: Principal) -> Row:
+        """The row, and what it waits for."""
+        said = self.detail(row, user)
+        return row if said is None else {**row, "status_detail": said}
 
     async def page(
         self,

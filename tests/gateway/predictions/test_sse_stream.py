@@ -177,7 +177,8 @@ def test_heartbeats(stack: Stack, app: FastAPI, runner: Any) -> None:
     job = stack.create()
     with stack.read(job) as reader:
         lines = reader.response.iter_lines()
-        assert [next(lines), next(lines), next(lines)] == [": heartbeat", "", ": heartbeat"]
+        waits = ": starting: NotSeenYet: the operator has not looked at the model yet"
+        assert [next(lines), next(lines), next(lines)] == [waits, "", waits]
 
 
 def test_a_slow_reader_loses_nothing(

@@ -1,0 +1,86 @@
+"""What a prediction that has not begun waits for, as its model's conditions tell: in every answer
+that shows it, beside Replicate's fields."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import cast
+
+from inference_contract.inferencemodel import (
+    ConditionStatus,
+    ConditionType,
+    InferenceModel,
+    Reason,
+)
+from inference_contract.predictions import PredictionStatus
+from inference_gateway.models.catalog import CatalogModel, Entry
+from inference_gateway.predictions.schemas import Row
+from inference_gateway.predictions.sse import HEARTBEAT
+
+_STAGES = {
+    Reason.STARTING: "starting",
+    Reason.SCALED_TO_ZERO: "starting",
+    Reason.DOWNLOADING_MODEL: "downloading",
+    Reason.LOADING_MODEL: "loading",
+    Reason.NOT_READY: "loading",
+}
+"""Of what passes by itself; whatever else it is, the model is `blocked`: somebody must act."""
+_OWNER_SEES = "the model cannot start now; its owner sees why"
+
+
+def detail(entry: Entry | None, row: Row, *, is_trusted: bool) -> dict[str, str] | None:
+    """Stage (queued, starting, downloading, loading, blocked), reason and message; None once it
+    runs or has ended.
+
+    Args:
+        is_trusted: whether the reader may see what a runner says: it may quote code and paths.
+    """
+    if row["status"] != PredictionStatus.STARTING or row["completed_at"] is not None:
+        return None
+    if entry is None:
+        return _said("blocked", "ModelGone", "the model is not there any more")
+    if not isinstance(entry, CatalogModel):
+        message = f"the model's document is not valid: {entry.error}" if is_trusted else _OWNER_SEES
+        return _said("blocked", Reason.INVALID_MODEL, message)
+    return _of_model(entry.model, is_trusted=is_trusted)
+
+
+def _of_model(model: InferenceModel, *, is_trusted: bool) -> dict[str, str]:
+    status = model.status
+    ready = status.condition(ConditionType.READY)
+    if ready is None:
+        return _said("starting", "NotSeenYet", "the operator has not looked at the model yet")
+    if ready.status is ConditionStatus.TRUE and status.ready_replicas:
+        load = f"{status.queued} predictions of the model wait and {status.in_flight} run"
+        return _said("queued", "Queued", f"{load}, on {status.ready_replicas} replicas")
+    stage = _STAGES.get(Reason(ready.reason), "blocked") if ready.reason in _REASONS else "blocked"
+    if stage == "starting":
+        return _said(stage, ready.reason, "a replica of the model starts")
+    message = ready.message if is_trusted else _OWNER_SEES if stage == "blocked" else ""
+    return _said(stage, ready.reason, message)
+
+
+_REASONS = frozenset(Reason)
+
+
+def _said(stage: str, reason: str, message: str) -> dict[str, str]:
+    return {"stage": stage, "reason": str(reason), "message": message}
+
+
+async def told(
+    events: AsyncIterator[bytes], why: Callable[[], Awaitable[dict[str, str] | None]]
+) -> AsyncIterator[bytes]:
+    """A stream whose heartbeats, comments to all clients, say what it waits for."""
+    # Closed with us, for it must be taken off the hub.
+    async with aclosing(cast("AsyncGenerator[bytes]", events)):
+        if (said := await why()) and said["stage"] == "blocked":
+            yield _comment(said)
+        async for chunk in events:
+            said = await why() if chunk == HEARTBEAT else None
+            yield _comment(said) if said else chunk
+
+
+def _comment(said: dict[str, str]) -> bytes:
+    line = " ".join(f"{said['stage']}: {said['reason']}: {said['message']}".split())
+    return f": {line}\n\n".encode()
