@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from inference_contract.predictions import PredictionStatus
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
+from inference_gateway.errors import GatewayError
 from inference_gateway.predictions import waiting
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
@@ -116,7 +119,9 @@ async def _stream(
     events = await predictions.stream(prediction_id, user, last_event_id)
 
     async def why() -> dict[str, str] | None:
-        return predictions.detail(await predictions.get(prediction_id, user.user_id), user)
+        with suppress(GatewayError, SQLAlchemyError, OSError):  # A stream outlasts PostgreSQL.
+            return predictions.detail(await predictions.get(prediction_id, user.user_id), user)
+        return None
 
     headers = {"X-Accel-Buffering": "no"}
     events = waiting.told(events, why)
