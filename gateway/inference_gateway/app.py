@@ -18,10 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inference_gateway import db, docs, health, problems
 from inference_gateway.auth import router as auth
+from inference_gateway.auth import users
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.auth.passwords import Passwords
 from inference_gateway.auth.throttle import LoginThrottle
+from inference_gateway.departures import Departures
 from inference_gateway.edge import Edge
 from inference_gateway.health import Health
 from inference_gateway.limits import InFlight
@@ -73,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     multipart = MultipartPrediction(create, settings.max_input_bytes)
     app.router.routes.insert(1, Route(f"{_PREDICTIONS}/multipart", multipart, methods=["POST"]))
     app.state.create = Edge(create, settings.max_body_bytes, in_flight)
-    for part in (predictions.router, models.router, auth.router, health.router):
+    for part in (predictions.router, models.router, auth.router, users.router, health.router):
         app.include_router(part)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     app.add_api_route("/", _index, include_in_schema=False)
@@ -126,13 +128,15 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
     )
     authenticator = Authenticator(engine, tokens, standing_engine)
     passwords = Passwords()
+    orphans = Orphans(engine, redis_sync, catalog)
     services = Services(
         settings=settings,
         engine=engine,
         redis=redis_sync,
         redis_async=redis_async,
         catalog=catalog,
-        orphans=Orphans(engine, redis_sync, catalog),
+        orphans=orphans,
+        departures=Departures(engine, catalog, orphans),
         authenticator=authenticator,
         predictions=PredictionService(
             settings, engine, redis_sync, redis_async, catalog, authenticator
@@ -146,9 +150,11 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
     await catalog.start()
     await services.predictions.start()
     await services.orphans.start()
+    await services.departures.start()
     try:
         yield services
     finally:
+        await services.departures.stop()
         await services.orphans.stop()
         await services.predictions.stop()
         await catalog.stop()

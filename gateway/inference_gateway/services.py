@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inference_gateway.auth.jwt import AccessTokens
     from inference_gateway.auth.passwords import Passwords
     from inference_gateway.auth.throttle import LoginThrottle
+    from inference_gateway.departures import Departures
     from inference_gateway.health import Health
     from inference_gateway.models.catalog import ModelCatalog
     from inference_gateway.orphans import Orphans
@@ -32,6 +33,7 @@ class Services:
     redis_async: AsyncRedis
     catalog: ModelCatalog
     orphans: Orphans
+    departures: Departures
     authenticator: Authenticator
     predictions: PredictionService
     tokens: AccessTokens

@@ -24,7 +24,13 @@ PUBLIC = {
 }
 PREDICTION = "01890000-0000-7000-8000-000000000001"
 TOKEN = "00000000-0000-4000-8000-000000000002"
-NAMES = {"owner": "ada", "name": "echo", "prediction_id": PREDICTION, "token_id": TOKEN}
+NAMES = {
+    "owner": "ada",
+    "name": "echo",
+    "prediction_id": PREDICTION,
+    "token_id": TOKEN,
+    "username": "ada",
+}
 DOCUMENT = {
     "metadata": {"name": "echo", "namespace": "ada"},
     "spec": {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}},
@@ -89,8 +95,10 @@ async def test_with_a_token_that_is_not_valid(client: httpx.AsyncClient, app: Fa
 async def test_with_another_users_token(
     client: httpx.AsyncClient, app: FastAPI, auth: Headers
 ) -> None:
-    theirs = [call for call in calls(app) if "{" in call[1]] + [("POST", "/v1/predictions")]
+    theirs = [call for call in calls(app) if "{" in call[1] or call[1] == "/v1/users"]
+    theirs += [("POST", "/v1/predictions")]
     answers = {call: (await send(client, call, auth("bob"))).status_code for call in theirs}
     # Whose name it is in the URL of a PUT, its caller knows anyway.
     expected = dict.fromkeys(theirs, 404) | {("PUT", "/v1/models/{owner}/{name}"): 403}
+    expected |= {call: 403 for call in theirs if call[1].startswith("/v1/users")}
     assert answers == expected

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from inference_gateway.errors import Conflict, FieldError
@@ -112,6 +112,20 @@ def find(engine: Engine, username: str) -> Account | None:
     with engine.connect() as connection:
         row = connection.execute(statement).one_or_none()
     return _account(row) if row else None
+
+
+def restore(engine: Engine, username: str) -> None:
+    """Make an account that is there an administrator again, also if it was disabled or deleted."""
+    kept = or_(User.deleted_at.is_not(None), User.disabled_at.is_not(None), ~User.is_admin)
+    values = {
+        "is_admin": True,
+        "disabled_at": None,
+        "deleted_at": None,
+        "settled_at": None,
+        "webhook_secret": new_webhook_secret(),
+    }
+    with engine.begin() as connection:
+        connection.execute(update(User).where(User.username == username, kept).values(values))
 
 
 def webhook_secret(engine: Engine, user_id: str) -> str | None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from inference_gateway import db
 from inference_gateway.auth import accounts
 from inference_gateway.auth.passwords import UNUSABLE
+from inference_gateway.auth.schemas import RESERVED
 from inference_gateway.settings import DatabaseSettings
 
 TOKEN_NAME = "bootstrap"  # noqa: S105 - a label
@@ -27,13 +28,18 @@ class BootstrapError(Exception):
 
 def bootstrap(engine: Engine, username: str) -> str:
     """Returns the token. Raises BootstrapError."""
+    if username in RESERVED:
+        # Nobody can have registered this name: it is ours, whatever was done to it.
+        accounts.restore(engine, username)
     account = accounts.find(engine, username)
     if account is None:
         email = f"{username}@localhost"
         account = accounts.create(engine, username, email, UNUSABLE, is_admin=True)
-    if not account.is_admin:
+    if not account.is_admin or account.disabled_at is not None:
         # Whoever registered the name first must not become an administrator by it.
-        raise BootstrapError(f"{username} exists and is no administrator: choose another username")
+        raise BootstrapError(
+            f"{username} exists and is no administrator, or disabled: choose another username"
+        )
     accounts.delete_api_tokens(engine, account.id, TOKEN_NAME)
     return accounts.create_api_token(engine, account.id, TOKEN_NAME)[1]
 

@@ -11,12 +11,13 @@ from fastapi import APIRouter, Form, Request, Response
 
 from inference_gateway.auth import accounts, schemas
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
-from inference_gateway.errors import Forbidden, NotFound, Unauthorized
+from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized
+from inference_gateway.models.catalog import owner_of
 
 router = APIRouter(prefix="/v1")
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
@@ -26,7 +27,12 @@ async def register(
 ) -> schemas.Registered:
     if not services.settings.allow_registration:
         raise Forbidden("registration is closed here: ask an administrator for an account")
-    hashed = await services.passwords.hash(body.password, _address(request))
+    if any(owner_of(model) == body.username for model in services.catalog.ids()):
+        # Whoever wrote these documents says whose they are.
+        message = "has models already: an administrator may make this account (POST /v1/users)"
+        errors: list[FieldError] = [{"field": "body.username", "message": message}]
+        raise Conflict(f"the name {body.username} {message}", errors=errors)
+    hashed = await services.passwords.hash(body.password, address_of(request))
     account = await to_thread(
         accounts.create, services.engine, body.username, body.email.lower(), hashed
     )
@@ -42,7 +48,7 @@ async def log_in(
     username: Annotated[str, Form(max_length=254, pattern=schemas.NO_NUL)],
     password: Annotated[str, Form(max_length=1024)],
 ) -> schemas.AccessToken:
-    address = _address(request)
+    address = address_of(request)
     await services.throttle.attempt(username, address)
     account = await to_thread(accounts.find, services.engine, username)
     hashed = account.password_hash if account else None

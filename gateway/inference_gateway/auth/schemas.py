@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from inference_contract.inferencemodel import NAME_PATTERN
 
@@ -41,6 +41,26 @@ class Registration(_In):
     # Whether an address exists only a message to it can tell; the pattern catches slips.
     email: str = Field(pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$", max_length=254)
     password: str = Field(min_length=8, max_length=128)
+
+
+class NewUser(Registration):
+    username: Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+    is_admin: bool = False
+
+
+class UserChange(_In):
+    is_admin: StrictBool | None = None
+    disabled: StrictBool | None = None
+
+
+class UserOut(BaseModel):
+    id: UUID
+    username: str
+    email: str
+    is_admin: bool
+    disabled: bool
+    created_at: datetime
+    disabled_at: datetime | None
 
 
 class Registered(BaseModel):

@@ -105,6 +105,9 @@ class ModelCatalog:
     def entry(self, model_id: str) -> Entry | None:
         return self._entries.get(model_id)
 
+    def ids(self) -> list[str]:
+        return list(self._entries)
+
     def visible(self, viewer: str | None) -> list[Entry]:
         """All that this viewer may see, sorted by id; broken documents only to their owner."""
         return [

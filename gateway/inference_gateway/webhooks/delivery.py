@@ -55,7 +55,7 @@ RETURNING d.id, d.prediction_id, d.url, d.attempts
 """)
 _READ = text("""
 SELECT p.*, u.webhook_secret
-FROM predictions p JOIN users u ON u.id = p.owner
+FROM predictions p JOIN users u ON u.id = p.owner AND u.deleted_at IS NULL
 WHERE p.id = ANY (:ids)
 """)
 _MARK = text("""

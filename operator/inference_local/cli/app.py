@@ -16,6 +16,7 @@ from inference_local.cli import (
     predictions,
     status,
     terminal,
+    users,
 )
 from inference_local.cli.errors import CliError
 from inference_local.home import HomeError
@@ -38,6 +39,7 @@ app.command()(login.logout)
 app.add_typer(models.app, name="models")
 app.command()(predict.predict)
 app.add_typer(predictions.app, name="predictions")
+app.add_typer(users.app, name="users")
 app.command()(logs.logs)
 
 

@@ -1,0 +1,97 @@
+"""Routes of administrators: accounts."""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from inference_gateway.auth import accounts, administration, schemas
+from inference_gateway.auth.accounts import Principal
+from inference_gateway.auth.administration import UserInfo
+from inference_gateway.auth.dependencies import AppServices, CurrentUser, require_admin
+from inference_gateway.auth.router import address_of
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+
+async def _administrator(user: CurrentUser) -> Principal:
+    require_admin(user, "see and change accounts")
+    return user
+
+
+Administrator = Annotated[Principal, Depends(_administrator)]
+Username = Annotated[str, Path(max_length=254, pattern=schemas.NO_NUL)]
+
+
+@router.post("", status_code=201)
+async def create_user(
+    body: schemas.NewUser, request: Request, _: Administrator, services: AppServices
+) -> schemas.UserOut:
+    """Make an account, also of a name that is reserved, or has models already."""
+    hashed = await services.passwords.hash(body.password, address_of(request))
+    made = await to_thread(
+        accounts.create,
+        services.engine,
+        body.username,
+        body.email.lower(),
+        hashed,
+        is_admin=body.is_admin,
+    )
+    return _out(await to_thread(administration.get, services.engine, made.username))
+
+
+@router.get("")
+async def list_users(
+    request: Request,
+    _: Administrator,
+    services: AppServices,
+    cursor: Annotated[str, Query(max_length=254, pattern=schemas.NO_NUL)] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 100,
+) -> dict[str, Any]:
+    """All accounts, by name."""
+    found = await to_thread(administration.list_users, services.engine, cursor, limit + 1)
+    page = found[:limit]
+    following = None
+    if len(found) > limit:
+        base_url = services.base_url(request)
+        following = f"{base_url}/v1/users?limit={limit}&cursor={page[-1].username}"
+    return {"next": following, "previous": None, "results": [_out(user) for user in page]}
+
+
+@router.get("/{username}")
+async def get_user(username: Username, _: Administrator, services: AppServices) -> schemas.UserOut:
+    return _out(await to_thread(administration.get, services.engine, username))
+
+
+@router.patch("/{username}")
+async def change_user(
+    username: Username, body: schemas.UserChange, _: Administrator, services: AppServices
+) -> schemas.UserOut:
+    """Disable or enable, make an administrator or take that back. Every gateway knows within two
+    seconds."""
+    changed = await to_thread(
+        administration.change,
+        services.engine,
+        username,
+        is_admin=body.is_admin,
+        disabled=body.disabled,
+    )
+    await services.authenticator.refresh()
+    return _out(changed)
+
+
+@router.delete("/{username}", status_code=204)
+async def delete_user(username: Username, _: Administrator, services: AppServices) -> Response:
+    """Delete the account: its tokens end, its models are removed, its open predictions canceled.
+    Nobody gets its name again."""
+    await to_thread(administration.remove, services.engine, username)
+    await services.authenticator.refresh()
+    await to_thread(services.departures.step)
+    return Response(status_code=204)
+
+
+def _out(user: UserInfo) -> schemas.UserOut:
+    return schemas.UserOut(**asdict(user), disabled=user.disabled_at is not None)

@@ -1,0 +1,79 @@
+"""What deleted accounts leave: their models are removed, their open predictions canceled.
+
+Every gateway looks again and again until nothing new can come, so that a deletion is carried out
+whatever was away when it was asked for. Two that look at once do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from sqlalchemy import Engine
+
+from inference_gateway import db
+from inference_gateway.auth import administration
+from inference_gateway.auth.administration import Leaver
+from inference_gateway.errors import GatewayError, NotFound
+from inference_gateway.models.catalog import ModelCatalog, owner_of
+from inference_gateway.orphans import Orphans
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 2.0
+
+
+class Departures:
+    def __init__(self, engine: Engine, catalog: ModelCatalog, orphans: Orphans) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._orphans = orphans
+        self._is_failing = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="departures")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def step(self) -> None:
+        """One look. Blocks."""
+        for leaver in administration.leavers(self._engine):
+            count = administration.cancel_predictions(self._engine, leaver.id)
+            is_empty = self._remove_models(leaver) and not count
+            if is_empty and leaver.is_late:
+                administration.settled(self._engine, leaver.id)
+            elif count:
+                log.info("account %s is gone: %d predictions canceled", leaver.id, count)
+
+    def _remove_models(self, leaver: Leaver) -> bool:
+        """Whether there are none any more."""
+        found = [model for model in self._catalog.ids() if owner_of(model) == leaver.username]
+        for model in found:
+            try:
+                self._catalog.delete(model)
+            except NotFound:
+                continue
+            except GatewayError as error:
+                log.warning("model %s of a deleted account: %s", model, error.detail)
+                continue
+            log.info("account %s is gone: model %s removed", leaver.id, model)
+            self._orphans.model_deleted(model)
+        return not found
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            try:
+                await asyncio.to_thread(self.step)
+            except Exception as error:
+                if not self._is_failing:
+                    log.warning("deleted accounts: %s", db.describe(error))
+                self._is_failing = True
+            else:
+                self._is_failing = False

@@ -1,0 +1,98 @@
+"""`inference users`: accounts, for administrators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from inference_local.cli.context import DEFAULT_HOME, HomeOption, api, out
+from inference_local.home import Home
+
+app = typer.Typer(help="Accounts, for administrators.", no_args_is_help=True)
+
+COLUMNS = ("NAME", "ROLE", "STATE", "EMAIL", "CREATED")
+
+Username = Annotated[str, typer.Argument(help="The account's name.")]
+
+
+@app.command("list")
+def list_users(home: HomeOption = DEFAULT_HOME) -> None:
+    """All accounts."""
+    from inference_local.cli.render import table
+
+    table(COLUMNS, [row(user) for user in api(Home(home)).pages("/v1/users", 100_000)])
+
+
+@app.command("create")
+def create_user(
+    username: Username,
+    email: Annotated[str, typer.Option(help="Its address.")],
+    admin: Annotated[bool, typer.Option("--admin", help="An administrator.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Make an account, also of a name that has models already; asks for its password."""
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    body = {"username": username, "email": email, "password": password, "is_admin": admin}
+    api(Home(home)).call("POST", "/v1/users", json=body)
+    out(f"{username} created")
+
+
+@app.command("disable")
+def disable(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
+    """Shut an account out; what it was promised goes on."""
+    _change(home, username, disabled=True)
+    out(f"{username} disabled")
+
+
+@app.command("enable")
+def enable(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
+    """Let a disabled account in again; its API tokens work as before."""
+    _change(home, username, disabled=False)
+    out(f"{username} enabled")
+
+
+@app.command("promote")
+def promote(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
+    """Make an account an administrator."""
+    _change(home, username, is_admin=True)
+    out(f"{username} is an administrator")
+
+
+@app.command("demote")
+def demote(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
+    """Make an administrator an ordinary account."""
+    _change(home, username, is_admin=False)
+    out(f"{username} is no administrator any more")
+
+
+@app.command("delete")
+def delete(
+    username: Username,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Delete an account: its tokens end, its models are removed, its open predictions canceled.
+    Nobody gets its name again."""
+    client = api(Home(home))
+    if not yes:
+        typer.confirm(f"Delete {username}, and all models of it?", abort=True)
+    client.call("DELETE", _path(username))
+    out(f"{username} deleted")
+
+
+def row(user: dict[str, Any]) -> tuple[str, ...]:
+    from inference_local.cli.render import ago
+
+    role = "admin" if user["is_admin"] else "user"
+    state = "disabled" if user["disabled"] else "active"
+    return user["username"], role, state, user["email"], ago(user["created_at"])
+
+
+def _change(home: Any, username: str, **changes: bool) -> None:
+    api(Home(home)).call("PATCH", _path(username), json=changes)
+
+
+def _path(username: str) -> str:
+    return f"/v1/users/{quote(username, safe='')}"
