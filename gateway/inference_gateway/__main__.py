@@ -96,6 +96,8 @@ def serve(settings: Settings, app: FastAPI, listeners: list[socket.socket]) -> i
         access_log=False,
         log_config=None,
         server_header=False,
+        # Its own believes whoever connects from this machine; the edge sees to it.
+        proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = Server(config, app, settings, port=listeners[0].getsockname()[1])

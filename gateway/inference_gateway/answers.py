@@ -11,6 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from inference_gateway import metrics
 from inference_gateway.limits import SMALL_BYTES, InFlight
+from inference_gateway.rates.addresses import client_of
 
 log = logging.getLogger(__name__)
 
@@ -126,5 +127,5 @@ def about(scope: Scope, request_id: bytes) -> dict[str, object]:
         "request_id": request_id.decode(),
         "method": scope["method"],
         "path": scope["path"],
-        "client": (scope.get("client") or ("unknown",))[0],
+        "client": client_of(scope),
     }

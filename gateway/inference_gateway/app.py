@@ -36,6 +36,10 @@ from inference_gateway.predictions import router as predictions
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.multipart import MultipartPrediction
 from inference_gateway.predictions.service import PredictionService
+from inference_gateway.quotas.models import ModelQuotas
+from inference_gateway.rates.addresses import Proxies, parse_networks
+from inference_gateway.rates.admission import Admission
+from inference_gateway.rates.limiter import Limiter
 from inference_gateway.redis_clients import asynchronous, blocking
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
@@ -52,10 +56,13 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigurationError: if the settings ask for what is not there.
     """
     store = model_store(settings)
+    limiter = Limiter()
+    admission = Admission(settings, limiter)
+    proxies = Proxies(parse_networks(settings.trusted_proxies))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, store) as services:
+        async with running(settings, store, limiter, admission) as services:
             app.state.services = services
             yield
 
@@ -67,14 +74,18 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     in_flight = InFlight(settings.max_bytes_in_flight)
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, in_flight=in_flight)
+
+    def edge(inner: ASGIApp) -> Edge:
+        return Edge(inner, settings.max_body_bytes, in_flight, proxies, admission)
+
+    app.add_middleware(edge)
     problems.install(app)
     # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
     create = CreatePrediction()
     app.router.routes.insert(0, Route(_PREDICTIONS, create, methods=["POST"]))
     multipart = MultipartPrediction(create, settings.max_input_bytes)
     app.router.routes.insert(1, Route(f"{_PREDICTIONS}/multipart", multipart, methods=["POST"]))
-    app.state.create = Edge(create, settings.max_body_bytes, in_flight)
+    app.state.create = edge(create)
     for part in (predictions.router, models.router, auth.router, users.router, health.router):
         app.include_router(part)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
@@ -117,7 +128,9 @@ def model_store(settings: Settings) -> ModelStore:
 
 
 @asynccontextmanager
-async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Services]:
+async def running(
+    settings: Settings, store: ModelStore, limiter: Limiter, admission: Admission
+) -> AsyncIterator[Services]:
     """Everything that a gateway needs, started; stopped in the reverse order."""
     engine = db.engine(settings)
     standing_engine = db.engine(settings, pool_size=1)
@@ -135,18 +148,21 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
         redis=redis_sync,
         redis_async=redis_async,
         catalog=catalog,
+        model_quotas=ModelQuotas(settings, catalog),
         orphans=orphans,
         departures=Departures(engine, catalog, orphans),
         authenticator=authenticator,
+        admission=admission,
         predictions=PredictionService(
             settings, engine, redis_sync, redis_async, catalog, authenticator
         ),
         tokens=tokens,
         passwords=passwords,
-        throttle=LoginThrottle(redis_async),
+        throttle=LoginThrottle(redis_async, limiter, settings.secret_key.get_secret_value()),
         health=Health(engine, redis_async, store.dependencies),
     )
     await authenticator.start()
+    limiter.start(redis_async)
     await catalog.start()
     await services.predictions.start()
     await services.orphans.start()
@@ -158,6 +174,7 @@ async def running(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
         await services.orphans.stop()
         await services.predictions.stop()
         await catalog.stop()
+        await limiter.stop()
         await authenticator.stop()
         passwords.close()
         await redis_async.aclose()

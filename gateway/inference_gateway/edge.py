@@ -15,9 +15,13 @@ from inference_gateway import problems, urls
 from inference_gateway.answers import Answer, about
 from inference_gateway.errors import PROBLEM_JSON, GatewayError, Unavailable, Unconfirmed
 from inference_gateway.limits import SMALL_BYTES, CountedBody, InFlight, largest_body, too_large
+from inference_gateway.rates.addresses import Proxies, client_of
+from inference_gateway.rates.admission import Admission
 
 log = logging.getLogger(__name__)
 
+_PROBES = "/health"
+"""Kubernetes asks it, and whoever watches: never refused."""
 _ID = re.compile(rb"[\w.:-]{1,64}")
 
 
@@ -27,8 +31,17 @@ class Edge:
     A request's id, the caller's `X-Request-Id` or one of ours, is in `scope["request_id"]`.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, in_flight: InFlight) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        in_flight: InFlight,
+        proxies: Proxies,
+        admission: Admission,
+    ) -> None:
         self._app = app
+        self._proxies = proxies
+        self._admission = admission
         self._max_body_bytes = max_body_bytes
         self._in_flight = in_flight
         self._prefix = secrets.token_hex(4)
@@ -38,12 +51,15 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, length, host = self._read_headers(scope)
+        self._proxies.resolve(scope)
+        request_id, length, host, authorization = self._read_headers(scope)
         scope["request_id"] = request_id
         answer = Answer(scope, send, request_id, self._in_flight)
         body: CountedBody | None = None
         try:
             urls.check(scope, host)
+            if not scope["path"].startswith(_PROBES):
+                self._admission.enter(authorization, client_of(scope))
             if length is None or length > SMALL_BYTES:
                 receive = body = self._counted(scope["path"], receive, length)
             await self._app(scope, receive, answer.send)
@@ -70,10 +86,12 @@ class Edge:
             raise too_large(most)
         return CountedBody(receive, most, self._in_flight)
 
-    def _read_headers(self, scope: Scope) -> tuple[bytes, int | None, bytes]:
-        """The request's id, its length (None if only counting will tell), and its Host."""
+    def _read_headers(self, scope: Scope) -> tuple[bytes, int | None, bytes, bytes | None]:
+        """The request's id, its length (None if only counting will tell), its Host, and its
+        Authorization."""
         request_id, host = b"", b""
         length: int | None = 0
+        authorization: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"host":
                 host = value
@@ -83,9 +101,11 @@ class Edge:
                 length = int(value)
             elif name == b"transfer-encoding":
                 length = None
+            elif name == b"authorization":
+                authorization = value
             elif name == b"x-request-id" and _ID.fullmatch(value):
                 request_id = value
-        return request_id or self._new_id(), length, host
+        return request_id or self._new_id(), length, host, authorization
 
     def _new_id(self) -> bytes:
         return f"{self._prefix}-{next(self._numbers)}".encode()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from inference_gateway.settings import Settings
 
 if TYPE_CHECKING:
+    from inference_gateway.auth.accounts import Principal
     from inference_gateway.auth.authenticator import Authenticator
     from inference_gateway.auth.jwt import AccessTokens
     from inference_gateway.auth.passwords import Passwords
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from inference_gateway.models.catalog import ModelCatalog
     from inference_gateway.orphans import Orphans
     from inference_gateway.predictions.service import PredictionService
+    from inference_gateway.quotas.models import ModelQuotas
+    from inference_gateway.rates.admission import Admission
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,20 @@ class Services:
     """Blocks: for threads. Returns bytes."""
     redis_async: AsyncRedis
     catalog: ModelCatalog
+    model_quotas: ModelQuotas
     orphans: Orphans
     departures: Departures
     authenticator: Authenticator
+    admission: Admission
     predictions: PredictionService
     tokens: AccessTokens
     passwords: Passwords
     throttle: LoginThrottle
     health: Health
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Who is calling. Raises Unauthorized, Unavailable."""
+        return await self.admission.authenticate(self.authenticator, authorization)
 
     def base_url(self, request: Request) -> str:
         """What the caller reaches the API at, without a slash at the end."""

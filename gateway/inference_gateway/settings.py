@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from inference_contract.inferencemodel import Quantity
+from inference_gateway.rates.addresses import parse_networks
+
 MIN_SECRET_BYTES = 32
 _NO_URL = "is no URL: write what is special in a password as %XX"
 KNOWN_DEFAULT_SECRETS = frozenset({"changeme", "secret", "your-secret-key-here", "change-me"})
@@ -53,6 +56,49 @@ class Settings(DatabaseSettings):
     )
     access_token_expire_minutes: int = Field(15, ge=1, le=1440)
     allow_registration: bool = Field(True, description="Whether anybody may register.")
+    registrations_per_address: int = Field(
+        60, ge=0, description="Accounts that one address may register in an hour; 0: any number."
+    )
+    registrations_per_hour: int = Field(
+        600, ge=0, description="Accounts that may be registered in an hour in all; 0: any number."
+    )
+    trusted_proxies: str = Field(
+        "", description="Networks (CIDR), by commas, whose X-Forwarded-For is believed."
+    )
+    rate_per_token: float = Field(
+        500, ge=0, le=1e6, description="Requests a second of one token; 0: any number."
+    )
+    rate_per_user: float = Field(
+        1000, ge=0, le=1e6, description="Requests a second of one account; 0: any number."
+    )
+    rate_per_address: float = Field(
+        50, ge=0, le=1e6, description="Requests a second of one address without a valid token."
+    )
+    rate_burst_seconds: float = Field(
+        10, gt=0, le=3600, description="Seconds' worth of these rates that may come at once."
+    )
+    quota_models: int = Field(100, ge=0, description="Models of an account; 0: any number.")
+    quota_replicas: int = Field(
+        200, ge=0, description="Replicas that an account's models may have in all; 0: any number."
+    )
+    quota_min_replicas: int = Field(
+        16, ge=0, description="Replicas that an account may have run all the time; 0: any number."
+    )
+    quota_gpus: int = Field(
+        16, ge=0, description="GPUs that an account's models may have in all; 0: any number."
+    )
+    quota_cache_bytes: Quantity = Field(
+        "1Ti", description="Volumes for weights that an account's models may have; 0: any size."
+    )
+    quota_api_tokens: int = Field(
+        100, ge=0, description="API tokens of an account that work; 0: any number."
+    )
+    quota_open_predictions: int = Field(
+        20_000, ge=0, description="Predictions of an account that may wait or run; 0: any number."
+    )
+    quota_stored_bytes: Quantity = Field(
+        "50Gi", description="Inputs, outputs and logs of an account's predictions; 0: any size."
+    )
     inference_home: Path | None = Field(
         None, description="Embedded mode: folder of the model documents; unset on Kubernetes."
     )
@@ -154,6 +200,12 @@ class Settings(DatabaseSettings):
             raise ValueError(_NO_URL) from None
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError(_NO_URL)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        parse_networks(value)
         return value
 
     @property

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKey,
@@ -140,6 +141,7 @@ class Prediction(Base):
         # The predicate names the states one by one: `completed_at IS NULL` made PostgreSQL scan
         # an index full of dead entries and tripled the cost of recording.
         Index("predictions_open_idx", "model", "id", postgresql_where=text(OPEN)),
+        Index("predictions_open_owner_idx", "owner", postgresql_where=text(OPEN)),
         Index(
             "predictions_idempotency_idx",
             "owner",
@@ -150,6 +152,15 @@ class Prediction(Base):
     )
 
 
+class AccountUsage(Base):
+    """What an account's quota on stored bytes is compared with: counted by dispatch."""
+
+    __tablename__ = "account_usage"
+
+    owner: Mapped[UUID] = mapped_column(primary_key=True)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class WebhookDelivery(Base):
     """One event for one receiver: sent at least once, under a stable id, for about a day."""
 
@@ -157,6 +168,8 @@ class WebhookDelivery(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
     prediction_id: Mapped[UUID] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"))
+    owner: Mapped[UUID]
+    """The prediction's: no owner's deliveries shall delay another's."""
     event: Mapped[str]
     """start, output, logs or completed."""
     url: Mapped[str]
@@ -180,6 +193,7 @@ class WebhookDelivery(Base):
         ),
         Index(
             "webhook_deliveries_pending_idx",
+            "owner",
             "next_attempt_at",
             postgresql_where=text("state = 'pending'"),
         ),

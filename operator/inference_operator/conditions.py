@@ -109,8 +109,8 @@ def _ready(view: View, worst: Failure | None, *, has_started: bool) -> Verdict:
 
 _NOT_YET = "starts with the first prediction, which shows whether it loads"
 _NO_ROOM = (
-    "every runner that this machine has room for is in use: lower another model's minReplicas, "
-    "or raise LOCAL_MAX_RUNNERS"
+    "every runner that this machine has room for, or your share of them, is in use: lower another "
+    "model's minReplicas, or raise LOCAL_MAX_RUNNERS"
 )
 
 

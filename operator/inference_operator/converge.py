@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inference_contract.pods import RunnerPhase
 from inference_operator.failures import Failure
 from inference_operator.plan import RunnerPlan
 from inference_operator.runners import Runner, Slot
+from inference_operator.shares import shares
 
 LOAD_GRACE = 30.0
 """Seconds beyond loadSeconds: a runner has its own watchdog, which can say more than we can."""
@@ -55,6 +57,9 @@ def converge(
     A model never has more live runners than it shall have replicas, draining ones included: a
     changed model drains first and starts then, so that it needs no second GPU.
 
+    When there is not room for all, owners share it evenly: who has more than their share gives it
+    back, and what runs there is finished first.
+
     Args:
         desired: None leaves a model's runners as they are; those of absent models stop.
         now: seconds of the monotonic clock.
@@ -75,10 +80,81 @@ def converge(
             wanted += _starts(plan, live, failures, now)
     # Every model gets its first replica before any gets its second.
     wanted.sort(key=lambda item: item[0])
-    room = max(0, capacity - len(runners))
-    actions += [start for _, start in wanted[:room]]
-    refused = dict.fromkeys(Refuse(start.plan.model) for _, start in wanted[room:])
-    return [*actions, *refused]
+    granted, refused = _grant([start for _, start in wanted], desired, runners, capacity)
+    actions += granted
+    if refused:
+        stopping = {action.runner.name for action in actions if isinstance(action, Stop)}
+        actions += _make_room(refused, desired, runners, stopping, capacity)
+    return [*actions, *dict.fromkeys(Refuse(start.plan.model) for start in refused)]
+
+
+def _grant(
+    wanted: Sequence[Start],
+    desired: Mapping[str, RunnerPlan | None],
+    runners: Sequence[Runner],
+    capacity: int,
+) -> tuple[list[Start], list[Start]]:
+    """The new replicas that there is room for, within their owner's share; and the others."""
+    share = _shares(desired, runners, capacity)
+    held = Counter(_owner(runner.model) for runner in runners)
+    granted: list[Start] = []
+    refused: list[Start] = []
+    for start in wanted:
+        owner = _owner(start.plan.model)
+        if len(runners) + len(granted) < capacity and held[owner] < share[owner]:
+            held[owner] += 1
+            granted.append(start)
+        else:
+            refused.append(start)
+    return granted, refused
+
+
+def _make_room(
+    refused: Sequence[Start],
+    desired: Mapping[str, RunnerPlan | None],
+    runners: Sequence[Runner],
+    stopping: Collection[str],
+    capacity: int,
+) -> list[Stop]:
+    """Owners who have more than their share give it back to those who have less and want more."""
+    share = _shares(desired, runners, capacity)
+    held = Counter(_owner(runner.model) for runner in runners)
+    wanted = Counter(_owner(start.plan.model) for start in refused)
+    missing = sum(min(count, max(0, share[owner] - held[owner])) for owner, count in wanted.items())
+    active = [r for r in runners if r.stop_by is None and r.name not in stopping]
+    replicas = Counter(runner.model for runner in active)
+    mine = Counter(_owner(runner.model) for runner in active)
+    missing -= len(runners) - len(active)  # what goes anyway
+    stops: list[Stop] = []
+    # One of the model that has the most, and one that is not ready yet before one that is.
+    while len(stops) < missing:
+        over = [runner for runner in active if mine[owner := _owner(runner.model)] > share[owner]]
+        if not over:
+            break
+        chosen = max(over, key=lambda r: (replicas[r.model], not r.is_ready, r.slot))
+        active.remove(chosen)
+        replicas[chosen.model] -= 1
+        mine[_owner(chosen.model)] -= 1
+        stops.append(Stop(chosen))
+    return stops
+
+
+def _shares(
+    desired: Mapping[str, RunnerPlan | None], runners: Sequence[Runner], capacity: int
+) -> Mapping[str, int]:
+    """By owner. A replica that waits for its backoff is wanted too: a model that keeps crashing
+    must not have the runners of others stopped again and again."""
+    live = Counter(runner.model for runner in runners)
+    demand = Counter[str]()
+    for model in {*desired, *live}:
+        plan = desired.get(model)
+        demand[_owner(model)] += live[model] if plan is None else plan.replicas
+    held = Counter(_owner(runner.model) for runner in runners)
+    return Counter(shares(demand, held, capacity))
+
+
+def _owner(model: str) -> str:
+    return model.partition("/")[0]
 
 
 def _kills(plan: RunnerPlan | None, live: Sequence[Runner], now: float) -> Iterator[Kill]:

@@ -72,7 +72,12 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def live_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
-        front(app), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2
+        front(app),
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(config)
 

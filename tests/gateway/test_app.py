@@ -177,14 +177,17 @@ def test_the_process(start: Start, tmp_path: Path) -> None:
         assert client.post("/v1/auth/register", json=person).status_code == 201
         for _ in range(3):
             assert client.post("/v1/auth/token", data=person).status_code == 200
-        assert client.get("/nothing").status_code == 404
+        # Whoever connects from this machine is not believed either: no proxy is trusted.
+        claim = {"X-Forwarded-For": "192.0.2.1"}
+        assert client.get("/nothing", headers=claim).status_code == 404
         assert resident_kib(process.pid) < 120 * MIB
         process.send_signal(signal.SIGTERM)
         _, output = process.communicate(timeout=10)
     assert process.returncode == 0
     lines = [json.loads(line) for line in output.splitlines()]
     assert {line["process"] for line in lines} == {"gateway"}
-    assert [line["path"] for line in lines if line["event"] == "request"] == ["/nothing"]
+    told = [(line["path"], line["client"]) for line in lines if line["event"] == "request"]
+    assert told == [("/nothing", "127.0.0.1")]
 
 
 def test_a_port_that_is_taken(start: Start) -> None:

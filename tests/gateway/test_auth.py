@@ -8,8 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
-from fastapi import FastAPI
 
 from inference_gateway.settings import Settings
 
@@ -90,35 +88,6 @@ async def test_wrong_password_and_unknown_user_look_the_same(client: httpx.Async
     wrong = await log_in(client, "password124")
     assert wrong.status_code == unknown.status_code == 401
     assert wrong.json() == unknown.json()
-
-
-async def test_guessing_is_slowed_down(client: httpx.AsyncClient) -> None:
-    answers = [await log_in(client, "guess") for _ in range(11)]
-    assert [a.status_code for a in answers] == [401] * 10 + [429]
-    assert 0 < int(answers[-1].headers["Retry-After"]) <= 300
-
-
-async def test_logging_in_rightly_does_not_count(
-    client: httpx.AsyncClient, redis_client: redis.Redis
-) -> None:
-    await register(client)
-    for _ in range(3):
-        assert (await log_in(client)).status_code == 200
-    assert not list(redis_client.scan_iter("inference:login:account:*"))
-    assert {redis_client.get(k) for k in redis_client.scan_iter("inference:login:address:*")} == {
-        b"0"
-    }
-
-
-async def test_one_can_log_in_without_redis(
-    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def away(**_: object) -> int:
-        raise redis.ConnectionError("away")
-
-    await register(client)
-    monkeypatch.setattr(app.state.services.throttle, "_take", away)
-    assert (await log_in(client)).status_code == 200
 
 
 @pytest.mark.parametrize(

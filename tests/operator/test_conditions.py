@@ -49,8 +49,9 @@ def _verdict(view: View, type: ConditionType) -> tuple[str, str, str]:
         ),
         (
             _view(2, runners=[READY], is_refused=True),
-            ("True", "Ready", "1 of 2 replicas ready; every runner that this machine has room for "
-             "is in use: lower another model's minReplicas, or raise LOCAL_MAX_RUNNERS"),
+            ("True", "Ready", "1 of 2 replicas ready; every runner that this machine has room for, "
+             "or your share of them, is in use: lower another model's minReplicas, or raise "
+             "LOCAL_MAX_RUNNERS"),
         ),
         (_view(runners=[LOADING]), ("False", "LoadingModel", "loading since 12 s")),
         (
@@ -95,8 +96,8 @@ def _verdict(view: View, type: ConditionType) -> tuple[str, str, str]:
         ),
         (
             _view(is_refused=True),
-            ("False", "NoCapacity", "every runner that this machine has room for is in use: lower "
-             "another model's minReplicas, or raise LOCAL_MAX_RUNNERS"),
+            ("False", "NoCapacity", "every runner that this machine has room for, or your share of "
+             "them, is in use: lower another model's minReplicas, or raise LOCAL_MAX_RUNNERS"),
         ),
         (
             _view(decision=None, invalid="spec.x: no"),

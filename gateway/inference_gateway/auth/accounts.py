@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from inference_gateway.errors import Conflict, FieldError
+from inference_gateway.quotas.metrics import REFUSED
+from inference_gateway.quotas.refusal import QuotaExceeded
 from inference_gateway.tables import ApiToken, User
 
 API_TOKEN_PREFIX = "inf_"  # noqa: S105 - a prefix, by which scanners recognise a leaked token
@@ -134,16 +136,44 @@ def webhook_secret(engine: Engine, user_id: str) -> str | None:
         return connection.execute(statement).scalar_one_or_none()
 
 
-def create_api_token(engine: Engine, user_id: UUID | str, name: str) -> tuple[TokenInfo, str]:
-    """The second item is the token itself, which nobody can ask for again."""
-    token = API_TOKEN_PREFIX + secrets.token_urlsafe(32)
+def create_api_token(
+    engine: Engine, user_id: UUID | str, name: str, most: int = 0
+) -> tuple[TokenInfo, str]:
+    """The second item is the token itself, which nobody can ask for again.
+
+    Args:
+        most: how many tokens of the account may work; 0: any number.
+
+    Raises:
+        QuotaExceeded
+    """
+    token, user = API_TOKEN_PREFIX + secrets.token_urlsafe(32), UUID(str(user_id))
     statement = (
         insert(ApiToken)
-        .values(user_id=UUID(str(user_id)), name=name, sha256=_sha256(token))
+        .values(user_id=user, name=name, sha256=_sha256(token))
         .returning(ApiToken.id, ApiToken.name, ApiToken.created_at)
     )
     with engine.begin() as connection:
+        if most:
+            _within_quota(connection, user, most)
         return TokenInfo(*connection.execute(statement).one()), token
+
+
+def _within_quota(connection: Connection, user_id: UUID, most: int) -> None:
+    """Raises QuotaExceeded. Requests at once take turns, by the account's row."""
+    connection.execute(select(User.id).where(User.id == user_id).with_for_update())
+    mine = ApiToken.user_id == user_id
+    count = select(func.count()).where(mine, ApiToken.revoked_at.is_(None))
+    if connection.execute(count).scalar_one() >= most:
+        REFUSED.labels("api_tokens").inc()
+        raise QuotaExceeded(
+            f"Quota exceeded: you may have {most} API tokens (QUOTA_API_TOKENS). Revoke one with "
+            "DELETE /v1/auth/tokens/{id}, or ask an administrator to raise it."
+        )
+    # Of those that were revoked as many are remembered, to tell who still uses them.
+    revoked = select(ApiToken.id).where(mine, ApiToken.revoked_at.is_not(None))
+    oldest = revoked.order_by(ApiToken.revoked_at.desc()).offset(most)
+    connection.execute(delete(ApiToken).where(ApiToken.id.in_(oldest)))
 
 
 def list_api_tokens(engine: Engine, user_id: str) -> list[TokenInfo]:

@@ -26,7 +26,7 @@ AppServices = Annotated[Services, Depends(_services)]
 async def _current_user(
     request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
 ) -> Principal:
-    return await services.authenticator.authenticate(request.headers.get("authorization"))
+    return await services.authenticate(request.headers.get("authorization"))
 
 
 async def _optional_user(
@@ -34,7 +34,7 @@ async def _optional_user(
 ) -> Principal | None:
     """A wrong token is refused even where none is needed: its owner should know."""
     header = request.headers.get("authorization")
-    return await services.authenticator.authenticate(header) if header else None
+    return await services.authenticate(header) if header else None
 
 
 CurrentUser = Annotated[Principal, Depends(_current_user)]

@@ -11,19 +11,17 @@ from fastapi import APIRouter, Form, Request, Response
 
 from inference_gateway.auth import accounts, schemas
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
+from inference_gateway.auth.throttle import COOKIE, COOKIE_SECONDS
 from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized
 from inference_gateway.models.catalog import owner_of
+from inference_gateway.rates.addresses import client_of
 
 router = APIRouter(prefix="/v1")
 
 
-def address_of(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
-
-
 @router.post("/auth/register", status_code=201, tags=["account"])
 async def register(
-    body: schemas.Registration, request: Request, services: AppServices
+    request: Request, body: schemas.Registration, services: AppServices
 ) -> schemas.Registered:
     if not services.settings.allow_registration:
         raise Forbidden("registration is closed here: ask an administrator for an account")
@@ -32,10 +30,13 @@ async def register(
         message = "has models already: an administrator may make this account (POST /v1/users)"
         errors: list[FieldError] = [{"field": "body.username", "message": message}]
         raise Conflict(f"the name {body.username} {message}", errors=errors)
-    hashed = await services.passwords.hash(body.password, address_of(request))
+    address = client_of(request.scope)
+    await services.admission.registration(address)
+    hashed = await services.passwords.hash(body.password, address)
     account = await to_thread(
         accounts.create, services.engine, body.username, body.email.lower(), hashed
     )
+    await services.throttle.registered(account.username, address)
     return schemas.Registered(
         id=account.id, username=account.username, email=account.email, created_at=account.created_at
     )
@@ -44,19 +45,29 @@ async def register(
 @router.post("/auth/token", tags=["account"])
 async def log_in(
     request: Request,
+    response: Response,
     services: AppServices,
     username: Annotated[str, Form(max_length=254, pattern=schemas.NO_NUL)],
     password: Annotated[str, Form(max_length=1024)],
 ) -> schemas.AccessToken:
-    address = address_of(request)
-    await services.throttle.attempt(username, address)
+    address, cookie = client_of(request.scope), request.cookies.get(COOKIE)
+    attempt = await services.throttle.attempt(username, address, cookie)
     account = await to_thread(accounts.find, services.engine, username)
     hashed = account.password_hash if account else None
     if not await services.passwords.verify(password, hashed, address) or account is None:
         raise Unauthorized("wrong username or password")
     if account.disabled_at is not None:
         raise Forbidden("this account is disabled: ask an administrator")
-    await services.throttle.succeeded(username, address)
+    await services.throttle.succeeded(attempt)
+    response.set_cookie(
+        COOKIE,
+        services.throttle.cookie(attempt),
+        max_age=COOKIE_SECONDS,
+        path=request.url.path,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
     token = services.tokens.issue(str(account.id), account.username, account.token_version)
     return schemas.AccessToken(access_token=token, expires_in=services.tokens.lifetime)
 
@@ -71,8 +82,9 @@ async def create_token(
     body: schemas.NewApiToken, user: CurrentUser, services: AppServices
 ) -> schemas.ApiTokenCreated:
     """Make a long-lived token. It is shown this once."""
+    most = 0 if user.is_admin else services.settings.quota_api_tokens
     made, token = await to_thread(
-        accounts.create_api_token, services.engine, user.user_id, body.name
+        accounts.create_api_token, services.engine, user.user_id, body.name, most
     )
     return schemas.ApiTokenCreated(**asdict(made), token=token)
 

@@ -1,67 +1,159 @@
-"""Slows down guessing of passwords: a fixed window per account and per address, in Redis."""
+"""Slows down guessing of passwords: it hurts who guesses, and not whose password is guessed.
+
+Attempts count by the pair of account and place. A place is an address, or a device: whoever logged
+in rightly gets a cookie, and is told by it from others behind the same address. A pair may fail ten
+times; then each attempt has to wait longer than the one before. The same account from elsewhere,
+and other accounts from there, are pairs of their own.
+
+Who tries many accounts once each is seen by the address: so many new pairs a minute, and no more.
+Pairs that have logged in (or registered) within the last month are not new.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
+import secrets
+from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from inference_gateway.errors import TooManyRequests
+from inference_gateway.rates import metrics
+from inference_gateway.rates.addresses import site
+from inference_gateway.rates.gcra import Rate, throttled
+from inference_gateway.rates.limiter import Charge, Limiter
 
 log = logging.getLogger(__name__)
 
-WINDOW_SECONDS = 300
-PER_ACCOUNT = 10
-PER_ADDRESS = 100
-"""Failed attempts a window; an address may be an office behind one router."""
+FREE = 10
+"""Attempts of a pair before it has to wait."""
+LONGEST_WAIT = 900
+"""Seconds. The wait begins with one and doubles."""
+_FORGOTTEN_AFTER = 6 * 3600
+_GOOD_SECONDS = 30 * 86_400
+COOKIE = "inference_device"
+COOKIE_SECONDS = 90 * 86_400
+
+_PAIR = Rate(
+    "login", 1 / 30, FREE, "Too many wrong passwords for this account from this address or device"
+)
+_NEW_PAIRS = Rate(
+    "login-address",
+    1 / 6,
+    100,
+    "Too many attempts to log in from this address, to accounts that never logged in from there",
+)
 
 # Counted before the password is looked at, so that parallel guesses do not slip through.
-_TAKE = """
-local wait = 0
-for i, key in ipairs(KEYS) do
-  local count = redis.call('INCR', key)
-  if count == 1 then redis.call('EXPIRE', key, ARGV[1]) end
-  if count > tonumber(ARGV[i + 1]) then wait = math.max(wait, redis.call('TTL', key), 1) end
+_ATTEMPT = """
+local pair, good, address = KEYS[1], KEYS[2], KEYS[3]
+local free, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
+local interval, tolerance = tonumber(ARGV[4]), tonumber(ARGV[5])
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+local state = redis.call('HMGET', pair, 'count', 'until')
+local count, wait = tonumber(state[1] or '0'), tonumber(state[2] or '0') - now
+if wait > 0 then return {1, string.format('%.3f', wait)} end
+if count == 0 and redis.call('EXISTS', good) == 0 then
+  local tat = math.max(tonumber(redis.call('GET', address) or '0'), now) + interval
+  if tat - now > tolerance then return {2, string.format('%.3f', tat - now - tolerance)} end
+  redis.call('SET', address, string.format('%.6f', tat), 'PX', math.ceil((tat - now) * 1000) + 1000)
 end
-return wait
+count = count + 1
+local delay = 0
+if count >= free then delay = math.min(2 ^ math.min(count - free, 30), longest) end
+redis.call('HSET', pair, 'count', count, 'until', string.format('%.3f', now + delay))
+redis.call('EXPIRE', pair, ARGV[3])
+return {0, '0'}
+"""
+# It was no guess: what it cost is given back.
+_SUCCESS = """
+local pair, good, address = KEYS[1], KEYS[2], KEYS[3]
+redis.call('DEL', pair)
+if redis.call('EXISTS', good) == 0 then
+  local tat = redis.call('GET', address)
+  if tat then
+    redis.call('SET', address, string.format('%.6f', tat - ARGV[2]), 'KEEPTTL')
+  end
+end
+redis.call('SET', good, '1', 'EX', ARGV[1])
+return 0
 """
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Whose password, tried from where."""
+
+    account: str
+    """As it was typed: there may be no such account."""
+    address: str
+    device: str | None = None
+    """Named by a cookie of ours."""
+
+    @property
+    def keys(self) -> list[str]:
+        """In Redis. Hashed: a name from outside must not choose a key of any length."""
+        place = f"device:{self.device}" if self.device else f"address:{site(self.address)}"
+        pair = hashlib.sha256(f"{self.account}\0{place}".encode()).hexdigest()[:32]
+        address = Charge.of(_NEW_PAIRS, site(self.address)).key
+        return [f"inference:login:{pair}", f"inference:login:good:{pair}", address]
+
+
 class LoginThrottle:
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._redis = client
-        self._take: Any = client.register_script(_TAKE)
+    """Args:
+    limiter: counts for this gateway alone while Redis is away.
+    secret: signs the cookies.
+    """
 
-    async def attempt(self, username: str, address: str) -> None:
-        """Raises TooManyRequests. Without Redis nobody is held up."""
-        arguments = [WINDOW_SECONDS, PER_ACCOUNT, PER_ADDRESS]
+    def __init__(self, client: redis.asyncio.Redis, limiter: Limiter, secret: str) -> None:
+        self._attempt: Any = client.register_script(_ATTEMPT)
+        self._success: Any = client.register_script(_SUCCESS)
+        self._limiter = limiter
+        self._key = hashlib.sha256(f"device cookies {secret}".encode()).digest()
+
+    async def attempt(self, account: str, address: str, cookie: str | None) -> Attempt:
+        """Raises TooManyRequests."""
+        made = Attempt(account, address, self._device(account, cookie))
+        arguments = [FREE, LONGEST_WAIT, _FORGOTTEN_AFTER, _NEW_PAIRS.interval]
         try:
-            wait = await self._take(keys=_keys(username, address), args=arguments)
-        except RedisError as error:
-            log.warning("logins are not throttled: Redis does not answer (%s)", error)
-            return
-        if wait:
-            raise TooManyRequests(
-                f"Request was throttled. Too many attempts to log in: try again in {wait} seconds.",
-                headers={"Retry-After": str(wait)},
+            which, wait = await self._attempt(
+                keys=made.keys, args=[*arguments, _NEW_PAIRS.tolerance]
             )
+        except (RedisError, OSError) as error:
+            log.warning("log-ins are counted here alone: Redis does not answer (%s)", error)
+            self._limiter.take([Charge(_PAIR, made.keys[0])])
+            return made
+        if which:
+            rate = _PAIR if which == 1 else _NEW_PAIRS
+            metrics.THROTTLED.labels(rate.name).inc()
+            raise throttled(rate, float(wait))
+        return made
 
-    async def succeeded(self, username: str, address: str) -> None:
-        """The attempt was no guess: it does not count."""
-        account, from_address = _keys(username, address)
+    async def succeeded(self, made: Attempt) -> None:
+        """It was no guess, and the next one from there is none either."""
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.delete(account)
-                pipe.decr(from_address)
-                await pipe.execute()
-        except RedisError:
+            await self._success(keys=made.keys, args=[_GOOD_SECONDS, _NEW_PAIRS.interval])
+        except (RedisError, OSError):
             log.debug("an attempt to log in stays counted", exc_info=True)
 
+    async def registered(self, account: str, address: str) -> None:
+        await self.succeeded(Attempt(account, address))
 
-def _keys(username: str, address: str) -> list[str]:
-    # Hashed: a name from outside must not choose a key of any length.
-    account = hashlib.sha256(username.encode()).hexdigest()[:32]
-    return [f"inference:login:account:{account}", f"inference:login:address:{address}"]
+    def cookie(self, made: Attempt) -> str:
+        """For the browser, or the client, that has just logged in."""
+        device = made.device or secrets.token_hex(16)
+        return f"{device}.{self._sign(made.account, device)}"
+
+    def _device(self, account: str, cookie: str | None) -> str | None:
+        """None if it is not what `cookie` gave to this account."""
+        device, _, signature = (cookie or "").partition(".")
+        good = self._sign(account, device)
+        is_ours = hmac.compare_digest(signature.encode(), good.encode())
+        return device if device and is_ours else None
+
+    def _sign(self, account: str, device: str) -> str:
+        return hmac.new(self._key, f"{device}\0{account}".encode(), hashlib.sha256).hexdigest()

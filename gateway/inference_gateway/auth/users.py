@@ -12,7 +12,7 @@ from inference_gateway.auth import accounts, administration, schemas
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.administration import UserInfo
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, require_admin
-from inference_gateway.auth.router import address_of
+from inference_gateway.rates.addresses import client_of
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
@@ -31,7 +31,7 @@ async def create_user(
     body: schemas.NewUser, request: Request, _: Administrator, services: AppServices
 ) -> schemas.UserOut:
     """Make an account, also of a name that is reserved, or has models already."""
-    hashed = await services.passwords.hash(body.password, address_of(request))
+    hashed = await services.passwords.hash(body.password, client_of(request.scope))
     made = await to_thread(
         accounts.create,
         services.engine,

@@ -27,6 +27,7 @@ from inference_gateway.dispatch.record import prepare
 from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.dispatch.relay import Relay
 from inference_gateway.dispatch.sweeper import Sweeper
+from inference_gateway.dispatch.usage import Usage
 from inference_gateway.predictions.schemas import show
 from inference_gateway.redis_clients import blocking
 from inference_gateway.settings import Settings
@@ -110,11 +111,13 @@ def _loops(settings: Settings) -> list[Loop]:
         hold_seconds=settings.webhook_timeout_seconds,
         wake=wake,
     )
+    usage = Usage(db.engine(settings, pool_size=1))
     return [
         Loop("recorder", recorder.step),
         Loop("relay", relay.step),
         Loop("sweeper", sweeper.step),
         Loop("webhooks", delivery.step, wake),
+        Loop("usage", usage.step),
     ]
 
 

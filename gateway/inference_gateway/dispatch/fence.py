@@ -18,8 +18,8 @@ AND p.id = v.id AND p.attempt = v.attempt AND p.token = v.token AND p.completed_
 # planner off a partial index, that of pending deliveries, which a dead receiver makes long.)
 DELIVERIES = """
 told AS (
-  INSERT INTO webhook_deliveries (prediction_id, event, url)
-  SELECT c.id, e.event, c.webhook
+  INSERT INTO webhook_deliveries (prediction_id, owner, event, url)
+  SELECT c.id, (SELECT owner FROM predictions WHERE id = c.id), e.event, c.webhook
   FROM changed c CROSS JOIN unnest(c.events) AS e(event)
   WHERE c.webhook IS NOT NULL
     AND e.event = ANY (COALESCE(c.webhook_events, '{completed}'))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from inference_contract import queues
@@ -107,6 +107,9 @@ class ModelCatalog:
 
     def ids(self) -> list[str]:
         return list(self._entries)
+
+    def entries(self) -> Iterable[Entry]:
+        return self._entries.values()
 
     def visible(self, viewer: str | None) -> list[Entry]:
         """All that this viewer may see, sorted by id; broken documents only to their owner."""

@@ -38,7 +38,8 @@ async def create_model(
     """Register a model, by the short form or by a whole InferenceModel document."""
     model = parse_new_model(await _json(request), user.username)
     require_may_write(user, model)
-    made = await to_thread(services.catalog.create, model)
+    async with services.model_quotas.turn(user, model):
+        made = await to_thread(services.catalog.create, model)
     response.headers["Location"] = f"/v1/models/{made.id}"
     return model_out(made, services.base_url(request), user)
 
@@ -90,11 +91,12 @@ async def put_model(
             f"body.metadata {message}", errors=[{"field": "body.metadata", "message": message}]
         )
     require_may_write(user, model)
-    try:
-        made = await to_thread(services.catalog.replace, model)
-    except NotFound:
-        made = await to_thread(services.catalog.create, model)
-        response.status_code = 201
+    async with services.model_quotas.turn(user, model):
+        try:
+            made = await to_thread(services.catalog.replace, model)
+        except NotFound:
+            made = await to_thread(services.catalog.create, model)
+            response.status_code = 201
     return model_out(made, services.base_url(request), user)
 
 

@@ -14,7 +14,8 @@ from inference_gateway.limits import read_body
 from inference_gateway.predictions import requests
 from inference_gateway.predictions.requests import CreateHeaders
 from inference_gateway.predictions.schemas import to_wire
-from inference_gateway.predictions.service import Created, PredictionService
+from inference_gateway.predictions.service import Created
+from inference_gateway.services import Services
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,10 +25,11 @@ class CreatePrediction:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises GatewayError, which the app's handler turns into an answer."""
-        service: PredictionService = scope["app"].state.services.predictions
+        services: Services = scope["app"].state.services
+        service = services.predictions
         given = dict(scope["headers"])
         authorization = given.get(b"authorization")
-        user = await service.authenticator.authenticate(
+        user = await services.authenticate(
             None if authorization is None else authorization.decode("latin-1")
         )
         headers = requests.parse_headers(given)

@@ -37,8 +37,8 @@ class MultipartPrediction:
         """Raises GatewayError, or HTTPException if the body is no form."""
         request = Request(scope, receive)
         # First of all: nobody unknown shall have us take in files.
-        authenticator = scope["app"].state.services.authenticator
-        await authenticator.authenticate(request.headers.get("authorization"))
+        services = scope["app"].state.services
+        await services.authenticate(request.headers.get("authorization"))
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Invalid("send multipart/form-data: curl does so with -F")
         async with request.form(

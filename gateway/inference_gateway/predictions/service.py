@@ -34,6 +34,7 @@ from inference_gateway.predictions.store import Store
 from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
 from inference_gateway.predictions.writer import NewPrediction, Writer, unconfirmed
+from inference_gateway.quotas.predictions import PredictionQuotas, counter
 from inference_gateway.settings import Settings
 from inference_gateway.webhooks.guard import check_url
 
@@ -80,6 +81,7 @@ class PredictionService:
         self._hub = Hub(redis_async, self._ended, recheck_seconds)
         self._tails = Tails(redis_async)
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
+        self._quotas = PredictionQuotas(settings, counter(engine))
         self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
         stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
@@ -131,6 +133,7 @@ class PredictionService:
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
         try:
             row, size = self._new_row(user, body, headers, path_model)
+            await self._quotas.take(user, size)
         except GatewayError:
             accepted = await self._accepted(user.user_id, body, headers, path_model)
             if accepted is not None:

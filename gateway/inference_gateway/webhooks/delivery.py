@@ -9,8 +9,8 @@ import random
 import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -26,21 +26,36 @@ from inference_gateway.webhooks.sending import Sender
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
-_LOOK_AHEAD = 500
-"""Due deliveries looked at to find some for receivers that are not busy."""
-_TOTAL = 32
+_TOTAL = 64
+_PER_OWNER = 16
 _PER_RECEIVER = 8
-"""At once: a receiver that hangs holds no more than these."""
+"""At once, for one owner: a receiver that hangs leaves room for the owner's others."""
+_SLOW_TOTAL = 32
+"""For all owners together whose receivers keep us waiting: the other half stays free."""
+_SLOW_SECONDS = 2.0
+_SLOW_FOR = 300.0
+"""So long an owner counts as slow after a receiver of theirs took more than `_SLOW_SECONDS`."""
 _MARGIN_SECONDS = 5.0
 """What a claim lasts beyond the request's deadline, for the database and a slow resolver. Short, as
 it is how long that waits which a killed process had claimed; what is sent twice has the same id."""
 
 _ORIGIN = "COALESCE(substring(url FROM '^[a-z]+://[^/?#]+'), '')"
+# By owner, as the index has them, so that a long backlog of one hides nobody else's.
 _DUE = text(f"""
-SELECT id, {_ORIGIN} AS origin FROM webhook_deliveries
-WHERE state = 'pending' AND next_attempt_at <= now() AND {_ORIGIN} <> ALL (:busy)
-ORDER BY next_attempt_at
-LIMIT :look_ahead
+WITH RECURSIVE owners AS (
+  (SELECT owner FROM webhook_deliveries WHERE state = 'pending' ORDER BY owner LIMIT 1)
+  UNION ALL
+  SELECT (SELECT d.owner FROM webhook_deliveries d
+    WHERE d.state = 'pending' AND d.owner > o.owner ORDER BY d.owner LIMIT 1)
+  FROM owners o WHERE o.owner IS NOT NULL
+)
+SELECT due.id, due.owner, due.origin FROM owners o CROSS JOIN LATERAL (
+  SELECT id, owner, {_ORIGIN} AS origin, next_attempt_at FROM webhook_deliveries
+  WHERE state = 'pending' AND owner = o.owner AND next_attempt_at <= now()
+    AND owner || ' ' || {_ORIGIN} <> ALL (:busy)
+  ORDER BY next_attempt_at LIMIT {_PER_OWNER}) due
+WHERE o.owner <> ALL (CAST(:full AS uuid[]))
+ORDER BY due.next_attempt_at
 """)  # noqa: S608 - constants of ours
 _CLAIM = text("""
 UPDATE webhook_deliveries d
@@ -51,7 +66,7 @@ FROM (
   FOR UPDATE SKIP LOCKED
 ) due
 WHERE d.id = due.id
-RETURNING d.id, d.prediction_id, d.url, d.attempts
+RETURNING d.id, d.prediction_id, d.owner, d.url, d.attempts
 """)
 _READ = text("""
 SELECT p.*, u.webhook_secret
@@ -70,11 +85,23 @@ Render = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """A row of `predictions` → the body of a webhook."""
 
 
+class Receiver(NamedTuple):
+    """One owner's: what others send to the same address is not their concern."""
+
+    owner: UUID
+    origin: str
+
+
 class Claimed(NamedTuple):
     id: UUID
     prediction_id: UUID
+    owner: UUID
     url: str
     attempt: int
+
+    @property
+    def receiver(self) -> Receiver:
+        return Receiver(self.owner, origin(self.url))
 
 
 def origin(url: str) -> str:
@@ -83,20 +110,38 @@ def origin(url: str) -> str:
     return found[0] if found else ""
 
 
-def choose(due: Sequence[tuple[UUID, str]], active: Mapping[str, int], free: int) -> list[UUID]:
-    """Which deliveries to send now, oldest first: at most `free`, and few to one receiver.
+def choose(
+    due: Iterable[tuple[UUID, Receiver]],
+    active: Mapping[Receiver, int],
+    slow: Collection[UUID] = (),
+) -> list[UUID]:
+    """Which deliveries to send now: to those owners first who have the least under way.
 
     Args:
-        due: id and origin of deliveries.
-        active: origin → requests under way.
+        due: deliveries, oldest first.
+        active: requests under way.
+        slow: owners whose receivers have kept us waiting.
     """
-    count = Counter(active)
+    at = Counter(active)
+    of = Counter[UUID]()
+    for receiver, count in active.items():
+        of[receiver.owner] += count
+    waiting: dict[UUID, deque[tuple[UUID, Receiver]]] = {}
+    for delivery, receiver in due:
+        waiting.setdefault(receiver.owner, deque()).append((delivery, receiver))
     chosen: list[UUID] = []
-    for delivery, where in due:
-        if len(chosen) >= free:
-            break
-        if count[where] < _PER_RECEIVER:
-            count[where] += 1
+    while waiting and of.total() < _TOTAL:
+        owner = min(waiting, key=lambda owner: of[owner])
+        slow_ones = sum(of[one] for one in slow)
+        if of[owner] >= _PER_OWNER or (owner in slow and slow_ones >= _SLOW_TOTAL):
+            del waiting[owner]
+            continue
+        delivery, receiver = waiting[owner].popleft()
+        if not waiting[owner]:
+            del waiting[owner]
+        if at[receiver] < _PER_RECEIVER:
+            at[receiver] += 1
+            of[owner] += 1
             chosen.append(delivery)
     return chosen
 
@@ -122,17 +167,21 @@ class Delivery:
         self._wake = wake
         self._threads = ThreadPoolExecutor(_TOTAL, thread_name_prefix="webhook")
         self._lock = threading.Lock()
-        self._active: Counter[str] = Counter()
+        self._active: Counter[Receiver] = Counter()
+        self._slow: dict[UUID, float] = {}
+        """Owner → until when they count as slow, by the monotonic clock."""
 
     def step(self) -> float:
         """Claim what is due and hand it to the threads."""
         with self._lock:
             active = +self._active
-        free = _TOTAL - active.total()
-        if free > 0:
-            for claimed, row in self._claim(active, free):
+            now = time.monotonic()
+            self._slow = {owner: until for owner, until in self._slow.items() if until > now}
+            slow = set(self._slow)
+        if active.total() < _TOTAL:
+            for claimed, row in self._claim(active, slow):
                 with self._lock:
-                    self._active[origin(claimed.url)] += 1
+                    self._active[claimed.receiver] += 1
                 self._threads.submit(self._deliver, claimed, row)
         return _POLL_SECONDS
 
@@ -141,13 +190,17 @@ class Delivery:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _claim(
-        self, active: Mapping[str, int], free: int
+        self, active: Mapping[Receiver, int], slow: Collection[UUID]
     ) -> list[tuple[Claimed, dict[str, Any] | None]]:
-        busy = [where for where, count in active.items() if count >= _PER_RECEIVER]
+        of = Counter[UUID]()
+        for receiver, count in active.items():
+            of[receiver.owner] += count
+        busy = [f"{r.owner} {r.origin}" for r, count in active.items() if count >= _PER_RECEIVER]
+        full = [str(owner) for owner, count in of.items() if count >= _PER_OWNER]
         with self._engine.begin() as connection:
-            looked = connection.execute(_DUE, {"busy": busy, "look_ahead": _LOOK_AHEAD})
-            due = [(delivery, where) for delivery, where in looked]
-            ids = choose(due, active, free)
+            looked = connection.execute(_DUE, {"busy": busy, "full": full})
+            due = [(delivery, Receiver(owner, where)) for delivery, owner, where in looked]
+            ids = choose(due, active, slow)
             if not ids:
                 return []
             rows = connection.execute(_CLAIM, {"ids": ids, "hold": self._hold_seconds})
@@ -159,18 +212,22 @@ class Delivery:
         return [(c, by_id.get(c.prediction_id)) for c in claimed]
 
     def _deliver(self, claimed: Claimed, row: dict[str, Any] | None) -> None:
+        began = time.monotonic()
         try:
             answer = self._send(claimed, row)
         except Exception as error:  # whatever it is, its attempts must come to an end
             _log.exception("a webhook could not be sent", extra=_story(claimed))
             answer = Answer(error=f"{type(error).__name__}: {error}")
+        if (now := time.monotonic()) - began > _SLOW_SECONDS:
+            with self._lock:
+                self._slow[claimed.owner] = now + _SLOW_FOR
         try:
             self._mark(claimed, answer)
         except Exception:  # its claim runs out, and it is sent again
             _log.exception("a webhook could not be marked", extra=_story(claimed))
         finally:
             with self._lock:
-                self._active[origin(claimed.url)] -= 1
+                self._active[claimed.receiver] -= 1
             self._wake.set()
 
     def _send(self, claimed: Claimed, row: dict[str, Any] | None) -> Answer:

@@ -116,25 +116,29 @@ class Lab:
         self.deliveries.append(delivery)
         return delivery
 
-    def insert(self, url: str, event: str = "completed") -> uuid.UUID:
+    def insert(self, url: str, event: str = "completed", owner: str = "ada") -> uuid.UUID:
         """A prediction that has ended, and a delivery of that."""
-        prediction = uuid.uuid4()
-        self.sql(
-            "INSERT INTO predictions (id, owner, model, version, status, token, input, output,"
-            " webhook, deadline, started_at, completed_at)"
-            " VALUES (:id, md5('ada')::uuid, 'ada/echo', '1', 'succeeded', 'secret-token', '{}',"
-            " '\"héllo\"', :url, now(), now(), now())",
-            id=prediction,
-            url=url,
-        )
         (row,) = self.sql(
-            "INSERT INTO webhook_deliveries (prediction_id, event, url)"
-            " VALUES (:id, :event, :url) RETURNING id",
-            id=prediction,
+            "WITH p AS (INSERT INTO predictions (id, owner, model, version, status, token, input,"
+            " output, webhook, deadline, started_at, completed_at)"
+            " VALUES (gen_random_uuid(), md5(:owner)::uuid, 'ada/echo', '1', 'succeeded',"
+            " 'secret-token', '{}', '\"héllo\"', :url, now(), now(), now()) RETURNING *)"
+            " INSERT INTO webhook_deliveries (prediction_id, owner, event, url)"
+            " SELECT id, owner, :event, webhook FROM p RETURNING id",
+            owner=owner,
             event=event,
             url=url,
         )
-        return row["id"]
+        found: uuid.UUID = row["id"]
+        return found
+
+    def account(self, name: str) -> None:
+        self.sql(
+            "INSERT INTO users (id, username, email, password_hash, webhook_secret)"
+            " VALUES (md5(:name)::uuid, :name, :name || '@example.com', '!', :secret)",
+            name=name,
+            secret=SECRET,
+        )
 
     def row(self, delivery: uuid.UUID) -> dict[str, Any]:
         (row,) = self.sql(
@@ -158,11 +162,7 @@ def lab(database_url: str) -> Iterator[Lab]:
     url = database_url.replace("postgresql://", "postgresql+psycopg2://")
     engine = create_engine(url, pool_size=8, max_overflow=30)
     lab = Lab(engine)
-    lab.sql(
-        "INSERT INTO users (id, username, email, password_hash, webhook_secret)"
-        " VALUES (md5('ada')::uuid, 'ada', 'ada@example.com', '!', :secret)",
-        secret=SECRET,
-    )
+    lab.account("ada")
     yield lab
     for delivery in lab.deliveries:
         delivery._threads.shutdown(wait=True, cancel_futures=True)

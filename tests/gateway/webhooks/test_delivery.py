@@ -4,15 +4,17 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from inference_gateway.webhooks import sending
-from inference_gateway.webhooks.delivery import choose
+from inference_gateway.webhooks.delivery import Receiver, choose
 from inference_gateway.webhooks.sending import Sender
 
 SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -172,18 +174,100 @@ def test_an_answer_is_read_so_far_only(receiver: Any, monkeypatch: pytest.Monkey
     assert answer.status == 200
 
 
-IDS = [uuid.UUID(int=number) for number in range(20)]
+@pytest.fixture
+def silent() -> Iterator[list[str]]:
+    """URLs of 192 receivers on 64 addresses, which accept and say nothing."""
+    listeners = [socket.create_server(("0.0.0.0", 0), backlog=512) for _ in range(3)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    yield [f"http://127.0.0.{host}:{port}/" for host in range(1, 65) for port in ports]
+    for listener in listeners:
+        listener.close()
+
+
+def test_hanging_receivers_of_one_account_do_not_delay_a_stranger(
+    lab: Any, receiver: Any, silent: list[str], wait_until: Any
+) -> None:
+    alive = receiver((200, {}))
+    lab.account("bob")
+    for url in silent:
+        lab.insert(url)
+    delivery = lab.delivery(timeout=10)
+    delivery.step()
+    strangers = [lab.insert(alive.url, owner="bob") for _ in range(3)]
+
+    def all_delivered() -> bool:
+        delivery.step()
+        return all(lab.row(d)["state"] == "delivered" for d in strangers)
+
+    wait_until(all_delivered, timeout=5)  # half the time that a hanging one is waited for
+
+
+def test_accounts_that_conspire_leave_room_for_strangers(
+    lab: Any, receiver: Any, silent: list[str], wait_until: Any
+) -> None:
+    """They take all there is, once: from then on they are known to be slow."""
+    alive = receiver((200, {}))
+    names = [f"guest-{number}" for number in range(5)]
+    for name in (*names, "bob"):
+        lab.account(name)
+    delivery = lab.delivery(timeout=2.5)
+    for number, url in enumerate(silent[:160]):
+        lab.insert(url, owner=names[number % 5])
+    delivery.step()
+    wait_until(lambda: not +delivery._active)
+    delivery._sender = Sender(timeout_seconds=10, allow_loopback=True)
+    lab.make_due()
+    delivery.step()
+    stranger = lab.insert(alive.url, owner="bob")
+
+    def delivered() -> bool:
+        delivery.step()
+        return bool(lab.row(stranger)["state"] == "delivered")
+
+    wait_until(delivered, timeout=5)
+
+
+def test_a_long_backlog_of_one_account_hides_nobody_elses(
+    lab: Any, receiver: Any, silent: list[str], wait_until: Any
+) -> None:
+    alive = receiver((200, {}))
+    lab.account("bob")
+    for _ in range(6):
+        for url in silent:
+            lab.insert(url)
+    stranger = lab.insert(alive.url, owner="bob")
+    lab.delivery(timeout=10).step()
+    wait_until(lambda: lab.row(stranger)["state"] == "delivered", timeout=5)
+
+
+IDS = [uuid.UUID(int=number) for number in range(80)]
+ADA, BOB, EVE = (uuid.UUID(int=number) for number in (1000, 2000, 3000))
+
+
+def at(owner: uuid.UUID, origin: str = "a") -> Receiver:
+    return Receiver(owner, origin)
+
+
+MANY = [(number, at(ADA, str(position))) for position, number in enumerate(IDS)]
 
 
 @pytest.mark.parametrize(
-    ("due", "active", "free", "chosen"),
+    ("due", "active", "slow", "chosen"),
     [
-        ([], {}, 5, []),
-        ([(IDS[0], "a"), (IDS[1], "a")], {}, 1, [IDS[0]]),
-        ([(delivery, "a") for delivery in IDS], {}, 32, IDS[:8]),
-        ([(delivery, "a") for delivery in IDS], {"a": 7}, 32, IDS[:1]),
-        ([(IDS[0], "a"), (IDS[1], "b")], {"a": 8}, 32, [IDS[1]]),
+        ([], {}, [], []),
+        ([(IDS[0], at(ADA)), (IDS[1], at(ADA))], {at(BOB, "b"): 63}, [], [IDS[0]]),
+        ([(number, at(ADA)) for number in IDS], {}, [], IDS[:8]),
+        ([(number, at(ADA)) for number in IDS], {at(ADA): 7}, [], IDS[:1]),
+        ([(IDS[0], at(ADA)), (IDS[1], at(ADA, "b"))], {at(ADA): 8}, [], [IDS[1]]),
+        # Another's deliveries to the same address are not one's own.
+        ([(IDS[0], at(ADA))], {at(BOB): 8}, [], [IDS[0]]),
+        (MANY, {}, [], IDS[:16]),
+        # Who has less under way is first, though it came later.
+        ([*MANY[:9], (IDS[9], at(BOB))], {at(ADA, "x"): 4, at(EVE): 8}, [], [IDS[9], *IDS[:9]]),
+        ([(IDS[0], at(ADA)), (IDS[1], at(BOB))], {at(EVE, "x"): 32}, [ADA, EVE], [IDS[1]]),
     ],
 )
-def test_choose(due: Any, active: dict[str, int], free: int, chosen: list[uuid.UUID]) -> None:
-    assert choose(due, active, free) == chosen
+def test_choose(
+    due: Any, active: dict[Receiver, int], slow: list[uuid.UUID], chosen: list[uuid.UUID]
+) -> None:
+    assert choose(due, active, slow) == chosen

@@ -1,0 +1,9 @@
+"""What is counted of refusals."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+REFUSED = Counter(
+    "inference_quota_refusals_total", "Requests refused by an account's quota.", ["quota"]
+)

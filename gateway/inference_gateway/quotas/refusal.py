@@ -1,0 +1,11 @@
+"""What somebody is told who wants more than their account may have."""
+
+from __future__ import annotations
+
+from inference_gateway.errors import Forbidden
+
+
+class QuotaExceeded(Forbidden):
+    """The message says which quota, its value, its setting, and what to do."""
+
+    title = "Quota exceeded"

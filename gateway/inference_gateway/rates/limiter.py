@@ -1,0 +1,176 @@
+"""Limits that all gateways share, at the price of a few lines of Python a request.
+
+`take` decides by what this process knows, and a task tells Redis ten times a second what was taken
+and learns what others have taken: many callers in one Lua call. `take_exactly` asks Redis first,
+for what is rare and dear. Time is Redis' in Redis and our own here: only differences are exchanged.
+While Redis is away each gateway goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from inference_gateway.errors import TooManyRequests
+from inference_gateway.rates import metrics
+from inference_gateway.rates.gcra import Cell, Rate, throttled
+
+log = logging.getLogger(__name__)
+
+SYNC_SECONDS = 0.1
+"""Callers of several gateways can pass a limit by what they are given in this time."""
+_AWAY_SECONDS = 1.0
+_CHUNK = 500
+"""Cells per script call: Redis serves nobody else meanwhile."""
+_TIDY_SECONDS = 30.0
+_MAX_CELLS = 100_000
+
+# Adds what was taken, in seconds, and answers how far ahead each moment lies.
+_ADD = """
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+local ahead = {}
+for i, key in ipairs(KEYS) do
+  local tat = math.max(tonumber(redis.call('GET', key) or '0'), now) + tonumber(ARGV[i])
+  redis.call('SET', key, string.format('%.6f', tat), 'PX', math.ceil((tat - now) * 1000) + 1000)
+  ahead[i] = string.format('%.6f', tat - now)
+end
+return ahead
+"""
+
+# One from each, or none: answers which refuses (0: none) and for how many seconds.
+_TAKE = """
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+local tats, which, wait = {}, 0, 0
+for i, key in ipairs(KEYS) do
+  local interval, tolerance = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  tats[i] = math.max(tonumber(redis.call('GET', key) or '0'), now) + interval
+  if tats[i] - now - tolerance > wait then
+    which, wait = i, tats[i] - now - tolerance
+  end
+end
+if which == 0 then
+  for i, key in ipairs(KEYS) do
+    redis.call('SET', key, string.format('%.6f', tats[i]), 'PX',
+      math.ceil((tats[i] - now) * 1000) + 1000)
+  end
+end
+return {which, string.format('%.6f', wait)}
+"""
+
+
+class Charge(NamedTuple):
+    rate: Rate
+    key: str
+    """Of the caller's state under this rate, in Redis too."""
+
+    @classmethod
+    def of(cls, rate: Rate, caller: str) -> Charge:
+        return cls(rate, f"inference:rate:{rate.name}:{caller}")
+
+
+class Limiter:
+    """Everything belongs on one event loop; works before `start`, for this process alone."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, Cell] = {}
+        self._add: Any = None
+        self._take: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._tidy_at = 0.0
+
+    def start(self, client: redis.asyncio.Redis) -> None:
+        self._add = client.register_script(_ADD)
+        self._take = client.register_script(_TAKE)
+        self._task = asyncio.create_task(self._sync_forever(), name="rates")
+
+    async def stop(self) -> None:
+        # redis-py can swallow a cancellation that comes while it connects: ask until it heard.
+        while self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=0.05)
+
+    def take(self, charges: Iterable[Charge]) -> None:
+        """One from each. Raises TooManyRequests, and then takes none."""
+        now = time.monotonic()
+        cells = [self._cells.get(key) or self._new(rate, key) for rate, key in charges]
+        for cell in cells:
+            if (wait := cell.wait(now)) > 0:
+                raise _refuse(cell.rate, wait)
+        for cell in cells:
+            cell.take(now)
+
+    async def take_exactly(self, charges: Sequence[Charge]) -> None:
+        """As `take`, though gateways race."""
+        if not charges:
+            return
+        arguments = [part for rate, _ in charges for part in (rate.interval, rate.tolerance)]
+        try:
+            if self._take is None:
+                raise ConnectionError("not started")
+            keys = [key for _, key in charges]
+            which, wait = await self._take(keys=keys, args=arguments)
+        except (RedisError, OSError) as error:
+            log.warning("limits hold for this gateway alone: Redis does not answer (%s)", error)
+            self.take(charges)
+            return
+        if which:
+            raise _refuse(charges[which - 1].rate, float(wait))
+
+    def _new(self, rate: Rate, key: str) -> Cell:
+        if len(self._cells) >= _MAX_CELLS:
+            self._tidy()
+        cell = self._cells[key] = Cell(key, rate)
+        return cell
+
+    async def _sync_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_SECONDS)
+            try:
+                await self.sync()
+            except (RedisError, OSError) as error:
+                log.warning("limits hold for this gateway alone: Redis does not answer (%s)", error)
+                await asyncio.sleep(_AWAY_SECONDS)
+            except Exception:
+                log.exception("the limits of other gateways are not known")
+                await asyncio.sleep(_AWAY_SECONDS)
+
+    async def sync(self) -> None:
+        """Raises RedisError, OSError."""
+        if time.monotonic() > self._tidy_at:
+            self._tidy()
+        changed = [cell for cell in self._cells.values() if cell.unsent]
+        for start in range(0, len(changed), _CHUNK):
+            await self._exchange(changed[start : start + _CHUNK])
+
+    async def _exchange(self, cells: Sequence[Cell]) -> None:
+        taken = [cell.unsent * cell.interval for cell in cells]
+        for cell in cells:
+            cell.unsent = 0
+        ahead = await self._add(keys=[cell.key for cell in cells], args=taken)
+        now = time.monotonic()
+        for cell, seconds in zip(cells, ahead, strict=True):
+            # Redis may have forgotten what we remember.
+            known = now + float(seconds) + cell.unsent * cell.interval
+            cell.tat = max(cell.tat, known)
+
+    def _tidy(self) -> None:
+        """Forget who has used nothing, and under a flood of callers those who came first."""
+        now = time.monotonic()
+        kept = {key: cell for key, cell in self._cells.items() if cell.tat > now or cell.unsent}
+        if len(kept) >= _MAX_CELLS:
+            kept = dict(list(kept.items())[_MAX_CELLS // 2 :])
+        self._cells = kept
+        self._tidy_at = now + _TIDY_SECONDS
+
+
+def _refuse(rate: Rate, wait: float) -> TooManyRequests:
+    metrics.THROTTLED.labels(rate.name).inc()
+    return throttled(rate, wait)
