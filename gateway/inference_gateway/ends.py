@@ -23,8 +23,8 @@ COLUMNS = f"""
 SELECT json_object_agg(c.id, CASE
     WHEN COALESCE(pg_column_size(c.output), 0) + pg_column_size(c.logs)
       + COALESCE(pg_column_size(c.error), 0) < {_MAX_BYTES}
-    THEN json_build_object('status', c.status, 'output', c.output, 'logs', c.logs,
-      'error', c.error, 'error_code', c.error_code, 'metrics', c.metrics,
+    THEN json_build_object('attempt', c.attempt, 'status', c.status, 'output', c.output,
+      'logs', c.logs, 'error', c.error, 'error_code', c.error_code, 'metrics', c.metrics,
       'started_at', c.started_at, 'completed_at', c.completed_at) END)::text
 FROM changed c WHERE c.completed_at IS NOT NULL"""  # noqa: S608 - constants of ours
 

@@ -44,8 +44,8 @@ WITH v AS MATERIALIZED (
         THEN now() + make_interval(secs => :lease_seconds) END
   FROM v
   WHERE {FENCE}
-  RETURNING p.id, p.webhook, p.webhook_events, v.events, p.status, p.output, p.logs, p.error,
-    p.error_code, p.metrics, p.started_at, p.completed_at
+  RETURNING p.id, p.webhook, p.webhook_events, v.events, p.attempt, p.status, p.output, p.logs,
+    p.error, p.error_code, p.metrics, p.started_at, p.completed_at
 ), {DELIVERIES}
 SELECT (SELECT count(*) FROM changed) AS applied, (SELECT count(*) FROM told) AS told,
   CASE WHEN :in_words THEN ({ends.COLUMNS}) END AS ends

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from inference_contract import queues
 from inference_contract.predictions import EventType
 from inference_gateway.predictions.schemas import Row
-from inference_gateway.predictions.sse import HEARTBEAT, EntryId, StreamReader
+from inference_gateway.predictions.sse import HEARTBEAT, Position, StreamReader
 from inference_gateway.predictions.waiters import Ended, StreamEntry, Watcher
 
 _PAGE = 200
@@ -35,10 +35,18 @@ async def entries(
 
 
 async def partial_output(client: redis.asyncio.Redis, row: Row, *, is_text: bool) -> Any:
-    """What the current attempt has said so far, None if nothing. Raises RedisError."""
+    """What the current attempt has said so far, None if nothing, or if its beginning is lost.
+
+    Raises:
+        RedisError
+    """
     key = queues.stream_key(queues.model_key(row["model"]), str(row["id"]))
     parts = []
+    number = 0
     async for entry in entries(client, key, after=f"{row['attempt']}-0"):
+        number += 1
+        if entry.id != b"%d-%d" % (row["attempt"], number):
+            break
         event = orjson.loads(entry.data)
         if event.get("type") == EventType.OUTPUT:
             parts.append(event["output"])
@@ -51,15 +59,16 @@ async def follow(
     client: redis.asyncio.Redis,
     row: Row,
     watcher: Watcher,
-    last_event_id: EntryId | None,
+    has: Position | None,
     heartbeat_seconds: float,
 ) -> AsyncIterator[bytes]:
     """The events of one prediction until its end, for one reader.
 
     Args:
         watcher: registered before `row` was read, and resolved if that has ended.
+        has: what the reader has already.
     """
-    reader = StreamReader(last_event_id)
+    reader = StreamReader(has, row["attempt"])
     while True:
         # Before the entries are read: then none of those that came before the end is missed.
         has_ended = watcher.end.done()
@@ -86,8 +95,6 @@ async def _read(
         async for entry in entries(client, stream, after=reader.position):
             if chunk := reader.feed(entry):
                 yield chunk
-        if chunk := reader.caught_up():
-            yield chunk
     except (RedisError, OSError):
         watcher.lose()
         if not watcher.end.done():

@@ -1,121 +1,178 @@
 """Server-sent events of one prediction, for one reader: pure, from stream entries to bytes.
 
 Events are `output`, `logs`, `error` and `done`, each with an id, since Replicate's client drops
-events without and refuses other names. An id is `<attempt>-<sequence>`, that of the entry in the
-prediction's own stream; attempt 0 stands for what was composed from the record.
+events without and refuses other names. An id says how much of the output, and of the logs of which
+attempt, its reader has: whoever comes again with it gets the rest, from the prediction's own stream
+or from its row, or hears that the output is another one. The end comes from the row alone.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from inference_contract.predictions import EventType, PredictionStatus, StreamEvent
 from inference_gateway.predictions.schemas import Row
-from inference_gateway.predictions.transcript import Diverged, Transcript
+from inference_gateway.predictions.transcript import Diverged, Mark, Transcript
 from inference_gateway.predictions.waiters import StreamEntry
 
 HEARTBEAT = b": heartbeat\n\n"
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_ID = re.compile(r"(\d{1,9})-(\d{1,15})")
-_START = (0, 0)
+_NUMBER = "([0-9a-f]{1,12})"
+_ID = re.compile(rf"{_NUMBER}(?:-{_NUMBER}){{8}}")
 _DIVERGED = "the run was repeated and gave another answer; read the prediction for the final output"
-_TOO_OLD = "the stream is gone and cannot be resumed; read the prediction for its output"
 _REASONS = {PredictionStatus.FAILED: "error", PredictionStatus.CANCELED: "canceled"}
 
-EntryId = tuple[int, int]
+
+class Position(NamedTuple):
+    """What a reader has."""
+
+    attempt: int = 0
+    """Whose logs it has."""
+    output: Mark = Mark()
+    logs: Mark = Mark()
+
+    def __str__(self) -> str:
+        return "-".join(f"{number:x}" for number in (self.attempt, *self.output, *self.logs))
 
 
-def render(name: str, data: str, id: EntryId) -> bytes:
+def render(name: str, data: str, id: object) -> bytes:
     lines = "".join(f"data: {line}\n" for line in _LINE_END.split(data))
-    return f"event: {name}\nid: {id[0]}-{id[1]}\n{lines}\n".encode()
+    return f"event: {name}\nid: {id}\n{lines}\n".encode()
 
 
-def parse_id(text: str | None) -> EntryId | None:
+def parse_id(text: str | None) -> Position | None:
     """None if it is not one of our ids: the reader then begins at the beginning."""
-    found = _ID.fullmatch(text or "")
-    return (int(found[1]), int(found[2])) if found else None
+    if text is None or _ID.fullmatch(text) is None:
+        return None
+    attempt, *marks = (int(number, 16) for number in text.split("-"))
+    return Position(attempt, Mark(*marks[:4]), Mark(*marks[4:]))
 
 
 class StreamReader:
-    """What one reader gets: `feed` it the entries in order, then, if it is not done, the row."""
+    """What one reader gets: `feed` it the entries in order, and the row when that has ended.
 
-    def __init__(self, last_event_id: EntryId | None) -> None:
-        self._transcript = Transcript()
-        self._resume_after = last_event_id or _START
-        self._found = last_event_id is None or last_event_id[0] == 0
-        self._position = _START
+    Args:
+        has: what it has already.
+        attempt: entries of those before are of runs that came to nothing.
+    """
+
+    def __init__(self, has: Position | None = None, attempt: int = 1) -> None:
+        self._has = has or Position()
+        self._output = Transcript(self._has.output)
+        self._logs = Transcript(self._has.logs)
+        self._first_attempt = attempt
+        self._read = (0, 0)
+        self._lacks = False
+        """Entries of this attempt are missing: what follows is of no use before the end."""
         self.is_done = False
 
     @property
     def position(self) -> str:
         """Id of the last entry that was fed."""
-        return f"{self._position[0]}-{self._position[1]}"
+        return f"{self._read[0]}-{self._read[1]}"
 
     def feed(self, entry: StreamEntry) -> bytes:
         """The events that an entry makes for this reader; nothing if it was fed before."""
-        attempt, _, sequence = entry.id.partition(b"-")
-        entry_id = (int(attempt), int(sequence))
-        if self.is_done or entry_id <= self._position:
+        first, _, second = entry.id.partition(b"-")
+        attempt, sequence = entry_id = int(first), int(second)
+        if self.is_done or entry_id <= self._read or attempt < self._first_attempt:
             return b""
-        if entry_id[0] > self._position[0] > 0:
-            self._transcript.repeat()
-        self._position = entry_id
-        self._found = self._found or entry_id == self._resume_after
-        event: StreamEvent = orjson.loads(entry.data)
+        if attempt > self._read[0]:
+            self._begin(attempt)
+        self._lacks = self._lacks or sequence != self._read[1] + 1
+        self._read = entry_id
+        if self._lacks:
+            return b""
         try:
-            return self._events(event, entry_id)
+            return self._events(orjson.loads(entry.data))
         except Diverged:
             return self._stop(_DIVERGED)
-
-    def caught_up(self) -> bytes:
-        """To be called when all that the stream held was fed: whether this reader can go on."""
-        return b"" if self._found else self._stop(_TOO_OLD)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._lacks = True  # It is no entry of ours; the row will say what is right.
+            return b""
 
     def finish(self, row: Row) -> bytes:
-        """What is missing once the prediction has ended, of a stream without an end of its own."""
+        """What is missing once the prediction has ended, and its end."""
         if self.is_done:
             return b""
-        composed = self._position == _START
-        events: list[tuple[str, str]] = []
+        if row["attempt"] != self._has.attempt:
+            self._take_up(row["attempt"])
+        events = self._log_lines(self._rest_of_logs(row["logs"]))
         try:
-            missing = [] if row["output"] is None else self._transcript.complete(row["output"])
+            missing = self._rest_of_output(row["output"])
         except Diverged:
             if row["status"] == PredictionStatus.SUCCEEDED:
                 return self._stop(_DIVERGED)
             missing = []
-        events += [("output", _text(piece)) for piece in missing]
-        events += _end(row["status"], row["error"])
+        events += self._outputs(missing)
+        for name, data in _end(row["status"], row["error"]):
+            events += self._say(name, data)
         self.is_done = True
-        # Composed events have numbers of their own, so that these can be resumed too.
-        ids = [(0, n) if composed else self._position for n in range(1, len(events) + 1)]
-        return b"".join(
-            render(name, data, event_id)
-            for (name, data), event_id in zip(events, ids, strict=True)
-            if not composed or event_id > self._resume_after or name == "done"
-        )
+        return events
 
-    def _events(self, event: StreamEvent, id: EntryId) -> bytes:
-        is_new = id > self._resume_after
+    def _begin(self, attempt: int) -> None:
+        self._output.repeat()
+        self._logs.repeat()
+        if attempt != self._has.attempt:
+            self._take_up(attempt)
+        self._read = (attempt, 0)
+        self._lacks = False
+
+    def _take_up(self, attempt: int) -> None:
+        """The logs of another attempt are others."""
+        self._has = self._has._replace(attempt=attempt)
+        self._logs = Transcript()
+
+    def _events(self, event: StreamEvent) -> bytes:
         if event["type"] == EventType.OUTPUT:
-            pieces = self._transcript.add(event["output"])
-            return b"".join(render("output", _text(p), id) for p in pieces) if is_new else b""
+            return self._outputs(self._output.add(event["output"]))
         if event["type"] == EventType.LOGS:
-            return render("logs", event["logs"], id) if is_new else b""
-        if not EventType(event["type"]).is_terminal:
-            return b""
-        if self._transcript.is_behind and event["type"] == EventType.SUCCEEDED:
+            try:
+                pieces = self._logs.add(event["logs"])
+            except Diverged:  # Not the logs that the reader has: it gets them as they are now.
+                self._logs = Transcript()
+                pieces = self._logs.add(event["logs"])
+            return self._log_lines(pieces)
+        return b""
+
+    def _outputs(self, pieces: list[Any]) -> bytes:
+        events = b""
+        for piece in pieces:
+            self._output.send(piece)
+            events += self._say("output", _text(piece))
+        return events
+
+    def _log_lines(self, pieces: list[str]) -> bytes:
+        events = b""
+        for piece in pieces:
+            self._logs.send(piece)
+            events += self._say("logs", piece)
+        return events
+
+    def _rest_of_output(self, output: Any) -> list[Any]:
+        if output is not None:
+            return self._output.complete(output)
+        if self._output.sent.items:
             raise Diverged
-        self.is_done = True
-        end = _end(event["type"], event.get("error"))
-        return b"".join(render(name, data, id) for name, data in (end if is_new else end[-1:]))
+        return []
+
+    def _rest_of_logs(self, logs: str) -> list[str]:
+        try:
+            return self._logs.complete(logs) if logs else []
+        except Diverged:
+            return []
+
+    def _say(self, name: str, data: str) -> bytes:
+        self._has = self._has._replace(output=self._output.sent, logs=self._logs.sent)
+        return render(name, data, self._has)
 
     def _stop(self, detail: str) -> bytes:
         self.is_done = True
-        return render("error", _json({"detail": detail}), self._position) + render(
-            "done", _json({"reason": "error"}), self._position
+        return self._say("error", _json({"detail": detail})) + self._say(
+            "done", _json({"reason": "error"})
         )
 
 

@@ -1,35 +1,56 @@
-"""What the reader of a stream was sent so far, so that a repeated run sends only what is new."""
+"""What the reader of a stream was sent so far, so that only what is new is sent to it.
+
+Nothing of it is kept but a mark: how much it was, and checksums. A reader that comes again brings
+its mark along, and it can be held against any other source of the same output: the stream of a
+repeated run, or the row.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import zlib
+from typing import Any, NamedTuple
+
+import orjson
 
 
 class Diverged(Exception):
-    """The run was repeated, and its output is not what the reader was sent before."""
+    """The reader was sent something else before."""
+
+
+class Mark(NamedTuple):
+    """How far an output was sent."""
+
+    items: int = 0
+    chars: int = 0
+    crc: int = 0
+    """Of all these characters."""
+    cuts: int = 0
+    """Of the lengths of the items: tells lists of texts that add up to the same."""
+
+    def after(self, text: str) -> Mark:
+        return Mark(
+            self.items + 1,
+            self.chars + len(text),
+            zlib.crc32(text.encode(), self.crc),
+            zlib.crc32(b"%d," % len(text), self.cuts),
+        )
 
 
 class Transcript:
-    """Output pieces in order: text that adds up if all are texts, else the items of a list."""
+    """Output pieces in order: text that adds up if all are texts, else the items of a list.
 
-    def __init__(self) -> None:
-        self._sent: list[Any] = []
-        self._expected_text = ""
-        """Of a repeated run of text: what was sent and did not come again yet."""
-        self._expected_items: list[Any] = []
-        """The same of items."""
+    Args:
+        sent: what the reader has already.
+    """
+
+    def __init__(self, sent: Mark = Mark()) -> None:  # noqa: B008 - immutable
+        self.sent = sent
+        self._run = Mark()
+        """How far the present run has come; up to `sent` it only repeats."""
 
     def repeat(self) -> None:
         """The run begins anew."""
-        if all(isinstance(piece, str) for piece in self._sent):
-            self._expected_text, self._expected_items = "".join(self._sent), []
-        else:
-            self._expected_text, self._expected_items = "", list(self._sent)
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether the repeated run has not come as far as what was sent."""
-        return bool(self._expected_text or self._expected_items)
+        self._run = Mark()
 
     def add(self, piece: Any) -> list[Any]:
         """What of the next piece is new to the reader: it, its rest, or nothing.
@@ -37,22 +58,22 @@ class Transcript:
         Raises:
             Diverged
         """
-        if self._expected_items:
-            if self._expected_items.pop(0) != piece:
+        text = canonical(piece)
+        room = self.sent.chars - self._run.chars
+        if not room and (text or self._run.items >= self.sent.items):
+            return [piece]
+        if len(text) <= room:
+            self._run = self._run.after(text)
+            if self._run.chars == self.sent.chars and self._run.crc != self.sent.crc:
                 raise Diverged
             return []
-        if self._expected_text:
-            if not isinstance(piece, str):
-                raise Diverged
-            common = min(len(piece), len(self._expected_text))
-            if piece[:common] != self._expected_text[:common]:
-                raise Diverged
-            self._expected_text = self._expected_text[common:]
-            piece = piece[common:]
-            if not piece:
-                return []
-        self._sent.append(piece)
-        return [piece]
+        if not isinstance(piece, str) or self._run.after(text[:room]).crc != self.sent.crc:
+            raise Diverged
+        return [text[room:]]
+
+    def send(self, piece: Any) -> None:
+        """The reader gets this now, which `add` or `complete` has returned."""
+        self.sent = self._run = self.sent.after(canonical(piece))
 
     def complete(self, output: Any) -> list[Any]:
         """What is missing to the whole output.
@@ -60,15 +81,44 @@ class Transcript:
         Raises:
             Diverged
         """
-        whole = output if isinstance(output, list) else [output]
-        if isinstance(output, str) and all(isinstance(piece, str) for piece in self._sent):
-            sent = "".join(self._sent)
-            if not output.startswith(sent):
-                raise Diverged
-            missing: list[Any] = [output[len(sent) :]] if len(output) > len(sent) else []
-        elif self._sent == whole[: len(self._sent)]:
-            missing = whole[len(self._sent) :]
-        else:
-            raise Diverged
-        self._sent += missing
-        return missing
+        missing = _rest_of_items(self.sent, output) if isinstance(output, list) else None
+        return _rest_of_text(self.sent, output) if missing is None else missing
+
+
+def _rest_of_items(sent: Mark, items: list[Any]) -> list[Any] | None:
+    """None if the reader has something else than a part of the list."""
+    mark = Mark()
+    for item in items[: sent.items]:
+        mark = mark.after(canonical(item))
+    return items[sent.items :] if mark == sent else None
+
+
+def _rest_of_text(sent: Mark, output: Any) -> list[Any]:
+    if not sent.items:
+        return [] if output == "" else [output]
+    whole = canonical(output)
+    head, rest = whole[: sent.chars], whole[sent.chars :]
+    if len(head) < sent.chars or zlib.crc32(head.encode()) != sent.crc:
+        raise Diverged
+    if rest and not isinstance(output, str):
+        raise Diverged
+    return [rest] if rest else []
+
+
+def canonical(piece: Any) -> str:
+    """A text that is the same before and after PostgreSQL, which sorts keys and knows no floats."""
+    if isinstance(piece, str):
+        return piece
+    return orjson.dumps(_plain(piece), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -107,6 +107,7 @@ def test_a_reader_resumes_where_it_was(stack: Stack, runner: Any) -> None:
     with stack.read(job, after=last) as reader:
         assert reader.event() == ("output", "b")
         runner.stream(job, 3, "succeeded")
+        runner.say("succeeded", job, output="ab")
         assert reader.rest() == [DONE]
 
 
@@ -115,6 +116,7 @@ def test_a_late_reader_gets_everything(stack: Stack, runner: Any) -> None:
     for number in range(1, 501):
         runner.stream(job, number, "output", output=f"{number},")
     runner.stream(job, 501, "succeeded")
+    runner.say("succeeded", job, output="".join(f"{n}," for n in range(1, 501)))
     with stack.read(job) as reader:
         events = reader.rest()
     assert events.pop() == DONE
@@ -164,12 +166,100 @@ def test_cancel_ends_the_stream(stack: Stack) -> None:
 
 def test_the_accept_header_chooses_the_stream(stack: Stack, runner: Any) -> None:
     job = stack.create()
-    runner.say("succeeded", job, output="late")
     runner.stream(job, 1, "output", output="a")
     runner.stream(job, 2, "succeeded")
+    runner.say("succeeded", job, output="a")
     url, accept = f"/v1/predictions/{job['id']}", {"Accept": "text/event-stream"}
     with stack.http.stream("GET", url, headers=accept) as response:
         assert Reader(response).rest() == [("output", "a"), DONE]
+
+
+def test_nobody_is_told_an_end_before_it_is_recorded(
+    stack: Stack, runner: Any, recorder: Any
+) -> None:
+    recorder.stop()
+    recorder.join(10)
+    job = stack.create()
+    with stack.read(job) as reader:
+        runner.stream(job, 1, "output", output="a")
+        runner.stream(job, 2, "succeeded")
+        runner.say("succeeded", job, output="a", streamed=True)
+        assert reader.event() == ("output", "a")
+        canceled = stack.http.post(f"/v1/predictions/{job['id']}/cancel").json()
+        assert canceled["status"] != "succeeded"
+        runner.redis.delete(queues.events_key("ada_echo"))  # The event is lost for good.
+        again = stack.http.post(f"/v1/predictions/{job['id']}/cancel").json()
+        assert again["status"] == "canceled"
+        assert reader.rest() == [("done", '{"reason":"canceled"}')]
+
+
+@pytest.mark.parametrize("output", ["abc", ["a", "b", "c"]])
+def test_a_reader_who_comes_after_redis_lost_its_data_gets_all_of_it(
+    stack: Stack, runner: Any, output: Any
+) -> None:
+    job = stack.create()
+    runner.stream(job, 1, "output", output="a")
+    with stack.read(job) as early:
+        assert early.event() == ("output", "a")
+        runner.redis.flushall()
+        with stack.read(job) as late:
+            runner.stream(job, 2, "output", output="b")
+            assert early.event() == ("output", "b")
+            runner.stream(job, 3, "output", output="c")
+            runner.stream(job, 4, "succeeded")
+            runner.redis.xadd(queues.DOORBELL, {"model": "ada_echo"})
+            runner.say("succeeded", job, output=output, streamed=True)
+            assert early.rest() == [("output", "c"), DONE]
+            whole = late.rest()
+    assert "".join(data for name, data in whole if name == "output") == "abc"
+    assert whole[-1] == DONE
+
+
+@pytest.mark.parametrize("output", ["abc", ["a", "b", "c"]])
+def test_a_reader_resumes_long_after_the_end_from_the_row(
+    stack: Stack, runner: Any, output: Any
+) -> None:
+    job = stack.create()
+    for number, piece in enumerate("abc", 1):
+        runner.stream(job, number, "output", output=piece)
+    runner.stream(job, 4, "succeeded")
+    runner.say("succeeded", job, output=output, streamed=True)
+    ids = []
+    with stack.read(job) as reader:
+        while reader.event() != DONE:
+            ids.append(reader.last_id)
+        last = reader.last_id
+    runner.redis.delete(queues.stream_key("ada_echo", job["id"]))
+    for number, event_id in enumerate(ids, 1):
+        with stack.read(job, after=event_id) as reader:
+            rest = reader.rest()
+        assert "".join(data for name, data in rest if name == "output") == "abc"[number:]
+        assert rest[-1] == DONE
+    with stack.read(job, after=last) as reader:
+        assert reader.rest() == [DONE]
+
+
+@pytest.mark.parametrize("second", ["again", "one two"])
+def test_a_reader_of_a_lost_attempt_resumes_in_the_next_or_hears_that_it_cannot(
+    stack: Stack, runner: Any, sql: Callable[..., Any], second: str
+) -> None:
+    job = stack.create()
+    with stack.read(job) as reader:
+        runner.stream(job, 1, "output", output="one ")
+        assert reader.event() == ("output", "one ")
+    sql("UPDATE predictions SET attempt = 2, token = 'second'")
+    runner.redis.flushall()
+    later = {**job, "attempt": 2, "token": "second"}
+    runner.stream(later, 1, "output", output=second)
+    with stack.read(job, after=reader.last_id) as reader:
+        runner.redis.xadd(queues.DOORBELL, {"model": "ada_echo"})
+        runner.say("succeeded", later, output=second)
+        events = reader.rest()
+    if second == "one two":
+        assert events == [("output", "two"), DONE]
+    else:
+        assert [name for name, _ in events] == ["error", "done"]
+        assert events[-1] != DONE
 
 
 def test_heartbeats(stack: Stack, app: FastAPI, runner: Any) -> None:
@@ -194,6 +284,7 @@ def test_a_slow_reader_loses_nothing(
                 pipe.xadd(key, {"d": content}, id=f"1-{number}")
             pipe.execute()
         runner.stream(job, 50, "succeeded")
+        runner.say("succeeded", job, output="".join(f"{n}," for n in range(1, 50)))
         events = reader.rest()
     assert "".join(data for _, data in events[:-1]) == "".join(f"{n}," for n in range(1, 50))
 
