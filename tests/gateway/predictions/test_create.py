@@ -81,7 +81,7 @@ async def test_waiting_answers_with_the_end_once_it_is_recorded(
 
 
 @pytest.mark.parametrize(
-    "output", ["x" * 100_000, ["é", {"b": 1, "a": None}], 0.1, "", None, [], {}, False]
+    "output", ["x" * 100_000, ["é", {"b": 1, "a": None}], 1e30, 0.1, "", None, [], {}, False]
 )
 async def test_what_a_caller_is_told_is_what_get_says_right_after(
     client: httpx.AsyncClient,
