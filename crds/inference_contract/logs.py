@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -40,11 +41,25 @@ class JsonFormatter(logging.Formatter):
         return _encode(line)
 
 
-def configure(process: str, level: str = "INFO") -> None:
-    """Send every logger of this process to standard error. `process` is gateway, runner, …"""
+def configure(
+    process: str, level: str = "INFO", *, own: str | None = None, descriptor: int | None = None
+) -> None:
+    """Send every logger of this process to standard error. `process` is gateway, runner, …
+
+    Args:
+        own: logger that keeps its handler whatever others do to the root logger.
+        descriptor: file to write to in place of standard error.
+    """
     # What no line of ours shows is not gathered (logging HOWTO, "Optimization").
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
+    stream = sys.stderr
+    if descriptor is not None:
+        stream = os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", closefd=False)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(process))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    if own is not None:
+        logging.getLogger(own).propagate = False
+        logging.getLogger(own).setLevel(level.upper())
+        logging.getLogger(own).addHandler(handler)

@@ -29,6 +29,9 @@ class RunnerEnv(StrEnum):
     """Name of the RQ worker, unique per replica: see `queues.worker_name`."""
     LEASE_SECONDS = "RUNNER_LEASE_SECONDS"
     """How long a silent runner keeps its work; it renews every third of this."""
+    REPLACES_ITSELF = "RUNNER_REPLACES_ITSELF"
+    """Whether a runner that ends with one of `REPLACED` starts anew within its container, without
+    the backoff of a kubelet."""
 
 
 POD_NAME = "POD_NAME"
@@ -65,6 +68,15 @@ class RunnerExit(IntEnum):
     """A prediction ran past its time and could not be stopped; start a new runner."""
     MISCONFIGURED = 5
     """The environment is not valid."""
+    STOPPED = 6
+    """The model's code works for nobody any more and did not come back; start a new runner."""
+    BROKEN = 7
+    """Nothing can be run in this process any more, such as after an error of its GPU; start a new
+    runner."""
+
+
+REPLACED = frozenset({RunnerExit.HUNG, RunnerExit.STOPPED, RunnerExit.BROKEN})
+"""A runner ended itself so that a new one goes on: nothing is held against its model."""
 
 
 DOWNLOADING = "downloading"

@@ -56,6 +56,8 @@ class EventType(StrEnum):
     OUTPUT = "output"
     LOGS = "logs"
     HEARTBEAT = "heartbeat"
+    RETURNED = "returned"
+    """The runner gives it back, not done: it ends itself, and another one shall run it."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
@@ -97,6 +99,8 @@ class Event(TypedDict):
     """Seconds since the prediction started, by the runner's monotonic clock. No wall-clock time
     leaves a runner: entry ids of the stream carry Redis' time, which is the same for all."""
     metrics: NotRequired[dict[str, float]]
+    suspect: NotRequired[bool]
+    """`returned`: it may be what the runner ends of, and counts as a crash."""
     streamed: NotRequired[bool]
     """Whether the prediction's own stream holds this run, its end included."""
 

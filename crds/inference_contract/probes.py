@@ -53,6 +53,10 @@ class ProbeServer:
             target=self._server.serve_forever, name="probes", daemon=True, args=(0.5,)
         ).start()
 
+    def forget(self) -> None:
+        """In a forked child: the port is the parent's."""
+        self._server.socket.close()
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

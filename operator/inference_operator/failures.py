@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from signal import Signals
 
 from inference_contract.inferencemodel import Reason
-from inference_contract.pods import RunnerExit, RunnerPhase
+from inference_contract.pods import REPLACED, RunnerExit, RunnerPhase
 from inference_operator.plan import RunnerPlan
 from inference_operator.runners import Exit, Runner, Slot
 
@@ -43,7 +43,7 @@ def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | N
     was_ready = runner.ready_since is not None
     if runner.stop_by is not None and runner.phase is not RunnerPhase.FAILED:
         return None if was_ready else previous
-    if ended.code == RunnerExit.HUNG and was_ready:
+    if ended.code in REPLACED and was_ready:
         return None  # One prediction's fault: the others shall not wait for a backoff.
     healthy = runner.ready_since is not None and now - runner.ready_since >= HEALTHY_AFTER
     in_a_row = previous is not None and previous.hash == runner.hash and not healthy

@@ -1,149 +1,35 @@
-"""`python -m inference_runner`: settings → state and probes → engine → worker."""
+"""`python -m inference_runner`: a small parent that stays, and the runner, its child.
+
+The parent passes signals on, carries to the log what the child's C code and its children print,
+ends whatever the child leaves behind, and ends as the child did.
+"""
 
 from __future__ import annotations
 
-import gc
-import logging
 import os
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
-from inference_contract import logs
-from inference_contract.pods import RunnerExit, RunnerPhase
-from inference_runner import settings as settings_of
-from inference_runner import sources
-from inference_runner.engines import registry
-from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions
-from inference_runner.metrics import Metrics
-from inference_runner.settings import Settings, SettingsError
-from inference_runner.state import Reporter
-from inference_runner.watchdog import Watchdog
-from inference_runner.worker import BatchWorker
+from inference_contract.pods import REPLACED, RunnerEnv
+from inference_runner import parent
+from inference_runner.ends import Ends
 
-log = logging.getLogger("inference_runner")
 
-_LOADING_THRESHOLD = 500_000
-"""New objects between two collections; bounded, as a model's code may make garbage too."""
+def child(ends: Ends) -> int:
+    from inference_runner import process
+
+    return process.main(ends)
 
 
 def main() -> int:
-    try:
-        settings = settings_of.read(os.environ)
-    except SettingsError as error:
-        print(f"inference_runner: {error}", file=sys.stderr)  # noqa: T201 - one line, no log yet
-        return RunnerExit.MISCONFIGURED
-    logs.configure("runner", settings.log_level)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: os._exit(RunnerExit.OK))  # nothing is claimed yet
-    metrics = Metrics()
-    try:
-        reporter = Reporter(settings.state_file, settings.host, settings.port, metrics)
-    except OSError as error:
-        log.error("the probes' port is taken", extra={"port": settings.port, "error": str(error)})
-        return RunnerExit.MISCONFIGURED
-    reporter.say(RunnerPhase.LOADING)
-    started = time.monotonic()
-    model = _load(settings, reporter)
-    if model is None:
-        return RunnerExit.LOAD_FAILED
-    seconds = time.monotonic() - started
-    metrics.load_seconds.set(seconds)
-    _work(settings, model, metrics, reporter, seconds)
-    return RunnerExit.OK
-
-
-def _load(settings: Settings, reporter: Reporter) -> BaseInferenceModel | None:
-    """The loaded model, or None: then the state file says why. Ends the process if it hangs."""
-    limit = settings.spec.timeouts.load_seconds
-
-    def too_long() -> None:
-        message = f"the model did not load within {limit} s (timeouts.loadSeconds)"
-        log.error(message)
-        reporter.say(RunnerPhase.FAILED, message)
-        os._exit(RunnerExit.LOAD_FAILED)
-
-    log.info("loading", extra={"model": settings.model_id})
-    try:
-        with Watchdog(too_long).guard(limit), _few_collections():
-            model = registry.create(settings.spec.type, _options(settings))
-            model.load()
-    except (EngineError, sources.SourceError) as error:
-        message = str(error)
-    except MemoryError:
-        message = "MemoryError: not enough memory to load the model"
-        log.exception(message)
-    except (Exception, SystemExit) as error:
-        message = f"{type(error).__name__}: {error}"
-        log.exception("the model raised while it was loaded")
-    else:
-        return model
-    log.error("the model did not load", extra={"model": settings.model_id, "error": message})
-    reporter.say(RunnerPhase.FAILED, message)
-    return None
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """What is imported and loaded stays: looking through it for garbage again and again takes a
-    fifth of the time of importing torch and transformers, and later some of every prediction's."""
-    before = gc.get_threshold()
-    gc.set_threshold(_LOADING_THRESHOLD)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.freeze()
-
-
-def _options(settings: Settings) -> EngineOptions:
-    spec = settings.spec
-    return EngineOptions(
-        path=sources.fetch(spec.source, settings.cache_dir),
-        dtype=spec.engine.dtype,
-        device="cuda" if settings.enable_gpu else "cpu",
-        max_batch_size=spec.batching.max_batch_size,
-        class_name=spec.engine.class_name,
-        parameters=spec.engine.parameters,
-    )
-
-
-def _work(
-    settings: Settings,
-    model: BaseInferenceModel,
-    metrics: Metrics,
-    reporter: Reporter,
-    load_seconds: float,
-) -> None:
-    worker = BatchWorker(
-        settings, model, metrics, hung=lambda message: reporter.say(RunnerPhase.FAILED, message)
-    )
-
-    def stop(*_: Any) -> None:
-        worker.request_stop()
-        reporter.say(RunnerPhase.DRAINING)
-
-    reporter.working = worker.last_progress
-    reporter.say(RunnerPhase.READY, load_seconds=load_seconds)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, stop)
-    log.info("ready", extra={"model": settings.model_id, "load_seconds": round(load_seconds, 3)})
-    worker.work()
-    reporter.say(RunnerPhase.DRAINING, "stopped")
-    reporter.close()
-    try:
-        model.unload()
-    except Exception:
-        log.exception("the model raised in unload")
-    log.info("stopped", extra={"model": settings.model_id})
+    replaces = os.environ.get(RunnerEnv.REPLACES_ITSELF, "").lower() in {"1", "true", "yes"}
+    lease = float(os.environ.get(RunnerEnv.LEASE_SECONDS) or 30)
+    while True:
+        code = parent.run(child, lease)
+        if code not in REPLACED or not replaces:
+            return code
 
 
 if __name__ == "__main__":
     code = main()
-    logging.shutdown()
     sys.stdout.flush()
-    # Threads of the model's code must not keep a drained runner alive.
     os._exit(code)

@@ -123,4 +123,4 @@ def parse(job_id: str, execution: str, data: bytes | None) -> Run | None:
     except (ValueError, TypeError, KeyError) as error:
         log.error("a job is not valid and is dropped", extra={"job": job_id, "error": str(error)})
         return None
-    return Run(job, job_id, execution)
+    return Run(job, job_id, execution, data or b"")

@@ -1,62 +1,124 @@
-"""What both loops work with: the link, the guard over the model's code, and how runs end."""
+"""What both loops work with: the link, the watch over the model's code, and how runs end."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-
-import redis
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from inference_contract.pods import RunnerExit
 from inference_runner import runs as outcomes_of
+from inference_runner.capture import Capture
 from inference_runner.emitter import Emitter
-from inference_runner.leases import Pulse
+from inference_runner.interrupt import Interrupt, Stopped
 from inference_runner.link import Link
 from inference_runner.metrics import Metrics
 from inference_runner.runs import Outcome, Run
-from inference_runner.watchdog import Watchdog
+from inference_runner.watchdog import EVERY, every
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STOP_GRACE = 1.0
+"""Seconds that code has to come back once it has been interrupted, or its time is over."""
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What the model's code is at."""
+
+    runs: Sequence[Run]
+    deadline: float
+    """Monotonic."""
+    stop_by: float | None = None
+    """It shall stop, and be back by then (monotonic)."""
+    overdue: bool = False
+    """Its time is over."""
+
+    @property
+    def is_wanted(self) -> bool:
+        return not all(run.canceled or run.ended for run in self.runs)
 
 
 class Desk:
     """
     Args:
         predict_seconds: the longest run of one prediction.
-        connect: makes a Redis client; used when this one's thread hangs in the model's code.
+        is_foreign: the model's code is somebody else's: it may never come back.
+        notice: told that a run has begun.
         stopping: whether the worker has been told to stop.
-        hung: told why, before the process ends.
+        replace: says all that is to be said, and ends the process.
     """
 
     def __init__(
         self,
         link: Link,
         emitter: Emitter,
-        pulse: Pulse,
         metrics: Metrics,
         *,
         predict_seconds: float,
-        connect: Callable[[], redis.Redis],
+        is_foreign: bool,
+        notice: Callable[[], None],
         stopping: Callable[[], bool],
-        hung: Callable[[str], None],
+        replace: Callable[[RunnerExit, str], None],
+        interrupt: Interrupt,
+        capture: Capture,
     ) -> None:
-        self.link, self.emitter, self.metrics, self.stopping = link, emitter, metrics, stopping
+        self.link, self.emitter, self.metrics = link, emitter, metrics
         self.counts = {True: 0, False: 0}
         """Ended runs by whether they succeeded, for RQ's tools."""
-        self._pulse = pulse
-        self._predict_seconds, self._connect, self._hung = predict_seconds, connect, hung
-        self._guarded: Sequence[Run] = ()
-        self.watchdog = Watchdog(self._expired)
+        self.is_broken = False
+        """Nothing can be run in this process any more."""
+        self.predict_seconds = predict_seconds
+        self._is_foreign, self._notice, self._stopping = is_foreign, notice, stopping
+        self._replace, self._interrupt, self._capture = replace, interrupt, capture
+        self._work: Work | None = None
+        self._pid = os.getpid()
+        every(EVERY, self._watch, "watch")
 
-    @contextmanager
-    def guarded(self, runs: Sequence[Run], seconds: float | None = None) -> Iterator[None]:
-        """The model's code runs in here, for these runs."""
-        self._guarded = runs
-        self._pulse.notice()
-        with self.watchdog.guard(self._predict_seconds if seconds is None else seconds):
-            yield
+    def stopping(self) -> bool:
+        return self.is_broken or self._stopping()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the model's code has time left."""
+        return self._work is not None
+
+    def call(self, runs: Sequence[Run], code: Callable[[], T], deadline: float) -> T:
+        """What the model's code returns for these runs.
+
+        Raises:
+            Stopped: if it was stopped, or its time was over: its result is nobody's.
+        """
+        work = Work(runs, deadline)
+        self._capture.begin(runs)
+        self._work = work
+        self._notice()
+        try:
+            self._interrupt.enter(work)
+            try:
+                result = code()
+            finally:
+                self._interrupt.leave()
+        except BaseException:
+            if work.stop_by is not None:
+                raise Stopped from None
+            raise
+        finally:
+            self._interrupt.leave()
+            if os.getpid() != self._pid:  # a child that the model's code has forked came back
+                os._exit(1)
+            self._work = None
+            self._interrupt.restore()
+            if not self._capture.finish() and not self.is_broken:
+                self.break_down(OSError("the model's code closed the runner's file descriptors"))
+        if work.stop_by is not None:
+            raise Stopped
+        return result
 
     def batch_done(self, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> None:
         """The runs of one forward pass have ended."""
@@ -66,35 +128,86 @@ class Desk:
     def end(self, run: Run, outcome: Outcome) -> None:
         self._ended([run], [outcome])
 
+    def give_back(self, runs: Sequence[Run], *, suspect: bool) -> None:
+        """They were not done here, and another runner shall do them."""
+        for run in runs:
+            self.emitter.end(run, outcomes_of.returned(suspect=suspect))
+        if runs:
+            extra = {"predictions": [run.id for run in runs], "suspect": suspect}
+            log.warning("given back", extra=extra)
+
+    def break_down(self, error: BaseException) -> None:
+        self.is_broken = True
+        log.critical(
+            "nothing can be run in this process any more: a new one is needed", exc_info=error
+        )
+
+    def look(self) -> None:
+        """On the pulse's thread, while runs are claimed: end those that shall not go on.
+
+        The model's code goes on as long as somebody wants its result.
+        """
+        self._capture.catch_up()
+        for run in list(self.link.mine.values()) if self._work is not None else ():
+            if run.ended:
+                continue
+            if run.canceled:
+                self.end(run, outcomes_of.canceled(run.so_far))
+            elif run.elapsed() > self.predict_seconds + STOP_GRACE and run.growing is not None:
+                self.end(run, outcomes_of.timed_out(self.predict_seconds, run.so_far))
+
     def _ended(self, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> None:
-        told = [self.emitter.end(*pair) for pair in zip(runs, outcomes, strict=True)]
-        self.metrics.ended(runs, told)
-        failures = [run.id for run, end in zip(runs, told, strict=True) if end.error is not None]
-        self.counts[True] += len(runs) - len(failures)
+        pairs = zip(runs, outcomes, strict=True)
+        told = [(run, end) for run, o in pairs if (end := self.emitter.end(run, o)) is not None]
+        if not told:
+            return
+        self.metrics.ended([run for run, _ in told], [end for _, end in told])
+        failures = [run.id for run, end in told if end.error is not None]
+        self.counts[True] += len(told) - len(failures)
         self.counts[False] += len(failures)
         if log.isEnabledFor(logging.INFO):
-            extra = {"seconds": round(runs[0].elapsed(), 4), "not_succeeded": failures}
-            if len(runs) == 1:
-                extra |= {"prediction": runs[0].id, "attempt": runs[0].attempt}
+            first = told[0][0]
+            extra = {"seconds": round(first.elapsed(), 4), "not_succeeded": failures}
+            if len(told) == 1:
+                extra |= {"prediction": first.id, "attempt": first.attempt}
             else:
-                extra |= {"predictions": [run.id for run in runs]}
+                extra |= {"predictions": [run.id for run, _ in told]}
             log.info("ended", extra=extra)
 
-    def _expired(self) -> None:
-        """On the watchdog's thread: the model's code hangs, and only the process' end stops it.
+    def _watch(self) -> None:
+        """On a thread of its own: stop code that works for nobody, or too long."""
+        work, now = self._work, time.monotonic()
+        if work is None:
+            return
+        if work.stop_by is None:
+            work.overdue = now > work.deadline
+            if work.overdue or not work.is_wanted:
+                work.stop_by = now + STOP_GRACE
+                self._interrupt.request(work)
+        elif now > work.stop_by and work is self._work:
+            if now > work.deadline + STOP_GRACE:
+                self._give_up(work, RunnerExit.HUNG)
+            elif self._is_foreign and self._interrupt.installed:
+                self._give_up(work, RunnerExit.STOPPED)
 
-        Who hung alone has failed. Of several, nobody knows who did: their leases run out, and each
-        runs again, alone.
+    def _give_up(self, work: Work, code: RunnerExit) -> None:
+        """The code does not come back: only the end of the process stops it.
+
+        Who hung alone has failed. Of several, nobody knows who did: each runs again, alone.
         """
-        runs = self._guarded
-        message = f"the model did not return within {self._predict_seconds:g} s"
-        log.critical(message, extra={"predictions": [run.id for run in runs]})
-        if len(runs) == 1:
-            self.emitter.end(runs[0], outcomes_of.timed_out(self._predict_seconds))
-        try:
-            self.link.say_through(self._connect())
-            self._hung(message)
-        except Exception:
-            log.exception("the last words were not heard")
-        finally:
-            os._exit(RunnerExit.HUNG)
+        alone = len(work.runs) == 1
+        for run in work.runs:
+            if run.canceled:
+                self.end(run, outcomes_of.canceled(run.so_far))
+            elif alone or run.growing is not None:
+                self.end(run, outcomes_of.timed_out(self.predict_seconds, run.so_far))
+        others = [run for run in list(self.link.mine.values()) if not run.ended]
+        self.give_back([run for run in others if run in work.runs], suspect=True)
+        self.give_back([run for run in others if not run.ended], suspect=False)
+        message = (
+            f"the model did not return within {self.predict_seconds:g} s"
+            if code is RunnerExit.HUNG
+            else "a canceled prediction's code did not stop"
+        )
+        log.critical(message, extra={"predictions": [run.id for run in work.runs]})
+        self._replace(code, message)

@@ -89,11 +89,13 @@ def _end(run: Run, outcome: Outcome) -> Event:
         said["error"] = values.text(outcome.error)
     if outcome.error_code is not None:
         said["error_code"] = outcome.error_code.value
-    if outcome.logs:
-        said["logs"] = values.text(outcome.logs)
+    if run.prints is not None:
+        said["logs"] = values.text(run.logs)
     if outcome.metrics:
         said["metrics"] = outcome.metrics
-    if run.sequence:
+    if outcome.suspect:
+        said["suspect"] = True
+    if run.growing is not None and run.sequence:
         said["streamed"] = True
     return said
 
@@ -135,56 +137,88 @@ def calls(commands: Sequence[Command]) -> list[Command]:
 class Emitter:
     """Gathers what is to be said; `started` and `heartbeat` come from the pulse (leases.py).
 
-    `lock` keeps a `started` from following its own end.
+    The loop says things, and so do, while the model's code runs, the pulse and the watchdog. `lock`
+    keeps a `started` from following its own end, and a run from ending twice; who holds `sending`
+    alone may take what there is to be said, so that a stream's entries keep their order.
     """
 
     def __init__(self, keys: Keys) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        self.sending = threading.Lock()
         self._keys = keys
         self._streams: list[Command] = []
         self._events: list[bytes] = []
         self._done: list[Run] = []
+        self._taken: tuple[list[Command], list[bytes], list[Run]] = ([], [], [])
 
     def output(self, run: Run, **fields: Any) -> None:
         """For the webhook: everything so far, in the model's stream."""
-        self._events.append(orjson.dumps({**event(EventType.OUTPUT, run), **fields}))
+        with self.lock:
+            if not run.ended:
+                self._events.append(orjson.dumps({**event(EventType.OUTPUT, run), **fields}))
+
+    def logs(self, run: Run, *, all_too: bool) -> None:
+        """What is new of a run's logs, for its stream; with `all_too` everything for the row."""
+        with self.lock:
+            if run.ended or run.prints is None:
+                return
+            if news := run.prints.news():
+                self.stream(run, {"type": EventType.LOGS.value, "logs": values.text(news)})
+            if all_too:
+                said: Event = {**event(EventType.LOGS, run), "logs": values.text(run.logs)}
+                self._events.append(orjson.dumps(said))
 
     def stream(self, run: Run, said: StreamEvent) -> None:
         """An entry of the prediction's own stream."""
+        with self.lock:
+            self._stream(run, said)
+
+    def _stream(self, run: Run, said: StreamEvent) -> None:
         key = queues.stream_key(self._keys.model, run.id)
         run.sequence += 1
         entry_id = f"{run.attempt}-{run.sequence}"
         self._streams.append(("XADD", key, entry_id, "d", orjson.dumps(said)))
         self._streams.append(("EXPIRE", key, STREAM_TTL_SECONDS))
 
-    def end(self, run: Run, outcome: Outcome) -> Outcome:
-        """The last that is said of a run. Returns the outcome as told."""
+    def end(self, run: Run, outcome: Outcome) -> Outcome | None:
+        """The last that is said of a run. Returns the outcome as told, None if it had ended."""
         with self.lock:
+            if run.ended:
+                return None
             run.ended = True
         encoded, outcome = encode_end(run, outcome)
-        if run.sequence:
-            said: StreamEvent = {"type": outcome.type.value}
-            if outcome.error is not None:
-                said["error"] = values.text(outcome.error)
-            self.stream(run, said)
-        self._events.append(encoded)
-        self._done.append(run)
+        with self.lock:
+            if run.sequence and run.prints is not None and (news := run.prints.news()):
+                self._stream(run, {"type": EventType.LOGS.value, "logs": values.text(news)})
+            if run.growing is not None and run.sequence and outcome.type.is_terminal:
+                said: StreamEvent = {"type": outcome.type.value}
+                if outcome.error is not None:
+                    said["error"] = values.text(outcome.error)
+                self._stream(run, said)
+            self._events.append(encoded)
+            self._done.append(run)
         return outcome
 
     @property
     def pending(self) -> bool:
-        return bool(self._events or self._streams)
+        return bool(self._events or self._streams or self._taken[0] or self._taken[1])
 
     def commands(self) -> list[Command]:
-        """Everything unsaid, in as few calls as can be; empty if there is nothing."""
+        """Everything unsaid, in as few calls as can be; nothing if there is none. For who is
+        `sending`."""
         if not self.pending:
             return []
-        said = [("XADD", self._keys.events, "*", "d", body) for body in entries(self._events)]
-        released = self._keys.release(self._done) if self._done else []
-        return calls([*self._streams, *said, *released])
+        with self.lock:
+            streams, events, done = self._taken
+            streams, events = streams + self._streams, events + self._events
+            self._taken = streams, events, done = streams, events, done + self._done
+            self._streams, self._events, self._done = [], [], []
+        said = [("XADD", self._keys.events, "*", "d", body) for body in entries(events)]
+        released = self._keys.release(done) if done else []
+        return calls([*streams, *said, *released])
 
     def accepted(self) -> list[Run]:
-        """Redis has it: forget it. Returns the runs that are over now."""
-        done = self._done
-        self._streams, self._events, self._done = [], [], []
+        """Redis has what `commands` said: forget it. Returns the runs that are over now."""
+        done = self._taken[2]
+        self._taken = ([], [], [])
         return done

@@ -1,4 +1,5 @@
-"""The pulse: a thread that keeps leases, says `started` and `heartbeat`, and looks for cancels.
+"""The pulse: a thread that keeps leases, says `started` and `heartbeat`, looks for cancels and says
+what the model's code prints.
 
 Says `started` only of runs that are not over within 10 ms: the short ones go straight to their end.
 """
@@ -22,7 +23,10 @@ from inference_runner.runs import Run
 log = logging.getLogger(__name__)
 
 SHORT_RUN = 0.01
-CANCEL_EVERY = 1.0
+LOOK_EVERY = 0.25
+"""Seconds between two looks for cancels and for what was printed, while something runs."""
+LOGS_EVERY = 1.0
+"""Seconds between two `logs` events of a run: each holds all of its logs."""
 LONGEST_BEAT = 20.0
 """Seconds between heartbeats at most, however long a lease is: RQ's worker key expires too."""
 
@@ -33,6 +37,8 @@ class Pulse:
     Args:
         client: a client of its own.
         register: commands that (re)write the worker's registration in RQ.
+        look: called every LOOK_EVERY while something runs; may end runs.
+        alive: called with every beat and every look.
     """
 
     def __init__(
@@ -43,9 +49,12 @@ class Pulse:
         emitter: Emitter,
         lease: float,
         register: Callable[[], list[Command]],
+        look: Callable[[], None],
+        alive: Callable[[], None],
     ) -> None:
         self._client, self._keys, self._link, self._emitter = client, keys, link, emitter
         self._lease, self._register = lease, register
+        self._look, self._say_alive = look, alive
         self._beat_every = min(lease / 3, LONGEST_BEAT)
         self._next_beat = time.monotonic() + self._beat_every
         self._next_look = 0.0
@@ -54,6 +63,7 @@ class Pulse:
         self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
 
     def start(self) -> None:
+        self._say_alive()  # before the model's code may keep this thread from running at all
         self._thread.start()
 
     def stop(self) -> None:
@@ -88,6 +98,7 @@ class Pulse:
         return max(0.0, due - time.monotonic())
 
     def _tick(self) -> None:
+        self._say_alive()
         while self._announce():
             time.sleep(SHORT_RUN)
         now = time.monotonic()
@@ -95,8 +106,21 @@ class Pulse:
             self.beat()
             self._next_beat = now + self._beat_every
         if self._link.mine and now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            self._look()
+            self._say_logs(now)
             self._link.cancel(self._client.hgetall(self._keys.cancel))
-            self._next_look = now + CANCEL_EVERY
+            self._look()
+            if self._emitter.pending:
+                self._link.say_through(self._client)
+
+    def _say_logs(self, now: float) -> None:
+        for run in list(self._link.mine.values()):
+            if run.prints is not None and run.prints.has_news and not run.ended:
+                all_too = now >= run.next_logs
+                if all_too:
+                    run.next_logs = now + LOGS_EVERY
+                self._emitter.logs(run, all_too=all_too)
 
     def _announce(self) -> bool:
         """Say `started` of what runs longer than a moment. Returns whether some are younger."""

@@ -97,7 +97,7 @@ class Link:
         self._busy = False
         self._shaken = False
         self.mine: dict[str, Run] = {}
-        """By job id: claimed, and not yet accepted as ended. Only the main thread changes it."""
+        """By job id: claimed, and not yet accepted as ended. Only the main thread adds to it."""
         self.progress = time.monotonic()
 
     def exchange(self, want: int = 0, *, active: int = 0, wait: bool = False) -> list[Run]:
@@ -127,19 +127,31 @@ class Link:
         claimed, self._claimed = self._claimed, []
         return claimed
 
-    def say_through(self, client: redis.Redis) -> None:
-        """Say everything through another client, for a thread that acts for a hung main thread.
+    def say_through(self, client: redis.Redis, patience: float = 0.0) -> None:
+        """Say everything through another client, while the model's code has the main thread.
+
+        Args:
+            patience: seconds to wait for somebody else who is just saying it.
 
         Raises:
-            redis.RedisError: if Redis did not accept it.
+            redis.RedisError: if Redis did not accept it; it is kept.
         """
-        for reply in pipe(client, self._emitter.commands()):
-            if refused := _refused(reply):
+        if not self._emitter.sending.acquire(timeout=patience):
+            return
+        try:
+            commands = self._emitter.commands()
+            if commands and (refused := self._accept(pipe(client, commands))):
                 raise refused
+        finally:
+            self._emitter.sending.release()
 
     def _once(self, want: int, active: int, wait: bool) -> None:
         if self._shaken:
             self._recover()
+        with self._emitter.sending:
+            self._say_and_claim(want, active, wait)
+
+    def _say_and_claim(self, want: int, active: int, wait: bool) -> None:
         commands = self._emitter.commands()
         said = len(commands)
         if wait:

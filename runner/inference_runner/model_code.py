@@ -16,39 +16,60 @@ log = logging.getLogger(__name__)
 
 LOG_LINES = 20
 """Of a traceback that its prediction gets to see."""
+MAX_MESSAGE = 10_000
+"""Characters of an exception's message that are told."""
+
+
+def words(error: BaseException) -> str:
+    """An exception's message; its own code may fail to give one."""
+    try:
+        return str(error)[:MAX_MESSAGE]
+    except BaseException as second:
+        return f"<its message raised {type(second).__name__}>"
+
+
+def describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {words(error)}".removesuffix(": ")
 
 
 def failure(run: Run, error: BaseException, output: Any = None) -> Outcome:
     """What a raised exception means, with `output` as far as it came."""
     if isinstance(error, InputError):
-        return failed(str(error), ErrorCode.INPUT, output=output)
+        return failed(words(error), ErrorCode.INPUT, output=output)
+    lines = "".join(traceback.format_exception(error)).splitlines()
     log.error(
         "the model raised",
-        exc_info=error,
-        extra={"prediction": run.id, "attempt": run.attempt},
+        extra={
+            "prediction": run.id,
+            "attempt": run.attempt,
+            "error": describe(error),
+            "exception": "\n".join(lines)[-MAX_MESSAGE:],
+        },
     )
-    lines = "".join(traceback.format_exception(error)).splitlines()[-LOG_LINES:]
-    message = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return failed(message, ErrorCode.MODEL, output=output, logs="\n".join(lines) + "\n")
+    run.print("\n".join(lines[-LOG_LINES:]) + "\n")
+    return failed(describe(error), ErrorCode.MODEL, output=output)
+
+
+class Raised(Exception):
+    """The model's code raised `error`; in `outcome`, what that means for the run."""
+
+    def __init__(self, error: BaseException, outcome: Outcome) -> None:
+        super().__init__()
+        self.error, self.outcome = error, outcome
 
 
 def run_alone(model: Any, run: Run) -> Outcome:
+    """Raises Raised."""
     try:
-        output = model.predict(run.job["input"])
-        if inspect.isgenerator(output):
-            output = list(output)
-        return succeeded(output)
-    except (Exception, SystemExit) as error:
-        return failure(run, error)
+        output = model.predict(run.input())
+        return succeeded(list(output) if inspect.isgenerator(output) else output)
+    except BaseException as error:
+        raise Raised(error, failure(run, error)) from None
 
 
-def run_together(model: Any, runs: Sequence[Run]) -> list[Outcome] | None:
-    """The outcomes of one `predict_batch`; None if it raised: then each has to be run alone."""
-    try:
-        outputs = model.predict_batch([run.job["input"] for run in runs])
-    except (Exception, SystemExit):
-        log.info("a batch raised; its predictions run one by one", exc_info=True)
-        return None
+def run_together(model: Any, runs: Sequence[Run]) -> list[Outcome]:
+    """The outcomes of one `predict_batch`. Raises what it raised: nobody knows of whose input."""
+    outputs = model.predict_batch([run.input() for run in runs])
     if len(outputs) != len(runs):
         message = f"predict_batch returned {len(outputs)} outputs for {len(runs)} inputs."
         return [failed(message, ErrorCode.MODEL) for _ in runs]

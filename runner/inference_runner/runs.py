@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from inference_contract.predictions import ErrorCode, EventType, Job
+import orjson
+
+from inference_contract.predictions import ErrorCode, EventType, Job, StreamEvent
+from inference_runner.prints import Prints
+
+
+class Growing(Protocol):
+    """The output of a run that streams."""
+
+    @property
+    def so_far(self) -> Any: ...
+
+    def entries(self) -> list[StreamEvent]: ...
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One claimed attempt. `announced` and `ended` change under the emitter's lock only."""
+    """One claimed attempt. `announced`, `ended` and `sequence` change under the emitter's lock."""
 
     job: Job
     job_id: str
     execution: str
     """RQ's execution id."""
+    data: bytes = b""
+    """The job as Redis has it."""
     begun: float | None = None
     """Monotonic time at which the model got it."""
     canceled: bool = False
@@ -26,6 +40,33 @@ class Run:
     ended: bool = False
     sequence: int = 0
     """Entries in the prediction's own stream so far."""
+    growing: Growing | None = None
+    """Its output, if that goes to its stream as it comes."""
+    prints: Prints | None = None
+    next_logs: float = 0.0
+    """When (monotonic) its logs may be told again."""
+    _is_given: bool = False
+
+    def input(self) -> dict[str, Any]:
+        """A new one at each call: the model's code may have changed the last one it got."""
+        if self._is_given:
+            self.job["input"] = orjson.loads(self.data)[2][0]["input"]
+        self._is_given = True
+        return self.job["input"]
+
+    def print(self, text: str) -> None:
+        if self.prints is None:
+            self.prints = Prints()
+        self.prints.add(text)
+
+    @property
+    def logs(self) -> str:
+        return self.prints.text if self.prints else ""
+
+    @property
+    def so_far(self) -> Any:
+        """Output that there is before the end, None if there is none."""
+        return self.growing.so_far if self.growing else None
 
     @property
     def id(self) -> str:
@@ -60,7 +101,8 @@ class Outcome:
     output: Any = None
     error: str | None = None
     error_code: ErrorCode | None = None
-    logs: str = ""
+    suspect: bool = False
+    """Of `returned`: it may be what the process ends of."""
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -68,8 +110,12 @@ def succeeded(output: Any, metrics: dict[str, float] | None = None) -> Outcome:
     return Outcome(EventType.SUCCEEDED, output, metrics=metrics or {})
 
 
-def failed(error: str, code: ErrorCode, *, output: Any = None, logs: str = "") -> Outcome:
-    return Outcome(EventType.FAILED, output, error, code, logs)
+def failed(error: str, code: ErrorCode, *, output: Any = None) -> Outcome:
+    return Outcome(EventType.FAILED, output, error, code)
+
+
+def returned(*, suspect: bool) -> Outcome:
+    return Outcome(EventType.RETURNED, suspect=suspect)
 
 
 def canceled(output: Any = None) -> Outcome:

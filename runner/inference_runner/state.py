@@ -51,6 +51,11 @@ class Reporter:
             except OSError as error:  # a full disk must not end a working runner
                 log.error("cannot write the state file", extra={"error": str(error)})
 
+    def forget(self) -> None:
+        """In a forked child: neither the file nor the port is its to answer for."""
+        self._path = None
+        self._server.forget()
+
     def close(self) -> None:
         self._server.close()
 

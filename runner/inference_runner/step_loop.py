@@ -6,16 +6,20 @@ canceled. A request's first output leaves at once, what follows every 100 ms.
 
 from __future__ import annotations
 
+import logging
 import time
 
 from inference_contract import values
 from inference_contract.predictions import ErrorCode
-from inference_runner import model_code, runs
+from inference_runner import health, model_code, runs
 from inference_runner.desk import Desk
 from inference_runner.emitter import MAX_OUTPUT_BYTES, refusal
 from inference_runner.engines.base import Delta, Request, StepEngine
+from inference_runner.interrupt import Stopped
 from inference_runner.runs import Outcome, Run
 from inference_runner.streaming import Output
+
+log = logging.getLogger(__name__)
 
 EXCHANGE_EVERY = 0.05
 OUTPUT_EVERY = 0.1
@@ -72,46 +76,88 @@ class StepLoop:
         if run.canceled:
             self._desk.end(run, runs.canceled())
             return
+        if self._desk.is_broken:
+            self._desk.give_back([run], suspect=False)
+            return
         run.begin()
+        request = Request(run.id, run.input())
         try:
-            with self._desk.guarded([run]):
-                self._engine.add(Request(run.id, run.job["input"]))
-        except (Exception, SystemExit) as error:
+            self._desk.call([run], lambda: self._engine.add(request), self._deadline([run]))
+        except Stopped:
+            self._desk.end(run, self._stopped(run))
+        except BaseException as error:
             self._desk.end(run, model_code.failure(run, error))
+            self._check([run])
         else:
             self._active[run.id] = Output(run, is_text=self._engine.is_text)
+
+    def _deadline(self, active: list[Run]) -> float:
+        """Of a call: as long as one of them has time left. Who has had its own is ended meanwhile,
+        and a newcomer's first step may take what an old run has not got any more."""
+        newest = min(run.elapsed() for run in active)
+        return time.monotonic() + max(self._predict_seconds - newest, 0) + HUNG_GRACE
 
     def _step(self) -> None:
         self._stop_some()
         if not self._active:
             return
         active = [output.run for output in self._active.values()]
-        oldest = max(run.elapsed() for run in active)
-        left = max(self._predict_seconds - oldest, 0) + HUNG_GRACE
         try:
-            with self._desk.guarded(active, left):
-                deltas = self._engine.step()
-        except (Exception, SystemExit) as error:
+            deltas = self._desk.call(active, self._engine.step, self._deadline(active))
+        except Stopped:
             for run in active:
-                self._leave(run, model_code.failure(run, error, self._active[run.id].so_far))
-            return
-        for delta in deltas:
-            self._take(delta)
+                self._leave(run, self._stopped(run))
+        except BaseException as error:
+            self._failed(active, error)
+        else:
+            for delta in deltas:
+                self._take(delta)
+
+    def _stopped(self, run: Run) -> Outcome:
+        if run.canceled:
+            return runs.canceled(run.so_far)
+        return runs.timed_out(self._predict_seconds, run.so_far)
+
+    def _failed(self, active: list[Run], error: BaseException) -> None:
+        """A step raised. Of several in an engine that is broken now, each runs again, alone."""
+        outcomes = [model_code.failure(run, error, run.so_far) for run in active]
+        self._check(active)
+        if self._desk.is_broken and len(active) > 1:
+            outcomes = [runs.returned(suspect=True) for _ in active]
+        for run, outcome in zip(active, outcomes, strict=True):
+            self._leave(run, outcome)
+
+    def _check(self, active: list[Run]) -> None:
+        """After an error: whether the engine can go on."""
+        deadline = time.monotonic() + self._predict_seconds
+        try:
+            self._desk.call(active, lambda: health.check(self._engine), deadline)
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._desk.break_down(error)
 
     def _stop_some(self) -> None:
         """Between steps: cancel what shall stop, and what has had its time."""
         for output in list(self._active.values()):
-            if output.run.canceled:
+            if output.run.ended:  # said while a step ran
+                self._leave(output.run, runs.canceled())
+            elif output.run.canceled:
                 self._leave(output.run, runs.canceled(output.so_far))
             elif output.run.elapsed() > self._predict_seconds:
                 outcome = runs.timed_out(self._predict_seconds, output.so_far)
                 self._leave(output.run, outcome)
 
     def _take(self, delta: Delta) -> None:
-        output = self._active[delta.id]
+        output = self._active.get(delta.id)
+        if output is None:
+            return
         run = output.run
+        if run.ended:  # said while the step ran
+            self._leave(run, runs.canceled(), active=not delta.done)
+            return
         try:
-            if delta.output is not None:
+            if delta.output is not None or delta.is_item:
                 output.add(delta.output)
                 if not run.sequence:
                     self._next_exchange = self._next_output = 0.0
@@ -123,15 +169,27 @@ class StepLoop:
             self._leave(run, runs.failed(message, ErrorCode.TOO_LARGE))
         elif delta.error is not None:
             self._leave(run, model_code.failure(run, delta.error, output.so_far), active=False)
+            self._check([run])
         elif delta.done:
             self._leave(run, runs.succeeded(output.all, delta.metrics), active=False)
 
     def _leave(self, run: Run, outcome: Outcome, *, active: bool = True) -> None:
         """`active`: the engine still has it."""
         if active:
-            self._engine.remove(run.id)
+            self._remove(run)
         output = self._active.pop(run.id)
-        for entry in output.entries():
-            self._desk.emitter.stream(run, entry)
+        if not run.ended:
+            for entry in output.entries():
+                self._desk.emitter.stream(run, entry)
         self._desk.end(run, outcome)
         self._next_exchange = 0.0
+
+    def _remove(self, run: Run) -> None:
+        """The engine forgets it; that may be the model's code too (a generator's `finally`)."""
+        if self._desk.is_broken:
+            return
+        deadline = time.monotonic() + HUNG_GRACE
+        try:
+            self._desk.call([run], lambda: self._engine.remove(run.id), deadline)
+        except BaseException as error:
+            log.error("the model raised when it was stopped", exc_info=error)

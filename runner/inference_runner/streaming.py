@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import orjson
+
 from inference_contract import values
 from inference_contract.predictions import EventType, StreamEvent, WebhookEvent
 from inference_runner.emitter import MAX_OUTPUT_BYTES, encode
@@ -23,6 +25,7 @@ class Output:
 
     def __init__(self, run: Run, *, is_text: bool) -> None:
         self.run = run
+        run.growing = self
         self._is_text = is_text
         self._parts: list[Any] = []
         self._told = 0
@@ -35,8 +38,10 @@ class Output:
         if self._is_text:
             part = values.text(part)
             self._size += len(part)
-        else:
-            self._size += len(encode([part], [part]))
+        else:  # As it is now: the model's code may go on changing it.
+            encoded = encode([part], [part])
+            self._size += len(encoded)
+            part = orjson.loads(encoded)[0]
         self._parts.append(part)
 
     @property

@@ -1,4 +1,4 @@
-"""Ends the process when the model's code runs past its time and cannot be stopped."""
+"""Watches from threads of their own over code that may not come back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+EVERY = 0.2
+"""Seconds between two looks."""
+
+
+def every(seconds: float, look: Callable[[], None], name: str) -> None:
+    """Call `look` again and again, on a thread of its own."""
+
+    def loop() -> None:
+        while True:
+            time.sleep(seconds)
+            look()
+
+    threading.Thread(target=loop, name=name, daemon=True).start()
+
 
 class Watchdog:
     """Calls `expired` on its own thread, at most once, if a guarded block takes too long."""
 
-    def __init__(self, expired: Callable[[], None], every: float = 0.25) -> None:
-        self._expired, self._every = expired, every
+    def __init__(self, expired: Callable[[], None]) -> None:
+        self._expired = expired
         self._deadline: float | None = None
-        threading.Thread(target=self._loop, name="watchdog", daemon=True).start()
+        every(EVERY, self._look, "watchdog")
 
     @contextmanager
     def guard(self, seconds: float) -> Iterator[None]:
@@ -25,15 +39,8 @@ class Watchdog:
         finally:
             self._deadline = None
 
-    @property
-    def armed(self) -> bool:
-        """Whether a guarded block is running within its time."""
-        return self._deadline is not None
-
-    def _loop(self) -> None:
-        while True:
-            time.sleep(self._every)
-            deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
-                self._expired()
-                return
+    def _look(self) -> None:
+        deadline = self._deadline
+        if deadline is not None and time.monotonic() > deadline:
+            self._deadline = None
+            self._expired()

@@ -17,11 +17,14 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from inference_contract.pods import RunnerExit
 from inference_runner.batch_loop import BatchLoop
+from inference_runner.capture import Capture
 from inference_runner.claim import Command, Keys, iso_now
 from inference_runner.desk import Desk
 from inference_runner.emitter import Emitter
 from inference_runner.engines.base import BaseInferenceModel, StepEngine
+from inference_runner.interrupt import Interrupt
 from inference_runner.leases import Pulse
 from inference_runner.link import SOCKET_TIMEOUT, Link, connect, pipe
 from inference_runner.metrics import Metrics
@@ -42,7 +45,10 @@ class BatchWorker(SimpleWorker):
     """Consumes one model's queue until it is told to stop.
 
     Args:
-        hung: told why, before the process ends because the model's code hangs.
+        last_words: told why, before the process ends because the model's code does not.
+        interrupt: stops the model's code, if it is installed.
+        capture: makes prints the predictions' logs, if it is installed.
+        alive: called by the pulse, every second at least while something runs.
     """
 
     def __init__(
@@ -50,7 +56,10 @@ class BatchWorker(SimpleWorker):
         settings: Settings,
         model: BaseInferenceModel,
         metrics: Metrics | None = None,
-        hung: Callable[[str], None] = lambda _: None,
+        last_words: Callable[[RunnerExit, str], None] = lambda *_: None,
+        interrupt: Interrupt | None = None,
+        capture: Capture | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         client = connect(settings.redis_url)
         # RQ's own preparation asks Redis, which may be away just now.
@@ -69,18 +78,29 @@ class BatchWorker(SimpleWorker):
         self.metrics = metrics or Metrics()
         self.link = Link(client, keys, emitter, lease, self.stopping)
         self.metrics.in_flight.set_function(lambda: len(self.link.mine))
+        self._pulse_client = connect(settings.redis_url)
         self._pulse = Pulse(
-            connect(settings.redis_url), keys, self.link, emitter, lease, self._registration
+            self._pulse_client,
+            keys,
+            self.link,
+            emitter,
+            lease,
+            self._registration,
+            look=lambda: self.desk.look(),
+            alive=alive,
         )
+        self._redis_url, self._last_words = settings.redis_url, last_words
         self.desk = Desk(
             self.link,
             emitter,
-            self._pulse,
             self.metrics,
             predict_seconds=settings.spec.timeouts.predict_seconds,
-            connect=lambda: connect(settings.redis_url),
+            is_foreign=model.is_foreign,
+            notice=self._pulse.notice,
             stopping=self.stopping,
-            hung=hung,
+            replace=self._replace,
+            interrupt=interrupt or Interrupt(),
+            capture=capture or Capture(),
         )
         self._loop = _loop(model, self.desk, settings)
 
@@ -94,11 +114,30 @@ class BatchWorker(SimpleWorker):
 
     def last_progress(self) -> float:
         """When the loop last got on (monotonic); now, while the model's code has time left."""
-        return time.monotonic() if self.desk.watchdog.armed else self.link.progress
+        return time.monotonic() if self.desk.is_working else self.link.progress
 
     def request_stop(self, *_: Any) -> None:
         """Stop claiming; `work` returns when all that is claimed is done. Safe in a handler."""
         self._stop_requested = True
+
+    def forget(self) -> None:
+        """In a forked child: Redis' answers are not its to read. Takes no lock: whoever held one in
+        the parent is not here."""
+        for client in (self.connection, self._pulse_client):
+            pool: Any = client.connection_pool
+            for connection in (*pool._available_connections, *pool._in_use_connections):
+                if connection._sock is not None:
+                    connection._sock.close()
+
+    def _replace(self, code: RunnerExit, message: str) -> None:
+        """On a thread that acts for the main thread, which does not come back."""
+        try:
+            self.link.say_through(connect(self._redis_url), patience=1.0)
+            self._last_words(code, message)
+        except Exception:
+            log.exception("the last words were not heard")
+        finally:
+            os._exit(code)
 
     def work(self, *_: Any, **__: Any) -> bool:
         """Returns when stopped: all that was claimed is done and said."""

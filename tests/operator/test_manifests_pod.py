@@ -97,6 +97,7 @@ def test_the_environment() -> None:
         "ENABLE_GPU": "false",
         "RUNNER_HOST": "0.0.0.0",
         "RUNNER_PORT": "8001",
+        "RUNNER_REPLACES_ITSELF": "true",
         "POD_NAME": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
         "RUNNER_NAME": "alice_m_$(POD_NAME)",
         "RUNNER_LEASE_SECONDS": "12",

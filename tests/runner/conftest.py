@@ -186,7 +186,7 @@ class Process:
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text()
+        return self.log_file.read_text(errors="replace")
 
     def is_ready(self) -> bool:
         assert self.popen.poll() is None, self.log

@@ -75,23 +75,25 @@ def test_a_failed_load_is_told(
 def test_a_hung_prediction_fails_and_ends_the_process(
     runner: Start, sample_spec: Any, queue: Any, wait_until: WaitUntil
 ) -> None:
-    process = runner(sample_spec("Actor", timeouts={"predictSeconds": 1}))
+    process = runner(sample_spec("Stubborn", timeouts={"predictSeconds": 1}))
     wait_until(process.is_ready)
-    queue.put_one("a", do="hang")
+    queue.put_one("a")
     assert process.popen.wait(20) == RunnerExit.HUNG
     assert queue.end("a")["error_code"] == "prediction_timeout"
     assert queue.leftovers() == []
 
 
-def test_of_a_hung_batch_nobody_is_blamed(
-    runner: Start, sample_spec: Any, queue: Any, wait_until: WaitUntil
+def test_a_hung_batch_is_given_back_and_each_is_a_suspect(
+    runner: Start, sample_spec: Any, queue: Any
 ) -> None:
-    queue.put(queue.job("a", do="hang"), queue.job("b", do="well"))
-    process = runner(sample_spec("Batch", timeouts={"predictSeconds": 1}))
+    queue.put(queue.job("a"), queue.job("b"))
+    process = runner(sample_spec("StubbornBatch", timeouts={"predictSeconds": 1}))
     assert process.popen.wait(20) == RunnerExit.HUNG
-    assert queue.end("a") is None
-    assert queue.end("b") is None
-    assert any(b"rq:job:ann_sample_b_1" in key for key in queue.leftovers())
+    for name in "ab":
+        assert queue.end(name) is None
+        said = queue.events(name)[-1]
+        assert (said["type"], said["suspect"]) == ("returned", True)
+    assert queue.leftovers() == []
 
 
 @pytest.mark.parametrize(

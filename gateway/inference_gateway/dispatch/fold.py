@@ -33,6 +33,8 @@ class RowChange:
     error: str | None = None
     error_code: str | None = None
     metrics: dict[str, Any] | None = None
+    crashes: int = 0
+    """With outcome `starting`: its runner gave it back, and so often may have ended of it."""
     events: list[str] = field(default_factory=list)
     """What a webhook may be told, in WebhookEvent's names."""
 
@@ -67,6 +69,9 @@ def _add(change: RowChange, event: Event, ms: int) -> None:
     elif kind is EventType.LOGS:
         change.logs = event.get("logs")
         _announce(change, WebhookEvent.LOGS)
+    elif kind is EventType.RETURNED:
+        change.outcome = PredictionStatus.STARTING.value
+        change.crashes = int(event.get("suspect") is True)
 
 
 def _end(change: RowChange, event: Event, ms: int) -> None:

@@ -19,7 +19,8 @@ from inference_gateway.dispatch.fold import RowChange
 
 _log = logging.getLogger(__name__)
 
-# Any sign of life renews the lease, by the database's clock. `started_at` and `completed_at` come
+# Any sign of life renews the lease, by the database's clock; what a runner gives back (`starting`)
+# has none: the relay finds it without a job, and hands it out. `started_at` and `completed_at` come
 # from the ids of entries: Redis' time, which may differ from the database's, unless a runner chose
 # them. Neither moment lies before the creation, or in the future.
 _NOW = "EXTRACT(epoch FROM now())::float8"
@@ -27,7 +28,8 @@ RECORD = f"""
 WITH v AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS v(
     id uuid, attempt int, token text, outcome text, started_ms float8, ended_ms float8,
-    output jsonb, logs text, error text, error_code text, metrics jsonb, events text[])
+    output jsonb, logs text, error text, error_code text, metrics jsonb, crashes int,
+    events text[])
 ), changed AS (
   UPDATE predictions p
   SET status = v.outcome,
@@ -40,7 +42,8 @@ WITH v AS MATERIALIZED (
         ELSE GREATEST(p.created_at, to_timestamp(LEAST(v.started_ms / 1000, {_NOW}))) END,
       completed_at = CASE WHEN v.ended_ms IS NOT NULL
         THEN GREATEST(p.created_at, to_timestamp(LEAST(v.ended_ms / 1000, {_NOW}))) END,
-      lease_until = CASE WHEN v.ended_ms IS NULL
+      crashes = p.crashes + v.crashes,
+      lease_until = CASE WHEN v.ended_ms IS NULL AND v.outcome <> 'starting'
         THEN now() + make_interval(secs => :lease_seconds) END
   FROM v
   WHERE {FENCE}

@@ -165,6 +165,7 @@ def _environment(
         RunnerEnv.HOST.value: "0.0.0.0",  # noqa: S104 - of the pod
         RunnerEnv.PORT.value: str(PORT),
         RunnerEnv.NAME.value: worker_name(model_key(plan.model), f"$({POD_NAME})"),
+        RunnerEnv.REPLACES_ITSELF.value: "true",  # a kubelet would wait ever longer
     }
     references = {
         **from_secrets,

@@ -28,12 +28,19 @@ class BaseInferenceModel(ABC):
     batching.maxBatchSize inputs at once. A `predict` that is a generator function streams.
     """
 
+    is_foreign = False
+    """Its code is the model's owner's: a process is ended if it does not stop when it shall."""
+
     def load(self) -> None:  # noqa: B027 - a model without weights has nothing to do here
         """Called once, before anything else. Whatever it raises is the reason of LoadFailed."""
 
     @abstractmethod
     def predict(self, inputs: dict[str, Any]) -> Any:
         """The output for one input: anything that JSON can hold. May raise InputError."""
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Called after an error. Raises if nothing can be predicted any more: the process is then
+        replaced."""
 
     def unload(self) -> None:  # noqa: B027 - optional
         """Called once, after the last prediction."""
@@ -70,6 +77,8 @@ class Delta:
     error: BaseException | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     """With `done`."""
+    is_item: bool = False
+    """`output` is an item even if it is None."""
 
 
 class StepEngine(BaseInferenceModel):
@@ -100,7 +109,7 @@ class StepEngine(BaseInferenceModel):
             for delta in self.step():
                 if delta.error is not None:
                     raise delta.error
-                if delta.output is not None:
+                if delta.output is not None or delta.is_item:
                     parts.append(delta.output)
                 if delta.done:
                     return "".join(parts) if self.is_text else parts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from inference_runner.engines.base import (
@@ -18,8 +18,6 @@ from inference_runner.engines.base import (
     StepEngine,
 )
 
-log = logging.getLogger(__name__)
-
 
 def create(options: EngineOptions) -> BaseInferenceModel:
     """An engine around an instance of `module:Class`, which need not derive from anything of ours.
@@ -29,7 +27,9 @@ def create(options: EngineOptions) -> BaseInferenceModel:
     """
     assert options.class_name is not None  # the spec demands it for type custom
     instance = _construct(_find(options), options.parameters)
-    if inspect.isgeneratorfunction(instance.predict):
+    if inspect.isgeneratorfunction(instance.predict) or inspect.isasyncgenfunction(
+        instance.predict
+    ):
         return CustomStream(instance)
     return CustomBatch(instance) if hasattr(instance, "predict_batch") else Custom(instance)
 
@@ -64,24 +64,48 @@ def _construct(found: type[Any], parameters: dict[str, Any]) -> Any:
 
 
 class Custom(BaseInferenceModel):
+    """Methods may be coroutines: they share one event loop, which runs while they do."""
+
+    is_foreign = True
+
     def __init__(self, instance: Any) -> None:
         self._instance = instance
+        self._asyncio: asyncio.Runner | None = None
 
     def load(self) -> None:
-        if hasattr(self._instance, "load"):
-            self._instance.load()
+        self._optional("load")
 
     def predict(self, inputs: dict[str, Any]) -> Any:
-        return self._instance.predict(inputs)
+        return self.result(self._instance.predict(inputs))
+
+    def check(self) -> None:
+        self._optional("check")
 
     def unload(self) -> None:
-        if hasattr(self._instance, "unload"):
-            self._instance.unload()
+        self._optional("unload")
+
+    def result(self, returned: Any) -> Any:
+        """What a method returned, or what its coroutine does."""
+        if not inspect.iscoroutine(returned):
+            return returned
+        if self._asyncio is None:
+            self._asyncio = asyncio.Runner()
+        try:
+            return self._asyncio.run(returned)
+        except Exception:
+            raise
+        except BaseException:  # It left the event loop in the middle of something.
+            self._asyncio = None
+            raise
+
+    def _optional(self, name: str) -> None:
+        if hasattr(self._instance, name):
+            self.result(getattr(self._instance, name)())
 
 
 class CustomBatch(Custom):
     def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
-        return list(self._instance.predict_batch(batch))
+        return list(self.result(self._instance.predict_batch(batch)))
 
 
 class CustomStream(StepEngine):
@@ -90,6 +114,7 @@ class CustomStream(StepEngine):
     One request at a time: two generators in one thread would only slow each other down.
     """
 
+    is_foreign = True
     is_text = False
 
     def __init__(self, instance: Any) -> None:
@@ -99,21 +124,38 @@ class CustomStream(StepEngine):
     def load(self) -> None:
         self._inner.load()
 
+    def check(self) -> None:
+        self._inner.check()
+
     def unload(self) -> None:
         self._inner.unload()
 
     def add(self, request: Request) -> None:
-        self._active = (request.id, self._inner.predict(request.inputs))
+        items = self._inner.predict(request.inputs)
+        self._active = (request.id, self._items(items) if inspect.isasyncgen(items) else items)
+
+    def _items(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+        """Of an asynchronous generator, each as it comes."""
+
+        async def following() -> Any:
+            return await anext(items)
+
+        while True:
+            try:
+                item = self._inner.result(following())
+            except StopAsyncIteration:
+                return
+            yield item
 
     def step(self) -> Sequence[Delta]:
         assert self._active is not None
         request_id, items = self._active
         try:
-            return [Delta(request_id, next(items))]
+            return [Delta(request_id, next(items), is_item=True)]
         except StopIteration:
             self._active = None
             return [Delta(request_id, done=True)]
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._active = None
             return [Delta(request_id, done=True, error=error)]
 
@@ -121,7 +163,4 @@ class CustomStream(StepEngine):
         if self._active is not None and self._active[0] == id:
             items = self._active[1]
             self._active = None
-            try:
-                getattr(items, "close", lambda: None)()
-            except Exception:
-                log.exception("the model raised when it was stopped")
+            getattr(items, "close", lambda: None)()

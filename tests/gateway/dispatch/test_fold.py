@@ -23,6 +23,11 @@ def event(type: str, id: str = A, attempt: int = 1, token: str = "t", **fields: 
             [RowChange(A, 1, "t", started_ms=100, events=["start"])],
         ),
         ([Entry(100, [event("heartbeat")])], [RowChange(A, 1, "t")]),
+        ([Entry(100, [event("returned")])], [RowChange(A, 1, "t", "starting")]),
+        (
+            [Entry(100, [event("returned", suspect=True)])],
+            [RowChange(A, 1, "t", "starting", crashes=1)],
+        ),
         (
             [Entry(100, [event("started")]), Entry(900, [event("heartbeat")])],
             [RowChange(A, 1, "t", started_ms=100, events=["start"])],

@@ -62,6 +62,22 @@ class Batch(Actor):
         return [self.predict(inputs) for inputs in batch]
 
 
+class Stubborn:
+    """Does not stop."""
+
+    def predict(self, inputs: dict[str, Any]) -> Any:
+        while True:
+            try:
+                time.sleep(3600)
+            except BaseException:
+                continue
+
+
+class StubbornBatch(Stubborn):
+    def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
+        return [self.predict(inputs) for inputs in batch]
+
+
 class Miscounts(Batch):
     def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
         return ["only one"]

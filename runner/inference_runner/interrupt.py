@@ -1,0 +1,89 @@
+"""Stopping the model's code from another thread, and keeping our signal handlers.
+
+A signal to the main thread, whose handler raises: unlike an exception that is set in a thread, this
+ends what waits as well (sleep, locks, sockets, child processes), and the handler can see whether
+the code that shall stop is still the one that runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+SIGNAL = signal.SIGRTMAX - 3
+"""One that nobody else uses: libraries like SIGUSR1 and SIGALRM, glibc the first of these."""
+
+Handler = Callable[..., Any]
+
+
+class Stopped(BaseException):
+    """Raised in the model's code when nobody waits for its result any more."""
+
+
+class Interrupt:
+    """Does nothing until it is installed, which only the main thread can do."""
+
+    def __init__(self) -> None:
+        self.installed = False
+        self._current: object | None = None
+        self._target: object | None = None
+        self._handlers: dict[int, Handler] = {}
+
+    def install(self, **handlers: Handler) -> None:
+        """Args:
+        handlers: by name of the signal; what the model's code sets in their place is undone.
+        """
+        self._handlers = {SIGNAL: self._raise}
+        self._handlers |= {signal.Signals[name]: handler for name, handler in handlers.items()}
+        self.installed = True
+        self.restore()
+
+    def restore(self) -> None:
+        """Undo what the model's code did to our handlers. On the main thread."""
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    def guard_forks(self, forget: Callable[[], None]) -> None:
+        """Have a forked child, which is none of ours, call `forget`, and die of signals as any
+        other process. One that comes while it is being made waits, for Python would lose it."""
+        masks: list[set[Any]] = []
+
+        def before() -> None:
+            masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)))
+
+        def in_parent() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+        def in_child() -> None:
+            self.installed, self._current = False, None
+            for number in self._handlers:
+                signal.signal(number, signal.SIG_DFL)
+            forget()
+            signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+        os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+
+    def enter(self, work: object) -> None:
+        """From here on `Stopped` may be raised, once, until `leave`."""
+        self._current = work
+
+    def leave(self) -> None:
+        self._current = None
+
+    def request(self, work: object) -> None:
+        """Have `Stopped` raised if `work` is still the current one."""
+        self._target = work
+        if self.installed and signal.getsignal(SIGNAL) is self._handlers[SIGNAL]:
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, SIGNAL)
+
+    def _raise(self, *_: Any) -> None:
+        work = self._current
+        if work is not None and work is self._target:
+            self._current = None
+            raise Stopped
