@@ -46,6 +46,17 @@ def test_a_heartbeat_renews_the_lease_and_nothing_else(lab: Any) -> None:
     assert after == before
 
 
+@pytest.mark.parametrize(("more", "crashes"), [({}, 0), ({"suspect": True}, 1)])
+def test_what_a_runner_gives_back_waits_again(lab: Any, more: dict[str, Any], crashes: int) -> None:
+    prediction = lab.insert()
+    lab.say("started", prediction)
+    lab.record()
+    lab.say("returned", prediction, **more)
+    lab.record()
+    row = lab.row(prediction)
+    assert (row["status"], row["lease_until"], row["crashes"]) == ("starting", None, crashes)
+
+
 def test_the_end_is_recorded_by_redis_clock(lab: Any) -> None:
     prediction = lab.insert()
     said = lab.say(
