@@ -156,7 +156,7 @@ class Settings(DatabaseSettings):
     max_attempts: int = Field(3, ge=1, le=20, description="Runs that may die before it fails.")
     sweep_seconds: float = Field(2, ge=0.05, le=600, description="Pause of relay and sweeper.")
     webhook_allow_loopback: bool = Field(
-        False, description="Let webhooks reach this machine; embedded mode only."
+        False, description="Let webhooks of administrators reach this machine; embedded mode only."
     )
     webhook_timeout_seconds: float = Field(10, ge=0.1, le=60)
     metrics_port: int = Field(

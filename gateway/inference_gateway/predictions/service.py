@@ -271,7 +271,7 @@ class PredictionService:
             model.validate_input(body.input), self.settings.max_input_bytes
         )
         if body.webhook is not None:
-            check_url(body.webhook, self.settings.webhook_allow_loopback)
+            check_url(body.webhook, self.settings.webhook_allow_loopback and user.is_admin)
         self._enqueuer.check_open(model_id)
         key, cancel_after = headers.idempotency_key, headers.cancel_after
         prediction_id, token = self._ids.new()

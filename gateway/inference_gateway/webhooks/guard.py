@@ -92,7 +92,11 @@ def _problem(url: str, allow_loopback: bool) -> str | None:
     name = host.rstrip(".")
     local = is_loopback(address) if address else name == "localhost" or name.endswith(".localhost")
     if local:
-        return None if allow_loopback else "must not point at this machine"
+        return (
+            None
+            if allow_loopback
+            else "must not point at this machine, unless an administrator's does and is let to"
+        )
     if address is not None and not is_public(address):
         return "must not point at a private address"
     if port not in PORTS:

@@ -27,10 +27,16 @@ class Sender:
         self._allow_loopback = allow_loopback
         self._tls = ssl.create_default_context()
 
-    def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Never raises for what the receiver or the network does."""
+    def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, trusted: bool = False
+    ) -> Answer:
+        """Never raises for what the receiver or the network does.
+
+        Args:
+            trusted: whether it is for an administrator, who may reach this machine if anybody may.
+        """
         try:
-            return self._post(url, headers, body)
+            return self._post(url, headers, body, self._allow_loopback and trusted)
         except Refused as error:
             return Answer(error=str(error), final=True)
         except ValueError as error:
@@ -40,10 +46,12 @@ class Sender:
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             return Answer(error=(str(error) or type(error).__name__)[:_MAX_ERROR])
 
-    def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _post(
+        self, url: str, headers: Mapping[str, str], body: bytes, allow_loopback: bool
+    ) -> Answer:
         parts, host, port = split(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        backend = GuardedBackend(time.monotonic() + self._timeout_seconds, self._allow_loopback)
+        backend = GuardedBackend(time.monotonic() + self._timeout_seconds, allow_loopback)
         pool = httpcore.ConnectionPool(
             ssl_context=self._tls, network_backend=backend, http1=True, http2=False
         )

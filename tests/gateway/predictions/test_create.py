@@ -426,3 +426,20 @@ def _client(app: FastAPI) -> Any:
             yield client
 
     return running()
+
+
+@pytest.mark.parametrize(("is_admin", "status"), [(True, 201), (False, 422)])
+async def test_a_webhook_to_this_machine_is_an_administrators(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    make_model: Any,
+    settings: Settings,
+    is_admin: bool,
+    status: int,
+) -> None:
+    settings.webhook_allow_loopback = True
+    make_model("bob", "public", visibility="public")
+    body = {"version": "bob/public", "input": {"prompt": "x"}, "webhook": "http://127.0.0.1:5432/"}
+    headers = auth("ada", admin=is_admin)
+    made = await client.post("/v1/predictions", json=body, headers=headers)
+    assert made.status_code == status

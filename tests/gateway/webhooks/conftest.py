@@ -133,9 +133,10 @@ class Lab:
         return found
 
     def account(self, name: str) -> None:
+        """An administrator, whose webhooks reach the receivers of this machine."""
         self.sql(
-            "INSERT INTO users (id, username, email, password_hash, webhook_secret)"
-            " VALUES (md5(:name)::uuid, :name, :name || '@example.com', '!', :secret)",
+            "INSERT INTO users (id, username, email, password_hash, webhook_secret, is_admin)"
+            " VALUES (md5(:name)::uuid, :name, :name || '@example.com', '!', :secret, true)",
             name=name,
             secret=SECRET,
         )

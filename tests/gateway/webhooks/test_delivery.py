@@ -158,19 +158,35 @@ def test_a_private_address_is_final() -> None:
     assert "not a public address" in answer.error
 
 
+@pytest.mark.parametrize("is_admin", [True, False])
+def test_only_an_administrators_webhook_reaches_this_machine(
+    lab: Any, receiver: Any, wait_until: Any, is_admin: bool
+) -> None:
+    """Also by a name, which nobody resolved when the prediction was made."""
+    it = receiver((200, {}))
+    lab.sql("UPDATE users SET is_admin = :is_admin", is_admin=is_admin)
+    deliveries = [lab.insert(it.url), lab.insert(f"http://localhost:{it.port}/")]
+    lab.delivery().step()
+    wanted = "delivered" if is_admin else "failed"
+    wait_until(lambda: [lab.row(d)["state"] for d in deliveries] == [wanted, wanted])
+    assert len(it.got) == (2 if is_admin else 0)
+
+
 def test_the_environments_proxies_are_not_used(
     receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, it = receiver((200, {})), receiver((204, {}))
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
-    assert Sender(timeout_seconds=5, allow_loopback=True).send(it.url, {}, b"").status == 204
+    sender = Sender(timeout_seconds=5, allow_loopback=True)
+    assert sender.send(it.url, {}, b"", trusted=True).status == 204
     assert proxy.got == []
 
 
 def test_an_answer_is_read_so_far_only(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "_MAX_ANSWER_BYTES", 10)
-    answer = Sender(timeout_seconds=5, allow_loopback=True).send(receiver("flood").url, {}, b"")
+    sender = Sender(timeout_seconds=5, allow_loopback=True)
+    answer = sender.send(receiver("flood").url, {}, b"", trusted=True)
     assert answer.status == 200
 
 
