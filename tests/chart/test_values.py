@@ -71,6 +71,17 @@ def test_a_chart_around_it_may_switch_it(render: Callable[..., Any]) -> None:
     assert render({"enabled": True, "global": {"region": "eu"}}).names("ConfigMap") == [NAME]
 
 
+def test_limits_of_accounts_reach_the_gateway(render: Callable[..., Any]) -> None:
+    config = {"trustedProxies": ["10.244.0.0/16", "fd00::/8"], "ratePerUser": 0.5, "quotaGpus": 0}
+    made = render({"config": {**config, "quotaStoredBytes": "1.5Ti", "quotaModels": 1000000}})
+    environment = made.environment("gateway")
+    assert environment["TRUSTED_PROXIES"] == "10.244.0.0/16,fd00::/8"
+    assert environment["RATE_PER_USER"] == "0.5"
+    assert environment["QUOTA_GPUS"] == "0"
+    assert environment["QUOTA_STORED_BYTES"] == "1.5Ti"
+    assert environment["QUOTA_MODELS"] == "1000000"
+
+
 # (values, what the refusal names)
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"replicas": 2}, "replicas"),
@@ -78,6 +89,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gateway": {"replicas": "2"}}, "/gateway/replicas"),
     ({"gateway": {"resources": {"request": {}}}}, "/gateway/resources"),
     ({"config": {"logLevel": "LOUD"}}, "/config/logLevel"),
+    ({"config": {"quotaStoredBytes": "much"}}, "/config/quotaStoredBytes"),
+    ({"config": {"trustedProxies": ["proxy"]}}, "/config/trustedProxies"),
     ({"config": {"leaseSeconds": 0}}, "/config/leaseSeconds"),
     ({"hardwareProfiles": {"cpu": {"nodeselector": {}}}}, "/hardwareProfiles/cpu"),
     ({"hardwareProfiles": {"cpu": {"image": ""}}}, "/hardwareProfiles/cpu/image"),
