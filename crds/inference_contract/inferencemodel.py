@@ -120,7 +120,7 @@ class PvcSource(_Document):
 
 
 class Source(_Document):
-    """Where the weights or the code come from: exactly one of the fields."""
+    """Where the weights or the code come from: exactly one of path, pvc, hub and wheel."""
 
     path: str | None = Field(
         None, min_length=1, max_length=1000, description="Folder or file on the runner's machine."
@@ -128,6 +128,12 @@ class Source(_Document):
     pvc: PvcSource | None = None
     hub: HubSource | None = None
     wheel: WheelSource | None = None
+    digest: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{1,64}$",
+        description="Of the code at `path`: another one is another version. On one machine each "
+        "PUT sets it.",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:

@@ -59,10 +59,9 @@ def problem(parameter: Parameter, value: Any) -> str | None:
     judges the same, faster.
     """
     name = parameter.type
-    is_whole = name == "integer" and type(value) is float and value.is_integer()
-    if type(value) not in _TYPES[name] and not is_whole:
+    if type(value) not in _TYPES[name] and not (name == "integer" and is_whole(value)):
         return f"must be {'an' if name[0] in 'aio' else 'a'} {name}"
-    if parameter.enum is not None and not any(_same(value, member) for member in parameter.enum):
+    if parameter.enum is not None and not any(same(value, member) for member in parameter.enum):
         return f"must be one of: {', '.join(map(str, parameter.enum[:20]))}"
     if type(value) in (int, float):
         if parameter.minimum is not None and value < parameter.minimum:
@@ -87,9 +86,18 @@ def simple_items(schema: dict[str, Any]) -> Parameter | None:
         return None
 
 
-def _same(value: object, member: object) -> bool:
-    """To JSON, true is no number."""
-    return value == member and isinstance(value, bool) is isinstance(member, bool)
+def is_whole(value: object) -> bool:
+    """Whether a float is an integer to JSON Schema, and one of 64 bits: 2.0 is."""
+    return type(value) is float and value.is_integer() and -(2**63) <= value < 2**64
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal as JSON: 1 is 1.0, but true is no number, at any depth."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return bool(one == other) and isinstance(one, bool) is isinstance(other, bool)
 
 
 def _of_items(schema: dict[str, Any], value: list[Any]) -> str | None:

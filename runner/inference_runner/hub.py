@@ -11,21 +11,25 @@ middle of one.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
-from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import (
+    get_cached_repo_tree,
     is_offline_mode,
     model_info,
     snapshot_download,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -40,13 +44,12 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from inference_contract.inferencemodel import HubSource
 from inference_contract.pods import DOWNLOADING
+from inference_runner import hub_files
 from inference_runner.progress import Progress
 from inference_runner.sources import SourceError
 
 log = logging.getLogger(__name__)
 
-_SKIPPED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.py"]
-"""No pickles, no code: what the engines do not read does not come here."""
 _ASK_SECONDS = 10
 _ABANDONED_SECONDS = 600
 """Nobody writes a partial file this old any more: downloads time out much earlier."""
@@ -98,27 +101,31 @@ def fetch(hub: HubSource, cache: Path) -> Path:
 def _cached(hub: HubSource, cache: Path) -> Path | None:
     """The snapshot, if all of it is there. Asks nobody."""
     try:
-        return Path(
-            snapshot_download(
-                hub.repo,
-                revision=hub.revision,
-                cache_dir=cache,
-                ignore_patterns=_SKIPPED,
-                local_files_only=True,
-            )
+        found = snapshot_download(
+            hub.repo,
+            revision=hub.revision,
+            cache_dir=cache,
+            allow_patterns=[],
+            local_files_only=True,
         )
     except LocalEntryNotFoundError:
         return None
+    folder = Path(found)
+    try:
+        files = get_cached_repo_tree(hub.repo, revision=folder.name, cache_dir=cache)
+    except CachedRepoTreeNotFoundError:  # Whoever put it there did not say what belongs to it.
+        return folder
+    names = [file.path for file in files]
+    wanted = hub_files.wanted(names, lambda name: _json(folder / name))
+    return folder if all((folder / name).exists() for name in wanted) else None
 
 
 def _download(hub: HubSource, cache: Path) -> Path:
     info = model_info(hub.repo, revision=hub.revision, files_metadata=True, timeout=_ASK_SECONDS)
     commit = str(info.sha)
-    sizes = {
-        file.rfilename: file.size or 0
-        for file in info.siblings or []
-        if not any(fnmatch(file.rfilename, pattern) for pattern in _SKIPPED)
-    }
+    all_sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    wanted = hub_files.wanted(all_sizes, lambda name: _read(hub, cache, commit, name))
+    sizes = {name: all_sizes[name] for name in sorted(wanted)}
     missing = [name for name in sizes if not _is_there(hub, cache, commit, name)]
     what, total = {"repo": hub.repo, "commit": commit}, sum(sizes.values())
     needed = sum(sizes[name] for name in missing)
@@ -131,19 +138,41 @@ def _download(hub: HubSource, cache: Path) -> Path:
     if missing:
         _make_room(hub, cache, needed)
         progress.begin()
-    snapshot = snapshot_download(
-        hub.repo,
-        revision=commit,
-        cache_dir=cache,
-        ignore_patterns=_SKIPPED,
-        tqdm_class=_bar_of(progress),
-    )
+    snapshot = _get(hub, cache, commit, wanted, progress)
     if missing:
         progress.end()
     else:
         log.info("in the cache", extra=what)
-    _write_ref(Path(snapshot), hub.revision or "main", commit)
+    _write_ref(snapshot, hub.revision or "main", commit)
+    return snapshot
+
+
+def _get(
+    hub: HubSource, cache: Path, commit: str, files: Collection[str], progress: Progress
+) -> Path:
+    snapshot = snapshot_download(
+        hub.repo,
+        revision=commit,
+        cache_dir=cache,
+        allow_patterns=[escape(file) for file in files],
+        tqdm_class=_bar_of(progress),
+    )
     return Path(snapshot)
+
+
+def _read(hub: HubSource, cache: Path, commit: str, file: str) -> dict[str, Any]:
+    """A small file that says which others are needed."""
+    folder = _get(hub, cache, commit, [file], Progress(0, 0, lambda *_: None))
+    return _json(folder / file)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """Empty if it is not what it should be."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _is_there(hub: HubSource, cache: Path, commit: str, file: str) -> bool:

@@ -76,6 +76,43 @@ def test_a_new_spec_is_a_new_generation(store: YamlModelStore) -> None:
     assert second.metadata.creation_timestamp == first.metadata.creation_timestamp
 
 
+def test_changed_code_is_a_new_generation_and_version(
+    store: YamlModelStore, tmp_path: Path
+) -> None:
+    code = tmp_path / "code"
+    (code / "parts").mkdir(parents=True)
+    (code / "echo.py").write_text("one")
+    (code / "parts" / "more.py").write_text("one")
+    document = model(type="custom", source={"path": str(code)}, engine={"className": "echo:Echo"})
+
+    def put() -> tuple[int, str]:
+        made = store.replace(document)
+        assert store.list()["ada/echo"] == made
+        return made.metadata.generation, made.spec.runner_hash()
+
+    first = store.create(document)
+    seen = [(1, first.spec.runner_hash()), put()]
+    assert seen[0] == seen[1]
+    for file in ("echo.py", "parts/more.py", "new.py"):
+        (code / file).write_text("two")
+        seen += [put(), put()]
+        assert seen[-1] == seen[-2]
+    (code / "new.py").unlink()
+    (code / "__pycache__").mkdir()
+    seen.append(put())
+    (code / "__pycache__" / "echo.py").write_text("no matter")
+    (code / "notes.txt").write_text("no matter")
+    assert put() == seen[-1]
+    assert [generation for generation, _ in seen] == [1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert len({version for _, version in seen}) == 4  # The last is the third again.
+
+
+def test_code_that_is_not_there_has_no_digest(store: YamlModelStore, tmp_path: Path) -> None:
+    source = {"path": str(tmp_path / "missing"), "digest": "00ff"}
+    made = store.create(model(type="custom", source=source, engine={"className": "echo:Echo"}))
+    assert made.spec.source.digest is None
+
+
 def test_what_is_not_there(store: YamlModelStore) -> None:
     with pytest.raises(ModelMissing):
         store.replace(model())

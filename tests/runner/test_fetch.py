@@ -20,6 +20,7 @@ from inference_runner.progress import PERIOD, Progress
 
 REPO = "org/model"
 WEIGHTS = "model.safetensors"
+SECOND = "model-00002-of-00002.safetensors"
 FETCH = [sys.executable, "-m", "inference_runner.fetch"]
 Line = dict[str, Any]
 
@@ -35,13 +36,14 @@ class House:
     def __init__(self, hub: Hub, folder: Path) -> None:
         self.hub = hub
         self.cache = folder / "cache"
+        self.spec: dict[str, Any] = {"type": "text-generation"}
         self._env = {**os.environ, "HOME": str(folder), "MODEL_CACHE_DIR": str(self.cache)}
 
     def start(self, revision: str | None = None, **environ: str) -> subprocess.Popen[str]:
-        source = {"hub": {"repo": REPO, "revision": revision}}
+        spec = {**self.spec, "source": {"hub": {"repo": REPO, "revision": revision}}}
         env = {
             **self._env,
-            "INFERENCE_MODEL_SPEC": json.dumps({"type": "text-generation", "source": source}),
+            "INFERENCE_MODEL_SPEC": json.dumps(spec),
             "HF_ENDPOINT": self.hub.url,
             **environ,
         }
@@ -89,6 +91,102 @@ def test_what_the_engines_read_is_downloaded(house: House) -> None:
     assert {line["event"] for line in lines} == {"downloading"}
     assert shown == [(0, 0, total), (100, total, total)]
     assert lines[0]["repo"] == REPO
+
+
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": SECOND}}).encode()
+BESIDE = ["config.json", "tokenizer.json", "tokenizer.model", "vocab.txt", "chat_template.jinja"]
+TRANSFORMERS = {
+    **dict.fromkeys(BESIDE, b"{}"),
+    "README.md": b"1",
+    "trainer_state.json": b"{}",
+    "pytorch_model.bin": b"1",
+    "pytorch_model.bin.index.json": b"{}",
+    "tf_model.h5": b"1",
+    "model.fp16.safetensors": b"1",
+    "consolidated.safetensors": b"1",
+    "model-q4.gguf": b"1",
+    "onnx/model.onnx": b"1",
+    "onnx/config.json": b"{}",
+    "original/consolidated.00.pth": b"1",
+    "original/params.json": b"{}",
+    "1_Pooling/config.json": b"{}",
+}
+PIPELINE = {
+    "model_index.json": json.dumps(
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "safety_checker": [None, None],
+            "sizes": [8, 8],
+        }
+    ).encode(),
+    "unet/config.json": b"{}",
+    "unet/diffusion_pytorch_model.safetensors": b"1",
+    "unet/diffusion_pytorch_model.fp16.safetensors": b"1",
+    "unet/diffusion_pytorch_model.bin": b"1",
+    "text_encoder/config.json": b"{}",
+    "text_encoder/model.safetensors.index.json": INDEX,
+    "text_encoder/model-00001-of-00002.safetensors": b"1",
+    f"text_encoder/{SECOND}": b"1",
+    "text_encoder/model-00001-of-00009.safetensors": b"1",
+    "tokenizer/vocab.json": b"{}",
+    "tokenizer/merges.txt": b"1",
+    "safety_checker/model.safetensors": b"1",
+    "vae_decoder/model.onnx": b"1",
+    "v1-5-pruned.safetensors": b"1",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({**TRANSFORMERS, WEIGHTS: b"1", "model.safetensors.index.json": INDEX}, [WEIGHTS]),
+        (
+            {
+                **TRANSFORMERS,
+                "model.safetensors.index.json": INDEX,
+                "model-00001-of-00002.safetensors": b"1",
+                SECOND: b"1",
+                "model-00001-of-00009.safetensors": b"1",
+            },
+            ["model-00001-of-00002.safetensors", SECOND, "model.safetensors.index.json"],
+        ),
+    ],
+    ids=["whole", "in shards"],
+)
+def test_of_several_formats_one_is_downloaded(
+    house: House, files: dict[str, bytes], expected: list[str]
+) -> None:
+    house.hub.add(REPO, files)
+    assert house.fetch()[0] == RunnerExit.OK
+    assert _names(house.folder()) == sorted([*BESIDE, *expected])
+
+
+def test_of_a_pipeline_its_components_are_downloaded(house: House) -> None:
+    house.hub.add(REPO, PIPELINE)
+    house.spec = {"type": "text-to-image"}
+    assert house.fetch()[0] == RunnerExit.OK
+    unwanted = (".fp16.safetensors", ".bin", ".onnx", "-of-00009.safetensors", "pruned.safetensors")
+    assert _names(house.folder()) == sorted(
+        name
+        for name in PIPELINE
+        if not name.endswith(unwanted) and not name.startswith("safety_checker")
+    )
+
+
+def test_a_pinned_commit_that_is_there_in_part_is_completed(house: House) -> None:
+    commit = house.hub.commit(REPO)
+    assert house.fetch(commit)[0] == RunnerExit.OK
+    folder = house.folder(commit)
+    (folder / WEIGHTS).unlink()
+    assert house.fetch(commit)[0] == RunnerExit.OK
+    assert (folder / WEIGHTS).exists()
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
 def test_it_says_how_far_it_is(house: House) -> None:
@@ -142,11 +240,11 @@ def test_a_connection_that_breaks_is_resumed(house: House) -> None:
 
 def test_a_killed_download_is_taken_up_again(house: House, wait_until: Callable[..., Any]) -> None:
     """As the kubelet ends a container. Whole files are kept."""
-    house.hub.add(REPO, {**_files(), "a.safetensors": b"a" * 100})
+    house.hub.add(REPO, {**_files(), "a.txt": b"a" * 100})
     house.hub.rate = 500_000
     process = house.start()
-    blobs = house.cache / "models--org--model" / "blobs"
-    wait_until(lambda: len([p for p in blobs.glob("*") if p.suffix != ".incomplete"]) == 2)
+    snapshots = house.cache / "models--org--model" / "snapshots"
+    wait_until(lambda: len(list(snapshots.glob("*/*"))) == 2)
     process.send_signal(signal.SIGTERM)
     assert _end(process)[0] == 128 + signal.SIGTERM
     house.gets()
@@ -154,7 +252,7 @@ def test_a_killed_download_is_taken_up_again(house: House, wait_until: Callable[
     code, lines = house.fetch()
     assert code == RunnerExit.OK
     assert lines[0]["bytes"] == 102
-    assert [r for r in house.hub.requests if "a.safetensors" in r] == []
+    assert [r for r in house.hub.requests if "a.txt" in r] == []
     house.folder()
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from inference_contract.parameters import Parameter, simple_items
+from inference_contract.parameters import Parameter, is_whole, same, simple_items
 from inference_gateway.errors import FieldError, Invalid
+from inference_gateway.models.integers import adapter
 
 Check = Callable[[Any], str | None]
 """A value → what is wrong with it, or None."""
@@ -27,12 +28,16 @@ _MAX_ERRORS = 20
 
 
 class InputChecker:
-    """Call it with a parsed `input`; it returns the input with the defaults filled in."""
+    """Call it with a parsed `input`; it returns what the model gets: the defaults filled in, also
+    for what is null and need not be there, and integers as such, which JSON may write as 2.0."""
 
     def __init__(self, parameters: dict[str, Parameter]) -> None:
         self._checks = {name: _compile(parameter) for name, parameter in parameters.items()}
         self._required = frozenset(n for n, p in parameters.items() if p.is_required)
-        self._defaults = {n: p.default for n, p in parameters.items() if p.default is not None}
+        adapts = {name: adapter(p.model_dump()) for name, p in parameters.items()}
+        self._adapts = {name: adapt for name, adapt in adapts.items() if adapt is not None}
+        defaults = {n: p.default for n, p in parameters.items() if p.default is not None}
+        self._defaults = self._adapted(defaults)
 
     def __call__(self, value: object) -> dict[str, Any]:
         """Raises Invalid, naming each field as `input.<name>`."""
@@ -41,12 +46,22 @@ class InputChecker:
                 "input is not an object",
                 errors=[{"field": "input", "message": "must be an object"}],
             )
+        if None in value.values():
+            value = {name: item for name, item in value.items() if not self._is_absent(name, item)}
         errors = self._errors(value)
         if errors:
             raise Invalid(
                 f"{errors[0]['field']} {errors[0]['message']}", errors=errors[:_MAX_ERRORS]
             )
-        return {**self._defaults, **value}
+        return {**self._defaults, **self._adapted(value)}
+
+    def _adapted(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A copy if need be: whoever sent it goes on reading it."""
+        changed = {n: adapt(value[n]) for n, adapt in self._adapts.items() if n in value}
+        return {**value, **changed} if changed else value
+
+    def _is_absent(self, name: str, item: object) -> bool:
+        return item is None and name in self._checks and name not in self._required
 
     def _errors(self, value: dict[str, Any]) -> list[FieldError]:
         errors: list[FieldError] = []
@@ -100,8 +115,7 @@ def _type_check(name: str) -> Check:
         # `type(…) in` and not isinstance: to JSON, true is no number.
         if type(value) in types:
             return None
-        # JSON Schema takes 2.0 for an integer.
-        if name == "integer" and type(value) is float and value.is_integer():
+        if name == "integer" and is_whole(value):
             return None
         return message
 
@@ -113,7 +127,7 @@ def _enum_check(enum: list[Any]) -> Check:
 
     def check(value: Any) -> str | None:
         for member in enum:
-            if value == member and isinstance(value, bool) is isinstance(member, bool):
+            if same(value, member):
                 return None
         return f"must be one of: {allowed}"
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from inference_contract import layout, statefile
 from inference_contract.inferencemodel import InferenceModel, InferenceModelStatus
 from inference_gateway.health import Dependency
-from inference_gateway.models import documents
+from inference_gateway.models import documents, source_code
 from inference_gateway.models.store import (
     InvalidDocument,
     ModelExists,
@@ -56,6 +56,7 @@ class YamlModelStore:
             return {model_id: known.entry for model_id, known in known.items()}
 
     def create(self, model: InferenceModel) -> InferenceModel:
+        model = source_code.stamped(model)
         made = _with_metadata(model, generation=1, created=datetime.now(UTC))
         path = self._path(model.id)
         with self._lock, _Writing():
@@ -73,6 +74,7 @@ class YamlModelStore:
 
     def replace(self, model: InferenceModel) -> InferenceModel:
         path = self._path(model.id)
+        model = source_code.stamped(model)
         with self._lock, _Writing():
             try:
                 generation, created, same = _compare(path, model)
