@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference_contract.predictions import ErrorCode
+from inference_runner import paths
 from inference_runner.engines.base import InputError
 from inference_runner.runs import Outcome, Run, failed, succeeded
 
@@ -35,7 +36,7 @@ def describe(error: BaseException) -> str:
 def failure(run: Run, error: BaseException, output: Any = None) -> Outcome:
     """What a raised exception means, with `output` as far as it came."""
     if isinstance(error, InputError):
-        return failed(words(error), ErrorCode.INPUT, output=output)
+        return failed(paths.without(words(error)), ErrorCode.INPUT, output=output)
     lines = "".join(traceback.format_exception(error)).splitlines()
     log.error(
         "the model raised",
@@ -46,8 +47,9 @@ def failure(run: Run, error: BaseException, output: Any = None) -> Outcome:
             "exception": "\n".join(lines)[-MAX_MESSAGE:],
         },
     )
-    run.print("\n".join(lines[-LOG_LINES:]) + "\n")
-    return failed(describe(error), ErrorCode.MODEL, output=output)
+    # Whoever called may be a stranger to this machine; our own log has it all.
+    run.print(paths.without("\n".join(lines[-LOG_LINES:]) + "\n"))
+    return failed(paths.without(describe(error)), ErrorCode.MODEL, output=output)
 
 
 class Raised(Exception):
