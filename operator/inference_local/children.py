@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inference_operator import procfs
+from inference_operator import logfiles, procfs
 
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 10.0
@@ -149,11 +149,15 @@ def spawn(spec: ProcessSpec, stdout: int | None = None) -> subprocess.Popen[byte
 
 
 def open_log(path: Path) -> BinaryIO:
-    """For appending; a file that has grown large is put aside first, in place of the last such."""
-    with suppress(OSError):
-        if path.stat().st_size > MAX_LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
+    """For appending."""
+    rotate(path)
     return path.open("ab")
+
+
+def rotate(path: Path) -> None:
+    """Put a log that has grown large aside, in place of the last such."""
+    with suppress(OSError):  # A full disk must not end what runs.
+        logfiles.rotate(path, MAX_LOG_BYTES)
 
 
 def end_leftovers(records: Iterable[Mapping[str, Any]], seconds: float = 10.0) -> list[int]:

@@ -22,7 +22,7 @@ from typing import Any
 from inference_contract import files, statefile
 from inference_contract.logs import JsonFormatter
 from inference_local import postgres, stack
-from inference_local.children import Child, ProcessSpec, end_leftovers, spawn
+from inference_local.children import Child, ProcessSpec, end_leftovers, rotate, spawn
 from inference_local.home import Home, HomeError, describe, write_private
 from inference_local.postgres import PostgresError
 from inference_local.valkey import ValkeyError
@@ -72,6 +72,7 @@ class Supervisor:
             "steps": [],
         }
         self._written: str = ""
+        self._next_rotation = 0.0
 
     def run(self) -> int:
         """Until told to stop. Returns the exit code."""
@@ -182,7 +183,15 @@ class Supervisor:
             if code is not None:
                 extra = {"child": child.spec.name, "code": code, "restart_in": child.backoff}
                 _log.warning("a child died", extra=extra)
+        self._rotate_logs()
         self._write()
+
+    def _rotate_logs(self) -> None:
+        if time.monotonic() >= self._next_rotation:
+            self._next_rotation = time.monotonic() + IDLE
+            own = self._home.logs / "supervisor.log"
+            for log in (own, *(child.spec.log for child in self._children.values())):
+                rotate(log)
 
     def _stop_all(self) -> None:
         """Whoever makes work first, whoever keeps it last."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from inference_contract import statefile
 from inference_contract.queues import model_key
+from inference_operator import logfiles
 
 MAX_LOG_BYTES = 10_000_000
 TAIL_LINES = 20
@@ -58,11 +59,15 @@ class RunnerFiles:
         self.remove()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        size = self.log.stat().st_size if self.log.exists() else 0
-        if size > MAX_LOG_BYTES:
-            with self.log.open("wb"):
-                size = 0
-        return size
+        self.rotate()
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def rotate(self) -> None:
+        """Put the log aside if it is large; the last lines of a crash stay."""
+        try:
+            logfiles.rotate(self.log, MAX_LOG_BYTES)
+        except OSError as error:
+            log.warning("cannot put a log aside: %s", error, extra={"file": str(self.log)})
 
     def record(self, launch: Launch) -> None:
         """Raises OSError."""
@@ -73,12 +78,20 @@ class RunnerFiles:
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, 2)
-                start = max(min(offset, end), end - _TAIL_BYTES)
-                file.seek(start)
+                is_whole = end >= offset  # or it was put aside meanwhile
+                file.seek(max(offset if is_whole else 0, end - _TAIL_BYTES))
                 lines = file.read().decode(errors="replace").splitlines()
+            if not is_whole and len(lines) < TAIL_LINES:
+                lines = RunnerFiles._end_of(logfiles.earlier(self.log)) + lines
         except OSError:
             return []
         return [line[:_MAX_LINE] for line in lines[-TAIL_LINES:]]
+
+    @staticmethod
+    def _end_of(file: Path) -> list[str]:
+        with file.open("rb") as content:
+            content.seek(max(0, content.seek(0, 2) - _TAIL_BYTES))
+            return content.read().decode(errors="replace").splitlines()
 
     def remove(self) -> None:
         """All but the log."""

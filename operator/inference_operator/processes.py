@@ -104,6 +104,8 @@ class Processes:
         exits = []
         for name, process in list(self._processes.items()):
             is_running = _is_running(process)
+            if is_running:
+                process.files.rotate()
             process.runner = _look(process, now)  # Afterwards: the last words of the dead count.
             if not is_running:
                 del self._processes[name]

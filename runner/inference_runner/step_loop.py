@@ -14,7 +14,7 @@ from inference_contract.predictions import ErrorCode
 from inference_runner import health, model_code, runs
 from inference_runner.desk import Desk
 from inference_runner.emitter import MAX_OUTPUT_BYTES, refusal
-from inference_runner.engines.base import Delta, Request, StepEngine
+from inference_runner.engines.base import Delta, InputError, Request, StepEngine
 from inference_runner.interrupt import Stopped
 from inference_runner.runs import Outcome, Run
 from inference_runner.streaming import Output
@@ -27,6 +27,11 @@ OUTPUT_EVERY = 0.1
 two cores a stream of one lost 5 % of its tokens per second at 50 ms, none at 1 s."""
 HUNG_GRACE = 1.0
 """Seconds past its time that a step may take: a run is stopped between steps when it can be."""
+
+
+def is_fault(delta: Delta) -> bool:
+    """Whether it may be the engine's error, not only its input's."""
+    return delta.error is not None and not isinstance(delta.error, InputError)
 
 
 class StepLoop:
@@ -87,7 +92,8 @@ class StepLoop:
             self._desk.end(run, self._stopped(run))
         except BaseException as error:
             self._desk.end(run, model_code.failure(run, error))
-            self._check([run])
+            if not isinstance(error, InputError):
+                self._check([run])
         else:
             self._active[run.id] = Output(run, is_text=self._engine.is_text)
 
@@ -110,8 +116,18 @@ class StepLoop:
         except BaseException as error:
             self._failed(active, error)
         else:
+            if any(is_fault(delta) for delta in deltas):
+                self._check(active)
             for delta in deltas:
-                self._take(delta)
+                if not (self._desk.is_broken and is_fault(delta) and len(active) > 1):
+                    self._take(delta)
+            if self._desk.is_broken:
+                self._give_back_the_rest(suspect=len(active) > 1)
+
+    def _give_back_the_rest(self, *, suspect: bool) -> None:
+        """Of several in an engine that is broken now nobody knows who did it: each runs alone."""
+        for output in list(self._active.values()):
+            self._leave(output.run, runs.returned(suspect=suspect))
 
     def _stopped(self, run: Run) -> Outcome:
         if run.canceled:
@@ -119,13 +135,14 @@ class StepLoop:
         return runs.timed_out(self._predict_seconds, run.so_far)
 
     def _failed(self, active: list[Run], error: BaseException) -> None:
-        """A step raised. Of several in an engine that is broken now, each runs again, alone."""
-        outcomes = [model_code.failure(run, error, run.so_far) for run in active]
+        """A step raised."""
         self._check(active)
         if self._desk.is_broken and len(active) > 1:
-            outcomes = [runs.returned(suspect=True) for _ in active]
-        for run, outcome in zip(active, outcomes, strict=True):
-            self._leave(run, outcome)
+            log.error("a step raised", exc_info=error)
+            self._give_back_the_rest(suspect=True)
+            return
+        for run in active:
+            self._leave(run, model_code.failure(run, error, run.so_far))
 
     def _check(self, active: list[Run]) -> None:
         """After an error: whether the engine can go on."""
@@ -169,7 +186,6 @@ class StepLoop:
             self._leave(run, runs.failed(message, ErrorCode.TOO_LARGE))
         elif delta.error is not None:
             self._leave(run, model_code.failure(run, delta.error, output.so_far), active=False)
-            self._check([run])
         elif delta.done:
             self._leave(run, runs.succeeded(output.all, delta.metrics), active=False)
 

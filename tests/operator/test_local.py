@@ -230,3 +230,19 @@ def test_a_long_log_starts_anew(house: Any) -> None:
     house.apply(minReplicas=1)
     house.until(house.says(Reason.READY))
     assert log.read_text() == "loading alice/m\n"
+    assert log.with_suffix(".log.1").stat().st_size == launches.MAX_LOG_BYTES + 1
+
+
+def test_a_log_is_put_aside_while_its_runner_lives_and_its_last_lines_are_told(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.apply(minReplicas=1)
+    house.until(house.says(Reason.READY))
+    log = house.home / "logs/runners/alice_m-0.log"
+    monkeypatch.setattr(launches, "MAX_LOG_BYTES", 1000)
+    with log.open("ab", buffering=0) as file:  # as the runner has it open
+        file.write(b"x" * 1000 + b"\n")
+        house.until(lambda: log.stat().st_size == 0)
+        file.write(b"the last words\n")
+    (files,) = (found for _, found in launches.recorded(house.home))
+    assert files.tail(1000)[-2:] == ["x" * 1000, "the last words"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -130,3 +131,58 @@ def test_requests_join_and_leave(
     work("Actor", Together())
     wait_until(lambda: all(queue.end(job["id"]) for job in jobs))
     assert [queue.end(job["id"])["output"] for job in jobs] == outputs
+
+
+class Breaks(Together):
+    """Its device breaks in the second step; `told`: as the rows' errors, else the step raises."""
+
+    def __init__(self, *, told: bool) -> None:
+        super().__init__()
+        self._told, self._steps = told, 0
+
+    def check(self) -> None:
+        if self._steps > 1:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    def step(self) -> list[Delta]:
+        self._steps += 1
+        try:
+            self.check()
+        except RuntimeError as error:
+            if not self._told:
+                raise
+            return [Delta(name, done=True, error=error) for name in self._left]
+        return super().step()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_of_several_in_an_engine_that_breaks_each_is_given_back_as_a_suspect(
+    work: Work, queue: Any, wait_until: WaitUntil, told: bool
+) -> None:
+    queue.put(queue.job("a", steps=3), queue.job("b", steps=3))
+    worker = work("Actor", Breaks(told=told))
+    for name in "ab":
+        wait_until(lambda name=name: any(e["type"] == "returned" for e in queue.events(name)))
+        assert [e.get("suspect") for e in queue.events(name) if e["type"] == "returned"] == [True]
+        assert queue.end(name) is None
+    assert worker.desk.is_broken
+
+
+class Prefills(Together):
+    """Works on an old request for a while, then long for a newcomer."""
+
+    def step(self) -> list[Delta]:
+        time.sleep(2.0 if len(self._left) > 1 else 0.05)
+        return super().step()
+
+
+def test_a_newcomer_may_take_the_time_that_an_old_run_has_not_got(
+    work: Work, queue: Any, wait_until: WaitUntil
+) -> None:
+    work("Actor", Prefills(), timeouts={"predictSeconds": 3})
+    queue.put(queue.job("old", steps=1000))
+    wait_until(lambda: queue.events("old"))
+    time.sleep(1.5)  # what is left of its time is less than the next step takes
+    queue.put(queue.job("new", steps=1))
+    assert wait_until(lambda: queue.end("new"))["type"] == "succeeded"
+    assert wait_until(lambda: queue.end("old"))["error_code"] == "prediction_timeout"

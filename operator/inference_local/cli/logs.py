@@ -15,6 +15,7 @@ from inference_contract.queues import model_key
 from inference_local.cli.context import DEFAULT_HOME, HomeOption
 from inference_local.cli.errors import CliError
 from inference_local.home import Home
+from inference_operator.logfiles import earlier
 
 POLL = 0.2
 TAIL_BYTES = 1_000_000
@@ -61,7 +62,16 @@ def tail(path: Path, end: int, count: int) -> list[tuple[Path, str]]:
     with path.open("rb") as file:
         file.seek(max(0, end - TAIL_BYTES))
         text = file.read(end - file.tell()).decode(errors="replace")
-    return [(path, line) for line in _lines(text)[-count:]] if count else []
+    found = _lines(text)
+    before = earlier(path)
+    if len(found) < count and end < TAIL_BYTES and before.exists():
+        rest = tail(before, before.stat().st_size, count - len(found))
+        return [(path, line) for _, line in rest] + _of(path, found)
+    return _of(path, found[-count:]) if count else []
+
+
+def _of(path: Path, lines: list[str]) -> list[tuple[Path, str]]:
+    return [(path, line) for line in lines]
 
 
 def news(folder: Path, name: str | None, offsets: dict[Path, int]) -> Iterator[tuple[Path, str]]:
