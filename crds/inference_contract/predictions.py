@@ -37,6 +37,8 @@ class ErrorCode(StrEnum):
     """It ran longer than timeouts.predictSeconds."""
     CRASHED = "runner_crashed"
     """Its runner died, as often as attempts are allowed."""
+    UNDELIVERED = "undelivered"
+    """It was handed out again and again, and no runner ever had it."""
     DEADLINE = "deadline_exceeded"
     MODEL_DELETED = "model_deleted"
     CANCELED = "canceled"

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, text
 
 from inference_contract import queues
 from inference_contract.predictions import ErrorCode, PredictionStatus
-from inference_gateway import ends
+from inference_gateway import ends, replies
 from inference_gateway.dispatch import position
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.errors import NotFound
@@ -152,8 +152,8 @@ def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> 
 
 def _unclaimed(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> list[Row]:
     """Withdraw the jobs of one model; the rows of which no runner has, or had, anything to say."""
-    replies = withdraw(client, rows, stop=stop)
-    withdrawals = dict(zip((row["id"] for row in rows), replies, strict=True))
+    found = withdraw(client, rows, stop=stop)
+    withdrawals = dict(zip((row["id"] for row in rows), found, strict=True))
     removed = [row for row in rows if withdrawals[row["id"]] is Withdrawal.REMOVED]
     missing = [
         row
@@ -185,7 +185,12 @@ def withdraw(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> 
             keys = [queues.job_key(job), queues.queue_key(key), queues.cancel_key(key)]
             flag = [prediction, attempt, _CANCEL_FLAG_SECONDS] if stop else []
             pipe.eval(_WITHDRAW, len(keys), *keys, job, *flag)
-        return [Withdrawal(reply.decode()) for reply in pipe.execute()]
+        return [_withdrawal(reply) for reply in replies.each(pipe)]
+
+
+def _withdrawal(reply: Any) -> Withdrawal:
+    """Where a model's runners have spoiled its keys, no job of it is to be found."""
+    return Withdrawal.MISSING if isinstance(reply, Exception) else Withdrawal(reply.decode())
 
 
 def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[Ending]:

@@ -52,8 +52,8 @@ class Orphans:
         self._missed = {model: self._missed.get(model, now) for model in missed}
         for model, since in self._missed.items():
             is_due = now - since >= GRACE_SECONDS and ending.has_waiting(self._engine, model)
-            if is_due and self._catalog.is_gone(model):
-                self._end(model)
+            if is_due:
+                self._end_if_gone(model)
 
     def model_deleted(self, model: str) -> None:
         """At once; whatever is in the way now, `step` deals with later. Blocks."""
@@ -61,6 +61,16 @@ class Orphans:
             self._end(model)
         except Exception as error:
             log.warning("what waits for model %s is canceled later: %s", model, db.describe(error))
+
+    def _end_if_gone(self, model: str) -> None:
+        """One that cannot be looked for holds up no other."""
+        try:
+            if self._catalog.is_gone(model):
+                self._end(model)
+        except (redis.ConnectionError, redis.TimeoutError):
+            raise
+        except Exception as error:
+            log.warning("model %s cannot be looked for: %s", model, db.describe(error))
 
     def _end(self, model: str) -> None:
         count = ending.end_waiting(self._engine, self._redis, model)

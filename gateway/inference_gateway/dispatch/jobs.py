@@ -11,6 +11,7 @@ import redis
 from inference_contract import queues
 from inference_gateway.dispatch.verdicts import JobState, OpenRow
 from inference_gateway.ending import Withdrawal, withdraw
+from inference_gateway.replies import each
 
 _CHUNK = 500
 """Jobs per script call: Redis serves nobody else meanwhile."""
@@ -18,8 +19,8 @@ _STATUSES = """
 local found = {}
 for i, id in ipairs(ARGV) do
   local key = 'rq:job:' .. id
-  found[i] = redis.call('HEXISTS', key, 'waits') == 1 and 'queued'
-    or redis.call('EXISTS', key) == 1 and 'started' or ''
+  found[i] = redis.pcall('HEXISTS', key, 'waits') == 1 and 'queued'
+    or redis.call('TYPE', key).ok == 'hash' and 'started' or ''
 end
 return found
 """
@@ -75,25 +76,28 @@ def leases(client: redis.Redis, keys: Iterable[str]) -> Leases:
         for key in keys:
             pipe.zrange(queues.in_flight_key(key), 0, -1, withscores=True)
         pipe.time()
-        *sets, (seconds, microseconds) = pipe.execute()
-    ends = {_job(member): score for members in sets for member, score in members}
+        *sets, (seconds, microseconds) = each(pipe)
+    held = [members for members in sets if not isinstance(members, Exception)]
+    ends = {_job(member): score for members in held for member, score in members}
     return Leases(ends, seconds + microseconds / 1e6)
 
 
 def _job(member: bytes) -> str:
-    return member.decode().rpartition(":")[0]
+    return member.decode(errors="replace").rpartition(":")[0]
 
 
 def expired(client: redis.Redis) -> dict[str, list[bytes]]:
     """Model key → members of its in-flight set whose lease is over, of every queue there is."""
     prefix = queues.queue_key("")
     names: Any = client.smembers(queues.QUEUES_KEY)
-    keys = [name.decode().removeprefix(prefix) for name in names]
+    # Runners write these names too, each that of its own model or whatever it likes.
+    keys = [name.decode(errors="replace").removeprefix(prefix) for name in names]
     seconds, _ = client.time()
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.zrangebyscore(queues.in_flight_key(key), "-inf", seconds)
-        return {key: found for key, found in zip(keys, pipe.execute(), strict=True) if found}
+        found = zip(keys, each(pipe), strict=True)
+        return {key: members for key, members in found if type(members) is list and members}
 
 
 def forget(client: redis.Redis, key: str, members: Iterable[bytes]) -> None:
@@ -103,7 +107,7 @@ def forget(client: redis.Redis, key: str, members: Iterable[bytes]) -> None:
             pipe.zrem(queues.in_flight_key(key), member)
             job = _job(member)
             pipe.delete(queues.job_key(job), f"rq:executions:{job}")
-        pipe.execute()
+        each(pipe)
 
 
 def attempts(members: Iterable[bytes]) -> dict[bytes, tuple[UUID, int]]:

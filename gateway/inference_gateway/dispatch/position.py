@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from inference_contract import queues
+from inference_gateway.replies import each
 
 START = "0-0"
 
@@ -23,9 +24,17 @@ def last_events(client: redis.Redis, keys: Iterable[str]) -> dict[str, str]:
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.xrevrange(queues.events_key(key), count=1)
-        replies = pipe.execute()
-    ends = (reply[0][0].decode() if reply else START for reply in replies)
+        replies = each(pipe)
+    ends = (_newest(reply) for reply in replies)
     return dict(zip(keys, ends, strict=True))
+
+
+def _newest(reply: Any) -> str:
+    """A key that is no stream holds nothing to wait for."""
+    if not reply or isinstance(reply, Exception):
+        return START
+    newest: bytes = reply[0][0]
+    return newest.decode()
 
 
 def is_recorded(client: redis.Redis, key: str, upto: str) -> bool:
@@ -35,10 +44,21 @@ def is_recorded(client: redis.Redis, key: str, upto: str) -> bool:
     stream = queues.events_key(key)
     seen = _last_delivered(client, stream)
     with client.pipeline(transaction=False) as pipe:
-        pipe.xrange(stream, f"({seen}" if seen else "-", upto, count=1)
-        if seen:
+        if seen is None:
+            pipe.xrange(stream, "-", upto, count=1)
+        else:
+            # Beyond the last of all ids there is nothing that could be asked for.
+            if number(seen) < number(upto):
+                pipe.xrange(stream, f"({seen}", upto, count=1)
             pipe.xpending_range(stream, queues.RECORDER_GROUP, "-", upto, 1)
-        return not any(pipe.execute())
+        return not any(reply for reply in each(pipe) if not isinstance(reply, Exception))
+
+
+def number(entry_id: str | bytes) -> tuple[int, int]:
+    ms, _, sequence = (entry_id.decode() if isinstance(entry_id, bytes) else entry_id).partition(
+        "-"
+    )
+    return int(ms), int(sequence)
 
 
 def _last_delivered(client: redis.Redis, stream: str) -> str | None:

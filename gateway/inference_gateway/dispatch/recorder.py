@@ -20,7 +20,8 @@ from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
 from inference_gateway.dispatch.record import apply
-from inference_gateway.dispatch.streams import Keys, ensure_groups, trim
+from inference_gateway.dispatch.streams import Keys, ensure_groups, repair, trim
+from inference_gateway.replies import is_keys_own
 
 _log = logging.getLogger(__name__)
 _MAX_COUNT = 500
@@ -69,21 +70,22 @@ class Recorder:
     def step(self) -> float:
         """One batch; raises what PostgreSQL or Redis raise, and then loses nothing."""
         new = self._keys.refresh()
-        ensure_groups(self._redis, new)
         self._unsure |= new
-        if not self._keys.all:
+        if not (keys := self._keys.readable):
             return _BLOCK_MS / 1000
         try:
+            ensure_groups(self._redis, new)
             self._read_again()
             self._adopt()
-            read = self._read(self._keys.all, b">", block=_BLOCK_MS)
+            read = self._read(keys, b">", block=_BLOCK_MS)
             self._handle(read)
             trim(self._redis, self._keys.due_for_trim())
         except redis.ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
+            if not is_keys_own(error):
                 raise
-            _log.warning("an event stream is gone: reading it from its start")
-            ensure_groups(self._redis, self._keys.all)
+            broken = repair(self._redis, self._keys.all)
+            _log.warning("event streams are gone, they are read from their start: %s", broken)
+            self._keys.broken(broken)
             return 0
         return _PAUSE if read and not self._is_heard else 0
 
@@ -96,17 +98,17 @@ class Recorder:
 
     def _read_again(self) -> None:
         """Entries that were delivered to us before we failed or were killed."""
-        while self._unsure:
-            read = self._read(self._unsure, b"0")
+        while keys := self._unsure & self._keys.readable:
+            read = self._read(keys, b"0")
             self._handle(read)
             if not read:
-                self._unsure.clear()
+                self._unsure -= keys
 
     def _adopt(self) -> None:
         """Entries of recorders that are dead."""
         if time.monotonic() < self._adopt_at:
             return
-        for key in self._keys.all:
+        for key in self._keys.readable:
             start: Any = b"0-0"
             while True:
                 start, found, *_ = self._redis.xautoclaim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Set
 from typing import Any
@@ -10,12 +11,20 @@ import redis
 from sqlalchemy import Engine
 
 from inference_contract.queues import DOORBELL, RECORDER_GROUP, events_key, model_key
+from inference_gateway.dispatch import metrics
 from inference_gateway.open_models import open_models
+from inference_gateway.replies import each
+
+_log = logging.getLogger(__name__)
 
 _KEEP_SECONDS = 60.0
 _ASK_DATABASE_EVERY = 5.0
 _ASK_DOORBELL_EVERY = 0.1
 _TRIM_EVERY = 1.0
+_ASIDE = 2.0
+_MEMORY = 10.0
+"""Seconds after which a broken stream counts as the first."""
+_FUTURE_MS = 3_600_000
 _RETAIN_MS = 5000
 """A gateway between two reads must still find an entry that is recorded already."""
 
@@ -30,6 +39,7 @@ class Keys:
         self._engine = engine
         self._redis = client
         self._until: dict[str, float] = {}
+        self._aside: dict[str, float] = {}
         self._last_ring: bytes | str = "0-0"
         self._doorbell_at = 0.0
         self._database_at = 0.0
@@ -38,6 +48,19 @@ class Keys:
     @property
     def all(self) -> Set[str]:
         return self._until.keys()
+
+    @property
+    def readable(self) -> set[str]:
+        """All but those that were put aside a moment ago."""
+        now = time.monotonic()
+        return {key for key in self._until if self._aside.get(key, 0.0) <= now}
+
+    def broken(self, keys: Iterable[str]) -> None:
+        """Their streams were gone, or none: who spoils them again is read only now and then."""
+        now = time.monotonic()
+        self._aside = {key: until for key, until in self._aside.items() if until > now - _MEMORY}
+        for key in keys:
+            self._aside[key] = now + (_ASIDE if key in self._aside else 0.0)
 
     def heard(self, keys: Iterable[str]) -> None:
         """There were events of these models: keep listening for a while."""
@@ -62,7 +85,9 @@ class Keys:
         rings = [ring for _, found in read for ring in found]
         if rings:
             self._last_ring = rings[-1][0]
-        return {fields[b"model"].decode() for _, fields in rings if b"model" in fields}
+        return {
+            fields[b"model"].decode(errors="replace") for _, fields in rings if b"model" in fields
+        }
 
     def due_for_trim(self) -> Set[str]:
         """All keys, once a second."""
@@ -70,7 +95,34 @@ class Keys:
         if now < self._trim_at:
             return frozenset()
         self._trim_at = now + _TRIM_EVERY
-        return self.all
+        return self.readable
+
+
+def repair(client: redis.Redis, keys: Iterable[str]) -> list[str]:
+    """Make streams and groups anew where a model's runners, or a loss of Redis, left none.
+
+    Returns:
+        The keys of those models.
+    """
+    keys = list(keys)
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.xinfo_groups(events_key(key))
+        found = dict(zip(keys, each(pipe), strict=True))
+    broken = [key for key, groups in found.items() if not _has_group(groups)]
+    for key in broken:
+        if str(found[key]).startswith("WRONGTYPE"):
+            metrics.SET_ASIDE.labels("recorder").inc()
+            _log.warning("the event stream of %s is none: it is removed", key)
+            client.delete(events_key(key))
+    ensure_groups(client, broken)
+    return broken
+
+
+def _has_group(groups: Any) -> bool:
+    return not isinstance(groups, Exception) and any(
+        group["name"] == RECORDER_GROUP.encode() for group in groups
+    )
 
 
 def ensure_groups(client: redis.Redis, keys: Iterable[str]) -> None:
@@ -98,7 +150,20 @@ def trim(client: redis.Redis, keys: Iterable[str]) -> None:
         for stream, pending, groups in zip(streams, replies[::2], replies[1::2], strict=True):
             first = trim_before(now, [g["last-delivered-id"] for g in groups], pending["min"])
             pipe.xtrim(stream, minid=first, approximate=True)
+            if _is_ahead(now, groups) and not pending["pending"]:
+                # Nobody could append to it until its time has come, which may be never.
+                metrics.SET_ASIDE.labels("recorder").inc()
+                _log.warning("%s has ids of the future: it begins anew", stream)
+                pipe.delete(stream)
         pipe.execute()
+
+
+def _is_ahead(now_ms: int, groups: Iterable[dict[str, Any]]) -> bool:
+    """Whether a runner chose the last id, and everything up to there was read."""
+    return all(
+        _number(group["last-delivered-id"])[0] > now_ms + _FUTURE_MS and group["lag"] == 0
+        for group in groups
+    )
 
 
 def trim_before(now_ms: int, delivered: Iterable[bytes], first_pending: bytes | None) -> str:

@@ -13,13 +13,14 @@ import orjson
 import redis
 from sqlalchemy import Engine, text
 
-from inference_contract.predictions import Job, WebhookEvent
-from inference_contract.queues import model_key
-from inference_gateway.dispatch import metrics, position
+from inference_contract.predictions import ErrorCode, Job, PredictionStatus, WebhookEvent
+from inference_contract.queues import model_key, queue_key
+from inference_gateway.dispatch import batches, metrics, position
 from inference_gateway.dispatch.fence import FENCE
 from inference_gateway.dispatch.verdicts import HandOut, Reason, Verdict
 from inference_gateway.ending import Ending, end, withdraw
 from inference_gateway.queue import JobQueue
+from inference_gateway.replies import is_keys_own
 
 _log = logging.getLogger(__name__)
 _TOKEN_BYTES = 16
@@ -90,21 +91,59 @@ class Suspects:
         withdraw(self._redis, rows)
 
     def _hand_out(self, orders: Sequence[HandOut]) -> None:
-        if not orders:
-            return
         # The newest first, each to the front of the queue: the oldest is then the next to run.
         orders = sorted(orders, key=lambda order: (order.model, order.id), reverse=True)
         by_id = {order.id: order for order in orders}
-        parameter = orjson.dumps([_new_attempt(order) for order in orders]).decode()
-        with self._engine.begin() as connection:
-            rows = [row._asdict() for row in connection.execute(_HAND_OUT, {"rows": parameter})]
+        parts = batches.write(self._write, orders, _set_aside)
+        rows = [row for part in parts for row in part]
         rows.sort(key=lambda row: (row["model"], row["id"]), reverse=True)
         for row in rows:
             order = by_id[str(row["id"])]
             metrics.HANDED_OUT.labels(order.reason.value).inc()
             _log.info("handed out again: %s", order.reason.value, extra=_story(order))
-        for model, group in groupby(rows, key=lambda row: str(row["model"])):
-            self._queue.enqueue(model, map(_job, group), front=True)
+        self._end([_bad_input(row) for row in rows if not _has_input(row)])
+        for model, group in groupby(filter(_has_input, rows), key=lambda row: str(row["model"])):
+            self._enqueue(model, list(group))
+
+    def _write(self, orders: Sequence[HandOut]) -> list[dict[str, Any]]:
+        parameter = orjson.dumps([_new_attempt(order) for order in orders]).decode()
+        with self._engine.begin() as connection:
+            return [row._asdict() for row in connection.execute(_HAND_OUT, {"rows": parameter})]
+
+    def _enqueue(self, model: str, rows: Sequence[dict[str, Any]]) -> None:
+        """A model whose queue cannot be written keeps its own predictions waiting, and no other's:
+        the relay comes back to them, `MOST_ATTEMPTS` times."""
+        try:
+            self._queue.enqueue(model, map(_job, rows), front=True)
+        except redis.ResponseError as error:
+            if not is_keys_own(error):
+                raise
+            metrics.SET_ASIDE.labels("relay").inc(len(rows))
+            _log.warning("the queue of model %s is none: %s; it is removed", model, error)
+            self._redis.delete(queue_key(model_key(model)))
+
+
+def _has_input(row: dict[str, Any]) -> bool:
+    return isinstance(row["input"], dict)
+
+
+def _bad_input(row: dict[str, Any]) -> Ending:
+    metrics.SET_ASIDE.labels("relay").inc()
+    return Ending(
+        id=str(row["id"]),
+        model=row["model"],
+        attempt=row["attempt"],
+        token=row["token"],
+        outcome=PredictionStatus.FAILED,
+        error_code=ErrorCode.INPUT,
+        error="Its input is none that a runner could be given.",
+    )
+
+
+def _set_aside(order: HandOut, error: Exception) -> list[dict[str, Any]]:
+    metrics.SET_ASIDE.labels("relay").inc()
+    _log.error("cannot be handed out: %s", batches.reason(error), extra=_story(order))
+    return []
 
 
 def _new_attempt(order: HandOut) -> dict[str, Any]:

@@ -58,6 +58,10 @@ class HandOut:
 
 Verdict = Ending | HandOut
 
+MOST_ATTEMPTS = 100
+"""A loss of Redis costs one. What is lost so often is lost for a reason of its own: a model that
+spoils its own queue, say."""
+
 
 def on_starting(row: OpenRow, job: JobState, max_attempts: int, *, spares: bool) -> Verdict | None:
     """Of a row that waits to be run; None: all is well.
@@ -120,7 +124,10 @@ def _end(
     )
 
 
-def _hand_out(row: OpenRow, reason: Reason) -> HandOut:
+def _hand_out(row: OpenRow, reason: Reason) -> Verdict:
+    if row.attempt >= MOST_ATTEMPTS:
+        error = f"It was handed out {row.attempt} times, and no runner of its model ran it."
+        return _end(row, PredictionStatus.FAILED, ErrorCode.UNDELIVERED, error)
     return HandOut(
         id=str(row.id), model=row.model, attempt=row.attempt, token=row.token, reason=reason
     )

@@ -17,6 +17,7 @@ from inference_gateway.errors import TooManyRequests
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.queue import JobQueue
+from inference_gateway.replies import is_keys_own
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,11 @@ class Enqueuer:
             self._count(model, len(rows), now)
             self._away_until = 0.0
         except redis.RedisError as error:
-            self._away_until = time.monotonic() + _AWAY_SECONDS
+            # Of a key of the model's, which its runners may have spoiled, no other model suffers.
+            away = 0.0 if is_keys_own(error) else time.monotonic() + _AWAY_SECONDS
+            self._away_until = away
             metrics.NOT_ENQUEUED.inc(len(rows))
-            log.warning("redis is away, the relay enqueues later: %s", error)
+            log.warning("redis takes no job of %s, the relay enqueues later: %s", model, error)
 
     def _count(self, model: str, added: int, now: float) -> None:
         known = self._open.get(model)

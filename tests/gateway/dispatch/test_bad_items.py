@@ -97,3 +97,116 @@ def test_what_the_recorder_cannot_write_fails_alone(lab: Any) -> None:
     assert apply(lab.engine, changes, 30).applied == len(outputs)
     states = [lab.row(prediction)["status"] for prediction in predictions]
     assert states == ["succeeded", *["failed"] * (len(outputs) - 2), "succeeded"]
+
+
+@pytest.mark.parametrize("spoil", ["string", "list", "gone", "no group"])
+def test_a_model_that_spoils_its_stream_keeps_nobody_from_being_recorded(
+    lab: Any, spoil: str
+) -> None:
+    recorder = lab.recorder()
+    fine, bad = lab.insert(), lab.insert(model="bob/bad")
+    lab.say("heartbeat", fine)
+    recorder.step()
+    for number in range(6):
+        _spoil(lab, "bob_bad:events", spoil)
+        lab.say("output", fine, output=number)
+        for _ in range(4):
+            recorder.step()
+        assert lab.row(fine)["output"] == number
+    assert lab.row(bad)["status"] == "starting"
+
+
+def _spoil(lab: Any, key: str, how: str) -> None:
+    if how == "no group":
+        lab.redis.xgroup_destroy(key, "recorder")
+        return
+    lab.redis.delete(key)
+    if how == "string":
+        lab.redis.set(key, "x")
+    elif how == "list":
+        lab.redis.rpush(key, "x")
+
+
+def test_a_stream_whose_ids_are_used_up_begins_anew(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference_gateway.dispatch.streams._TRIM_EVERY", 0)
+    recorder = lab.recorder()
+    first, second = lab.insert(), lab.insert()
+    event = {"type": "succeeded", "id": first, "attempt": 1, "token": "token-1"}
+    last = "18446744073709551615-18446744073709551615"
+    lab.redis.xadd("ada_echo:events", {"d": orjson.dumps([event])}, id=last)
+    lab.record(recorder)
+    recorder.step()
+    lab.say("succeeded", second)
+    lab.record(recorder)
+    assert lab.row(first)["status"] == lab.row(second)["status"] == "succeeded"
+
+
+def test_the_relay_goes_on_after_the_last_of_all_ids(lab: Any) -> None:
+    lost = lab.insert()
+    last = "18446744073709551615-18446744073709551615"
+    lab.redis.xadd("ada_echo:events", {"d": b"[]"}, id=last)
+    lab.record()
+    relay = lab.relay()
+    relay.step()
+    relay.step()
+    assert lab.queued() == [lost]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(f"input = ('{'[' * depth}{']' * depth}')::jsonb" for depth in (251, 253, 300, 3000)),
+        "input = ('{\"seed\": 1' || repeat('0', 400) || '}')::jsonb",
+        "input = '[1]'",
+    ],
+)
+def test_an_input_that_no_runner_could_be_given_fails_alone(lab: Any, change: str) -> None:
+    ids = [f"00000000-0000-7000-8000-00000000000{number}" for number in range(3)]
+    for prediction in ids:
+        lab.insert(id=prediction)
+    lab.sql(f"UPDATE predictions SET {change} WHERE id = :id", id=ids[1])
+    relay = lab.relay()
+    for _ in range(3):
+        relay.step()
+    assert lab.queued() == [ids[0], ids[2]]
+    row = lab.row(ids[1])
+    assert (row["status"], row["error_code"]) == ("failed", "invalid_input")
+    assert row["attempt"] <= 2
+
+
+def test_a_float_that_jsonb_makes_an_integer_is_handed_out_as_it_was(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.sql("UPDATE predictions SET input = '{\"seed\": 1e30}'")
+    relay = lab.relay()
+    relay.step()
+    relay.step()
+    assert lab.queued() == [prediction]
+    assert lab.claim()["input"] == {"seed": 1e30}
+
+
+@pytest.mark.parametrize("key", ["rq:queue:bob_bad", "rq:wip:bob_bad", "bob_bad:events"])
+def test_a_model_that_spoils_its_keys_keeps_nobody_from_being_handed_out(
+    lab: Any, key: str
+) -> None:
+    lab.insert(model="bob/bad")
+    lab.redis.set(key, "x")
+    lab.redis.sadd("rq:queues", b"\xff\xfe", "rq:queue:bob_bad", "nonsense")
+    lost = lab.insert(model="ada/echo")
+    relay, sweeper = lab.relay(), lab.sweeper()
+    for _ in range(3):
+        relay.step()
+        sweeper.step()
+    assert lab.queued() == [lost]
+
+
+@pytest.mark.parametrize("attempt", [100, 2**31 - 1])
+def test_attempts_have_an_end(lab: Any, attempt: int) -> None:
+    bad, fine = lab.insert(), lab.insert()
+    lab.sql("UPDATE predictions SET attempt = :attempt WHERE id = :id", attempt=attempt, id=bad)
+    relay = lab.relay()
+    relay.step()
+    relay.step()
+    assert (lab.row(bad)["status"], lab.row(bad)["error_code"]) == ("failed", "undelivered")
+    assert lab.queued() == [fine]
