@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,13 +16,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from inference_gateway import db, migrations
+from inference_gateway import db, migrations, progress
 
 log = logging.getLogger(__name__)
 
 _HOLDS_SECONDS = 0.5
 """Anybody may ask: the answer is kept this long, so that asking costs the dependencies nothing."""
 _TIMEOUT_SECONDS = 3.0
+_WRITE_KEY = "inference:health"
 
 
 class State(StrEnum):
@@ -92,10 +93,11 @@ class Health:
     async def report(self) -> Report:
         async with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > _HOLDS_SECONDS:
-                (database, schema), redis_state = await asyncio.gather(
+                (database, schema), (redis_state, dispatch) = await asyncio.gather(
                     self._database(), self._redis_state()
                 )
                 own = {"postgresql": database, "migrations": schema, "redis": redis_state}
+                own["dispatch"] = dispatch
                 self._last = (time.monotonic(), Report({**own, **self._others()}))
             return self._last[1]
 
@@ -110,18 +112,56 @@ class Health:
             return away, Dependency(State.UNAVAILABLE, "unknown while PostgreSQL is away")
         return Dependency(State.OK, "answers"), schema_state(revision)
 
-    async def _redis_state(self) -> Dependency:
-        ping: Awaitable[Any] = self._redis.ping()
+    async def _redis_state(self) -> tuple[Dependency, Dependency]:
+        """Redis, and what it knows of dispatch. It counts only if it takes writes."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await ping
+                written, scores, now = await self._ask()
         except (RedisError, TimeoutError, OSError) as error:
             log.warning("Redis does not answer: %s", error)
-            return Dependency(
-                State.DEGRADED,
-                "Redis does not answer: predictions are accepted and wait until it does",
-            )
-        return Dependency(State.OK, "answers")
+            away = "Redis does not answer: predictions are accepted and wait until it does"
+            return Dependency(State.DEGRADED, away), _unknown("does not answer")
+        if isinstance(written, RedisError):
+            log.warning("Redis takes no writes: %s", written)
+            reason = f"writes are refused ({type(written).__name__})"
+            message = f"{reason}: predictions are accepted and wait until Redis takes them"
+            return Dependency(State.DEGRADED, message), _dispatch(scores, now, reason)
+        return Dependency(State.OK, "answers"), _dispatch(scores, now)
+
+    async def _ask(self) -> list[Any]:
+        """The reply to a write, the progress of dispatch's loops, the time."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(_WRITE_KEY, "1", ex=60)
+            pipe.zrange(progress.KEY, 0, -1, withscores=True)
+            pipe.time()
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+        for reply in replies[1:]:
+            if isinstance(reply, RedisError):
+                raise reply
+        return replies
+
+
+def _dispatch(scores: Any, now: Any, reason: str = "") -> Dependency:
+    """Degraded: what is accepted waits, or its end is not recorded."""
+    stalled = progress.stalled(scores, now)
+    if not stalled:
+        return Dependency(State.OK, "its loops get on")
+    if reason:
+        return _unknown(reason)
+    if stalled == dict.fromkeys(progress.LOOPS):
+        message = "no dispatch was heard of: predictions wait until it runs"
+        return Dependency(State.DEGRADED, message)
+    said = ", ".join(
+        loop if seconds is None else f"{loop} for {seconds:.0f} s"
+        for loop, seconds in stalled.items()
+    )
+    return Dependency(
+        State.DEGRADED, f"without progress: {said}; dispatch does not run, or its log says why"
+    )
+
+
+def _unknown(reason: str) -> Dependency:
+    return Dependency(State.DEGRADED, f"unknown while Redis {reason}")
 
 
 def _revision(engine: Engine) -> str | None:

@@ -15,6 +15,7 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from inference_contract.inferencemodel import GROUP, PLURAL
+from inference_gateway.dispatch import metrics
 from inference_gateway.settings import Settings
 from inference_operator.kube_settings import KubeSettings
 
@@ -95,6 +96,7 @@ SWITCHES: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"crds": {"install": False}}, "CustomResourceDefinition", []),
     ({"networkPolicy": {"enabled": False}}, "NetworkPolicy", []),
     ({"serviceMonitor": {"enabled": True}}, "ServiceMonitor", [NAME]),
+    ({"prometheusRule": {"enabled": True}}, "PrometheusRule", [NAME]),
     (
         {"serviceMonitor": {"enabled": True}, **EXTERNAL},
         "Service",
@@ -113,6 +115,26 @@ def test_a_switch_makes_and_unmakes(
     render: Callable[..., Any], values: dict[str, Any], kind: str, names: list[str]
 ) -> None:
     assert render(values).names(kind) == names
+
+
+def test_the_alerts_are_of_metrics_that_there_are(render: Callable[..., Any]) -> None:
+    rule = render({"prometheusRule": {"enabled": True, "oldestOpenSeconds": 99}}).one(
+        "PrometheusRule", NAME
+    )
+    (group,) = rule["spec"]["groups"]
+    expressions = {alert["alert"]: alert["expr"] for alert in group["rules"]}
+    assert set(expressions) == {
+        "InferenceLoopStalled",
+        "InferenceDispatchAbsent",
+        "InferencePredictionOld",
+        "InferenceItemsSetAside",
+    }
+    known = metrics.render().decode()
+    for expression in expressions.values():
+        (metric,) = re.findall(r"inference_\w+", expression)
+        assert f"# HELP {metric}" in known
+        assert "namespace=" in expression
+    assert expressions["InferencePredictionOld"].endswith("> 99")
 
 
 def test_an_autoscaled_gateway_has_no_replicas_of_its_own(render: Callable[..., Any]) -> None:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg2
 import pytest
 from fastapi import FastAPI
 
-from inference_gateway import migrations
+from inference_gateway import migrations, progress
 from inference_gateway.app import create_app
 from inference_gateway.health import State, schema_state
 from inference_gateway.settings import Settings
@@ -27,7 +28,8 @@ Start = Callable[..., subprocess.Popen[str]]
 MIB = 1024
 
 
-async def test_health_names_each_dependency(client: httpx.AsyncClient) -> None:
+async def test_health_names_each_dependency(client: httpx.AsyncClient, redis_client: Any) -> None:
+    progress.tell(redis_client, dict.fromkeys(progress.LOOPS, 0.0))
     answer = await client.get("/health")
     assert answer.status_code == 200
     body = answer.json()
@@ -36,7 +38,44 @@ async def test_health_names_each_dependency(client: httpx.AsyncClient) -> None:
         "postgresql": "ok",
         "migrations": "ok",
         "redis": "ok",
+        "dispatch": "ok",
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({}, "no dispatch was heard of"),
+        ({loop: 0 for loop in progress.LOOPS if loop != "webhooks"}, "without progress: webhooks;"),
+        ({**dict.fromkeys(progress.LOOPS, 0), "recorder": 47}, "recorder for 47 s;"),
+        (dict.fromkeys(progress.LOOPS, -600), "recorder for -600 s"),
+    ],
+)
+async def test_health_tells_of_loops_without_progress(
+    client: httpx.AsyncClient, redis_client: Any, told: dict[str, float], message: str
+) -> None:
+    if told:
+        progress.tell(redis_client, told)
+    answer = await client.get("/health")
+    assert answer.status_code == 200, "requests can be served"
+    assert answer.json()["status"] == "degraded"
+    dispatch = answer.json()["dependencies"]["dispatch"]
+    assert dispatch["status"] == "degraded"
+    assert message in dispatch["message"]
+
+
+async def test_health_says_that_writes_are_refused(
+    client: httpx.AsyncClient, redis_client: Any
+) -> None:
+    redis_client.config_set("maxmemory", "1")
+    try:
+        answer = await client.get("/health")
+    finally:
+        redis_client.config_set("maxmemory", "0")
+    assert redis_client.ping()
+    redis_state = answer.json()["dependencies"]["redis"]
+    assert (answer.status_code, redis_state["status"]) == (200, "degraded")
+    assert "writes are refused" in redis_state["message"]
 
 
 async def health_of(settings: Settings) -> tuple[int, dict[str, str], int]:
@@ -48,6 +87,7 @@ async def health_of(settings: Settings) -> tuple[int, dict[str, str], int]:
     ):
         ready, live = await client.get("/health/ready"), await client.get("/health/live")
         parts = ready.json()["dependencies"]
+        assert parts.pop("dispatch")["status"] == "degraded", "there is none"
         return ready.status_code, {n: p["status"] for n, p in parts.items()}, live.status_code
 
 

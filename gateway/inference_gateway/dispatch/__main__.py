@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
 
 from inference_contract import files, logs, statefile
 from inference_contract.probes import ProbeServer, Reply
-from inference_gateway import db
+from inference_gateway import db, progress
 from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.loops import Loop
@@ -40,6 +41,7 @@ _PORT_TAKEN = 1
 _MISCONFIGURED = 2
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _STOP_SECONDS = 1.5
+_TELL_EVERY = 1.0
 _WRITERS = 3
 """Recorder, relay and sweeper: a connection each."""
 _WEBHOOK_CONNECTIONS = 4
@@ -112,13 +114,21 @@ def _loops(settings: Settings) -> list[Loop]:
         wake=wake,
     )
     usage = Usage(db.engine(settings, pool_size=1))
-    return [
+    loops = [
         Loop("recorder", recorder.step),
         Loop("relay", relay.step),
         Loop("sweeper", sweeper.step),
         Loop("webhooks", delivery.step, wake),
         Loop("usage", usage.step),
     ]
+    for loop in loops:
+        metrics.STALLED.labels(loop.name).set_function(partial(getattr, loop, "silence"))
+    return [*loops, Loop("progress", partial(_tell, client, loops))]
+
+
+def _tell(client: redis.Redis, loops: Sequence[Loop]) -> float:
+    progress.tell(client, {loop.name: loop.silence for loop in loops})
+    return _TELL_EVERY
 
 
 def _redis(settings: Settings) -> redis.Redis:

@@ -31,7 +31,8 @@ class Loop:
         self._wake = wake or threading.Event()
         self._stopping = False
         self._failures = 0
-        self._last_round = time.monotonic()
+        self._last_round = self._last_progress = time.monotonic()
+        self._rests = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -54,9 +55,16 @@ class Loop:
         """Whether the last round went well."""
         return self.is_alive and self._failures == 0
 
+    @property
+    def silence(self) -> float:
+        """Seconds since a round went well; 0 in the pause after one, however long that is."""
+        return 0.0 if self._rests else time.monotonic() - self._last_progress
+
     def _run(self) -> None:
         while not self._stopping:
+            self._rests = False
             pause = self._round()
+            self._rests = self._failures == 0
             self._last_round = time.monotonic()
             if not self._stopping and self._wake.wait(pause):
                 self._wake.clear()
@@ -79,6 +87,7 @@ class Loop:
         if self._failures:
             _log.info("%s works again", self.name)
         self._failures = 0
+        self._last_progress = time.monotonic()
         return pause
 
 

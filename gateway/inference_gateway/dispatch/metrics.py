@@ -24,6 +24,11 @@ OLDEST = Gauge(
     "inference_oldest_open_prediction_seconds", "Age of the oldest prediction that has not ended."
 )
 WEBHOOKS = Counter("inference_webhook_attempts", "Webhooks sent, by what came of it.", ["outcome"])
+STALLED = Gauge(
+    "inference_loop_stalled_seconds",
+    "Time since a round of a loop went well; 0: it is at rest.",
+    ["loop"],
+)
 FAILURES = Counter("inference_loop_failures", "Rounds of a loop that raised.", ["loop"])
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from inference_gateway import progress
+
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
 ARGV = [sys.executable, "-m", "inference_gateway.dispatch"]
 
@@ -78,6 +80,10 @@ def test_it_records_and_stops(start: Any, lab: Any, wait_until: Any, tmp_path: P
     assert get(f"{url}/health/live") == (200, "ok\n")
     wait_until(lambda: get(f"{url}/health/ready") == (200, "ok\n"))
     assert "inference_recorded_total 1.0" in get(f"{url}/metrics")[1]
+    assert 'inference_loop_stalled_seconds{loop="recorder"}' in get(f"{url}/metrics")[1]
+    wait_until(lambda: lab.redis.zcard(progress.KEY) == len(progress.LOOPS))
+    scores = lab.redis.zrange(progress.KEY, 0, -1, withscores=True)
+    assert progress.stalled(scores, lab.redis.time()) == {}
     process.terminate()
     assert process.wait(60) == 0
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
