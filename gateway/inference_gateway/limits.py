@@ -48,6 +48,28 @@ def too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"the body is larger than {max_bytes} bytes{setting}, the most taken here")
 
 
+MAX_JSON_VALUES = 200_000
+"""In one body. Each becomes an object: `{},{},…` takes twenty times its length of memory."""
+MAX_DOCUMENT_VALUES = 20_000
+"""In a model's document, of which every mistake is listed before it is counted."""
+
+
+def check_values(body: bytes, most: int = MAX_JSON_VALUES) -> None:
+    """Raises TooLarge if parsing this JSON made more than about so many values."""
+    if len(body) <= most or _separators(body) <= most:
+        return
+    # Commas and brackets within texts are none. The texts are every other piece between quotes.
+    if (quotes := body.count(b'"')) <= 4 * most:
+        plain = body if quotes == 0 else body.replace(b"\\\\", b"").replace(b'\\"', b"")
+        if sum(map(_separators, plain.split(b'"')[::2])) <= most:
+            return
+    raise TooLarge(f"the body holds more than {most} values, the most that is taken here")
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 class CountedBody:
     """The `receive` of a request whose body is large, or comes without a Content-Length.
 

@@ -128,6 +128,9 @@ class Settings(DatabaseSettings):
         ge=1_000_000,
         description="Bytes of large bodies and answers under way, all callers together: memory.",
     )
+    validation_seconds: float = Field(
+        1, gt=0, le=60, description="CPU for checking one input against its model's schema."
+    )
     max_connections: int = Field(
         10_000, ge=10, description="Connections of one process; the longest idle make room."
     )

@@ -19,6 +19,7 @@ from inference_gateway.errors import (
     NotFound,
     Unavailable,
 )
+from inference_gateway.models.budget import Budget
 from inference_gateway.models.inputs import InputChecker
 from inference_gateway.models.openapi import openapi_schema
 from inference_gateway.models.store import (
@@ -55,13 +56,14 @@ class CatalogModel:
     def visible_to(self, viewer: str | None) -> bool:
         return self.is_public or viewer == self.owner
 
-    def validate_input(self, value: object) -> dict[str, Any]:
+    def validate_input(self, value: object, budget: Budget | None = None) -> dict[str, Any]:
         """The input with the defaults filled in.
 
         Raises:
             Invalid: naming each wrong field as `input.<name>`.
+            TooCostly: it takes more than the budget, one for the event loop unless told.
         """
-        return self._check(value)
+        return self._check(value, budget)
 
     def openapi_schema(self) -> dict[str, Any]:
         return openapi_schema(self.model.spec)

@@ -14,6 +14,7 @@ from inference_contract.inferencemodel import InferenceModel
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, OptionalUser
 from inference_gateway.errors import Forbidden, Invalid, NotFound
+from inference_gateway.limits import MAX_DOCUMENT_VALUES, check_values
 from inference_gateway.models.catalog import CatalogModel, Entry, owner_of
 from inference_gateway.models.permissions import require_may_write
 from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
@@ -137,8 +138,10 @@ async def _json(request: Request) -> Any:
     Raises:
         Invalid: if it is not.
     """
+    content = await request.body()
+    check_values(content, MAX_DOCUMENT_VALUES)
     try:
-        return orjson.loads(await request.body())
+        return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         message = f"is not JSON: {error}"
         raise Invalid(f"body {message}", errors=[{"field": "body", "message": message}]) from error

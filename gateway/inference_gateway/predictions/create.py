@@ -5,14 +5,15 @@ A route of FastAPI with a pydantic body costs three times as much as all that is
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from inference_gateway.limits import read_body
+from inference_gateway.limits import SMALL_BYTES, check_values, read_body
 from inference_gateway.predictions import requests
-from inference_gateway.predictions.requests import CreateHeaders
+from inference_gateway.predictions.requests import CreateBody, CreateHeaders
 from inference_gateway.predictions.schemas import to_wire
 from inference_gateway.predictions.service import Created
 from inference_gateway.services import Services
@@ -22,6 +23,20 @@ Headers = list[tuple[bytes, bytes]]
 
 class CreatePrediction:
     """Also at `/v1/models/{owner}/{name}/predictions`."""
+
+    def __init__(self) -> None:
+        self._large = asyncio.Lock()
+
+    async def _decode(self, content: bytes) -> CreateBody:
+        """Raises Invalid, TooLarge."""
+        if len(content) <= SMALL_BYTES:
+            return requests.decode(content)
+        # One in a turn of the event loop: between two of them others are served.
+        async with self._large:
+            check_values(content)
+            body = requests.decode(content)
+            await asyncio.sleep(0)
+            return body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises GatewayError, which the app's handler turns into an answer."""
@@ -33,7 +48,7 @@ class CreatePrediction:
             None if authorization is None else authorization.decode("latin-1")
         )
         headers = requests.parse_headers(given)
-        body = requests.decode(await read_body(receive))
+        body = await self._decode(await read_body(receive))
         created = await service.create(user, body, headers, _path_model(scope))
         base_url = service.settings.public_url or _base_url(scope, given)
         content = to_wire(service.with_detail(created.row, user), base_url.rstrip("/"))

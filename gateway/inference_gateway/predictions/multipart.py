@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference_contract import values
 from inference_gateway.errors import Invalid
+from inference_gateway.limits import check_values
 
 PART = "prediction"
 _MAX_PARTS = 64
@@ -54,11 +55,11 @@ class MultipartPrediction:
 
 async def as_json(form: FormData) -> bytes:
     """The JSON request that a form stands for. Raises Invalid, which names the part."""
-    content = form.get(PART)
-    if isinstance(content, UploadFile):
-        content = (await content.read()).decode(errors="replace")
+    given = form.get(PART)
+    content = await given.read() if isinstance(given, UploadFile) else (given or "").encode()
+    check_values(content)
     try:
-        body: Any = orjson.loads(content or "")
+        body: Any = orjson.loads(content)
         values.check(body)
     except orjson.JSONDecodeError as error:
         raise _invalid(PART, "must hold the JSON of POST /v1/predictions") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.errors import GatewayError, Invalid, NotFound
 from inference_gateway.hub import Hub
+from inference_gateway.lanes import Lane
+from inference_gateway.models.budget import ThreadBudget, TooCostly
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog, owner_of
 from inference_gateway.predictions import live, metrics, repository, requests, sse, waiting
 from inference_gateway.predictions.enqueuer import Enqueuer
@@ -82,6 +85,7 @@ class PredictionService:
         self._tails = Tails(redis_async)
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
         self._quotas = PredictionQuotas(settings, counter(engine))
+        self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
         self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
         stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
@@ -101,6 +105,7 @@ class PredictionService:
         await self._tails.stop()
         await self._writer.stop()
         self._enqueuer.close()
+        self._checks.close()
 
     def release(self) -> None:
         """Answer everybody who waits, and end all streams: the process is about to stop.
@@ -132,7 +137,7 @@ class PredictionService:
         began = time.perf_counter()
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
         try:
-            row, size = self._new_row(user, body, headers, path_model)
+            row, size = await self._new_row(user, body, headers, path_model)
             await self._quotas.take(user, size)
         except GatewayError:
             accepted = await self._accepted(user.user_id, body, headers, path_model)
@@ -258,7 +263,7 @@ class PredictionService:
             finally:
                 self._unwatch(watcher)
 
-    def _new_row(
+    async def _new_row(
         self, user: Principal, body: CreateBody, headers: CreateHeaders, path_model: str | None
     ) -> tuple[dict[str, Any], int]:
         """A row that can be stored, and the size of its input. Raises GatewayError."""
@@ -268,7 +273,7 @@ class PredictionService:
         if version not in (None, current):
             raise NotFound(f"{model_id} has no version {version}: it is at version {current}")
         content = requests.encode_input(
-            model.validate_input(body.input), self.settings.max_input_bytes
+            await self._checked(user.user_id, model, body.input), self.settings.max_input_bytes
         )
         if body.webhook is not None:
             check_url(body.webhook, self.settings.webhook_allow_loopback and user.is_admin)
@@ -302,6 +307,21 @@ class PredictionService:
             "lives_seconds": cancel_after or self.settings.prediction_deadline_seconds,
         }
         return row, len(content)
+
+    async def _checked(self, user_id: str, model: CatalogModel, value: object) -> dict[str, Any]:
+        """Raises Invalid, TooManyRequests, Unavailable."""
+        with contextlib.suppress(TooCostly):
+            return model.validate_input(value)
+        seconds = self.settings.validation_seconds
+        try:
+            return await self._checks.run(
+                user_id, lambda: model.validate_input(value, ThreadBudget(seconds))
+            )
+        except TooCostly:
+            raise Invalid(
+                f"to check the input against the model's schema takes more than {seconds:g} s "
+                "(VALIDATION_SECONDS): send less at once, or simplify `items`"
+            ) from None
 
     async def _store(self, row: dict[str, Any], size: int) -> Row:
         new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
