@@ -17,6 +17,7 @@ import orjson
 
 from inference_contract import functions, queues, values
 from inference_contract.predictions import ErrorCode, Event, EventType, StreamEvent
+from inference_runner import outputs
 from inference_runner.claim import Command, Keys
 from inference_runner.runs import Outcome, Run, failed
 
@@ -46,39 +47,15 @@ def encode_end(run: Run, outcome: Outcome) -> tuple[bytes, Outcome]:
     """The terminal event as JSON, and the outcome that it tells: an output that is not JSON or is
     too large turns a success into a failure."""
     try:
-        encoded = encode(_end(run, outcome), outcome.output)
+        encoded = outputs.encode(_end(run, outcome), outcome.output)
     except (TypeError, values.Unacceptable) as error:
-        outcome = failed(refusal(error), ErrorCode.OUTPUT)
+        outcome = failed(outputs.refusal(error, outcome.output), ErrorCode.OUTPUT)
         return orjson.dumps(_end(run, outcome)), outcome
     if len(encoded) > MAX_OUTPUT_BYTES:
         message = f"The output is larger than {MAX_OUTPUT_BYTES} bytes: {len(encoded)} bytes."
         outcome = failed(message, ErrorCode.TOO_LARGE)
         encoded = orjson.dumps(_end(run, outcome))
     return encoded, outcome
-
-
-def encode(said: Any, output: Any) -> bytes:
-    """JSON of something that holds this output.
-
-    Raises:
-        TypeError: if the output is not JSON.
-        values.Unacceptable: if it is no value of the contract.
-    """
-    encoded = orjson.dumps(said)
-    if not values.is_plain(encoded):
-        values.check(orjson.loads(orjson.dumps(output)))
-    # What is no number is written as null.
-    if b"null" in encoded:
-        for number in values.numbers(output):
-            values.check(number)
-    return encoded
-
-
-def refusal(error: TypeError | values.Unacceptable) -> str:
-    """What a model's author is told of an output that `encode` refuses."""
-    if isinstance(error, values.Unacceptable):
-        return f"The output {error}."
-    return f"The output is not JSON: {error}"
 
 
 def _end(run: Run, outcome: Outcome) -> Event:

@@ -11,9 +11,9 @@ import time
 
 from inference_contract import values
 from inference_contract.predictions import ErrorCode
-from inference_runner import health, model_code, runs
+from inference_runner import health, model_code, outputs, runs
 from inference_runner.desk import Desk
-from inference_runner.emitter import MAX_OUTPUT_BYTES, refusal
+from inference_runner.emitter import MAX_OUTPUT_BYTES
 from inference_runner.engines.base import Delta, InputError, Request, StepEngine
 from inference_runner.interrupt import Stopped
 from inference_runner.runs import Outcome, Run
@@ -179,7 +179,7 @@ class StepLoop:
                 if not run.sequence:
                     self._next_exchange = self._next_output = 0.0
         except (TypeError, values.Unacceptable) as error:
-            self._leave(run, runs.failed(refusal(error), ErrorCode.OUTPUT))
+            self._leave(run, runs.failed(outputs.refusal(error, delta.output), ErrorCode.OUTPUT))
             return
         if output.too_large:
             message = f"The output is larger than {MAX_OUTPUT_BYTES} bytes."

@@ -9,7 +9,8 @@ import orjson
 
 from inference_contract import values
 from inference_contract.predictions import EventType, StreamEvent, WebhookEvent
-from inference_runner.emitter import MAX_OUTPUT_BYTES, encode
+from inference_runner import outputs
+from inference_runner.emitter import MAX_OUTPUT_BYTES
 from inference_runner.runs import Run
 
 NOTIFY_EVERY = 0.5
@@ -39,7 +40,7 @@ class Output:
             part = values.text(part)
             self._size += len(part)
         else:  # As it is now: the model's code may go on changing it.
-            encoded = encode([part], [part])
+            encoded = outputs.encode([part], [part])
             self._size += len(encoded)
             part = orjson.loads(encoded)[0]
         self._parts.append(part)

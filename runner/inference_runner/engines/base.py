@@ -36,7 +36,11 @@ class BaseInferenceModel(ABC):
 
     @abstractmethod
     def predict(self, inputs: dict[str, Any]) -> Any:
-        """The output for one input: anything that JSON can hold. May raise InputError."""
+        """The output for one input. May raise InputError.
+
+        Anything that JSON can hold, and scalars of numpy; NaN, bytes, arrays and tensors are
+        refused, not converted.
+        """
 
     def check(self) -> None:  # noqa: B027 - optional
         """Called after an error. Raises if nothing can be predicted any more: the process is then

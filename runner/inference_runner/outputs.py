@@ -1,0 +1,74 @@
+"""An output as JSON, or where in it is something that is none."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import orjson
+
+from inference_contract import values
+
+_MAX_PATH = 200
+
+
+def encode(said: Any, output: Any) -> bytes:
+    """JSON of something that holds this output. Scalars of numpy are numbers and texts as well.
+
+    Raises:
+        TypeError: if the output is not JSON.
+        values.Unacceptable: if it is no value of the contract.
+    """
+    try:
+        encoded = orjson.dumps(said, default=_scalar)
+    except TypeError as error:
+        if isinstance(error.__cause__, values.Unacceptable):
+            raise error.__cause__ from None
+        raise
+    if not values.is_plain(encoded):
+        values.check(orjson.loads(orjson.dumps(output, default=_scalar)))
+    # What is no number is written as null.
+    if b"null" in encoded:
+        for number in values.numbers(output):
+            values.check(number)
+    return encoded
+
+
+def refusal(error: TypeError | values.Unacceptable, output: Any) -> str:
+    """What a model's author is told of an output that `encode` refuses."""
+    path = _where(output, "", 0)[:_MAX_PATH]
+    see = f" See output{path}." if path else ""
+    if isinstance(error, values.Unacceptable):
+        return f"The output {error}.{see}"
+    return f"The output is not JSON: {error}.{see}"
+
+
+def _scalar(value: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        plain = value.item()
+        if type(plain) in (bool, int, str):
+            return plain
+        if type(plain) is float:
+            values.check(plain)
+            return plain
+    kind = f"{type(value).__module__}.{type(value).__name__}"
+    raise TypeError(f"{kind}, which JSON does not have")
+
+
+def _where(value: Any, path: str, depth: int) -> str:
+    """The path to the first part that is no value; empty if it is none of the parts."""
+    if depth > values.MAX_DEPTH:
+        return path
+    if isinstance(value, dict):
+        parts = [(f".{key}", item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return path
+    for name, item in parts:
+        try:
+            encode(item, item)
+        except (TypeError, values.Unacceptable):
+            return _where(item, path + name, depth + 1)
+    return path
