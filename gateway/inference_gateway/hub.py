@@ -139,10 +139,19 @@ class Hub:
                     self._unsure |= self._waiters.keys()  # They may have ended meanwhile.
                     self._look.set()
                 else:
-                    self._heard(message["data"])
+                    self._heard_of(message["data"])
 
     def _is_idle(self) -> bool:
         return not self._waiters and time.monotonic() - self._idle_since > _KEEP_SECONDS
+
+    def _heard_of(self, message: bytes) -> None:
+        """A message that cannot be read costs those who wait a look at their rows."""
+        try:
+            self._heard(message)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            log.warning("a message of ends cannot be read: %s", error)
+            self._unsure |= self._waiters.keys()
+            self._look.set()
 
     def _heard(self, message: bytes) -> None:
         for prediction_id, columns in ends.read(message).items():

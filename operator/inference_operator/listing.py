@@ -64,6 +64,10 @@ class Lister:
                 log.warning("cannot list: %s; again in %.0f s", error, _RETRY_SECONDS)
                 pause = _RETRY_SECONDS
                 continue
+            except Exception:  # the thread must live: nothing else lists
+                log.exception("cannot list; again in %.0f s", _RETRY_SECONDS)
+                pause = _RETRY_SECONDS
+                continue
             pause = self._seconds
             log.debug("listed in %.1f s", time.monotonic() - start)
             for key in news:

@@ -136,7 +136,7 @@ class LocalOperator:
             case Start(plan=wanted, slot=slot):
                 try:
                     self._processes.start(wanted, slot)
-                except OSError as error:
+                except (OSError, ValueError) as error:  # also what no process can be given
                     runner = Runner(
                         wanted.model, slot, "", wanted.hash, now, 0, phase=RunnerPhase.FAILED
                     )
