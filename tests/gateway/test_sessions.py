@@ -110,10 +110,11 @@ async def test_the_rights_of_an_administrator_who_is_none_any_more(
     sql("UPDATE users SET is_admin = false WHERE username = 'boss'")
 
     async def is_refused() -> bool:
-        more = await other.post("/v1/models", headers=headers, json={**code, "name": "more"})
-        return more.status_code == 403
+        return (await other.get("/v1/users", headers=headers)).status_code == 403
 
     assert await _until(is_refused) < WITHIN_SECONDS
+    more = await other.post("/v1/models", headers=headers, json={**code, "name": "more"})
+    assert more.status_code == 403
     assert (await other.get("/v1/account", headers=headers)).status_code == 200
 
 
@@ -181,3 +182,46 @@ async def test_without_postgresql_tokens_hold_for_a_while_only(
         patch.setattr(authenticator, "TRUSTED_SECONDS", 0.2)
         await _says(client, headers, 503)
     await _says(client, headers, 200)
+
+
+async def _registered(client: httpx.AsyncClient) -> Callable[..., Any]:
+    """Logs in as ada: the answer."""
+    person = {"username": "ada", "email": "ada@example.com", "password": "password123"}
+    await client.post("/v1/auth/register", json=person)
+
+    async def log_in(password: str = "password123") -> httpx.Response:
+        form = {"username": "ada", "password": password}
+        return await client.post("/v1/auth/token", data=form)
+
+    return log_in
+
+
+async def _headers(answer: httpx.Response) -> dict[str, str]:
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+async def test_logging_out_ends_every_access_token(
+    client: httpx.AsyncClient, other: httpx.AsyncClient
+) -> None:
+    log_in = await _registered(client)
+    first, second = await _headers(await log_in()), await _headers(await log_in())
+    api = await _api_token(client, first)
+    assert (await other.get("/v1/account", headers=second)).status_code == 200
+    assert (await client.post("/v1/auth/logout", headers=first)).status_code == 204
+    assert (await client.get("/v1/account", headers=first)).status_code == 401
+    assert await _says(other, second, 401) < WITHIN_SECONDS
+    assert (await other.get("/v1/account", headers=api)).status_code == 200
+    assert (await client.get("/v1/account", headers=await _headers(await log_in()))).is_success
+
+
+async def test_a_new_password_ends_what_the_old_one_gave(client: httpx.AsyncClient) -> None:
+    log_in = await _registered(client)
+    headers = await _headers(await log_in())
+    url = "/v1/auth/password"
+    wrong = {"current": "password124", "new": "another-password"}
+    assert (await client.post(url, headers=headers, json=wrong)).status_code == 403
+    body = {"current": "password123", "new": "another-password"}
+    assert (await client.post(url, headers=headers, json=body)).status_code == 204
+    assert (await client.get("/v1/account", headers=headers)).status_code == 401
+    assert (await log_in()).status_code == 401
+    assert (await log_in("another-password")).status_code == 200

@@ -130,6 +130,15 @@ def restore(engine: Engine, username: str) -> None:
         connection.execute(update(User).where(User.username == username, kept).values(values))
 
 
+def end_access_tokens(engine: Engine, user_id: str, password_hash: str | None = None) -> None:
+    """All of an account that there are; with a new password, if one is given."""
+    values: dict[str, Any] = {"token_version": User.token_version + 1}
+    if password_hash is not None:
+        values["password_hash"] = password_hash
+    with engine.begin() as connection:
+        connection.execute(update(User).where(User.id == UUID(user_id)).values(values))
+
+
 def webhook_secret(engine: Engine, user_id: str) -> str | None:
     statement = select(User.webhook_secret).where(User.id == UUID(user_id))
     with engine.connect() as connection:

@@ -72,6 +72,32 @@ async def log_in(
     return schemas.AccessToken(access_token=token, expires_in=services.tokens.lifetime)
 
 
+@router.post("/auth/logout", status_code=204, tags=["account"])
+async def log_out(user: CurrentUser, services: AppServices) -> Response:
+    """End all access tokens of the account, wherever they are used. API tokens stay."""
+    await to_thread(accounts.end_access_tokens, services.engine, user.user_id)
+    await services.authenticator.refresh()
+    return Response(status_code=204)
+
+
+@router.post("/auth/password", status_code=204, tags=["account"])
+async def change_password(
+    body: schemas.NewPassword, request: Request, user: CurrentUser, services: AppServices
+) -> Response:
+    """Set another password, and end all access tokens. API tokens stay: revoke them one by one."""
+    address = client_of(request.scope)
+    attempt = await services.throttle.attempt(user.username, address, request.cookies.get(COOKIE))
+    account = await to_thread(accounts.find, services.engine, user.username)
+    hashed = account.password_hash if account else None
+    if not await services.passwords.verify(body.current, hashed, address):
+        raise Forbidden("the current password is another one")
+    await services.throttle.succeeded(attempt)
+    new = await services.passwords.hash(body.new, address)
+    await to_thread(accounts.end_access_tokens, services.engine, user.user_id, new)
+    await services.authenticator.refresh()
+    return Response(status_code=204)
+
+
 @router.get("/account", tags=["account"])
 async def account(user: CurrentUser) -> schemas.AccountOut:
     return schemas.AccountOut(username=user.username, name=user.username)

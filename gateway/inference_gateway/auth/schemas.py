@@ -70,6 +70,11 @@ class Registered(BaseModel):
     created_at: datetime
 
 
+class NewPassword(_In):
+    current: str = Field(max_length=1024)
+    new: str = Field(min_length=8, max_length=128)
+
+
 class AccessToken(BaseModel):
     access_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a scheme
