@@ -116,5 +116,7 @@ class StreamEvent(TypedDict):
     type: str
     output: NotRequired[Any]
     """What is new since the last entry: text of a text model, one item of a list."""
+    item: NotRequired[bool]
+    """Whether it is an item; else it is text that is joined."""
     logs: NotRequired[str]
     error: NotRequired[str]

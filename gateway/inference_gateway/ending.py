@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, text
 
 from inference_contract import queues
 from inference_contract.predictions import ErrorCode, PredictionStatus
-from inference_gateway import ends, replies
+from inference_gateway import ends, replies, streamed
 from inference_gateway.dispatch import position
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.errors import NotFound
@@ -35,10 +35,11 @@ _END = text(f"""
 WITH v AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:endings AS jsonb))
     AS v(id uuid, attempt int, token text, outcome text, error text, error_code text,
-         if_silent boolean)
+         if_silent boolean, output jsonb, logs text)
 ), changed AS (
   UPDATE predictions p
   SET status = v.outcome, error = v.error, error_code = v.error_code,
+      output = COALESCE(v.output, p.output), logs = COALESCE(v.logs, p.logs),
       completed_at = GREATEST(p.created_at, now()), lease_until = NULL
   FROM v
   WHERE {FENCE} AND NOT (v.if_silent AND COALESCE(p.lease_until > now(), false))
@@ -93,6 +94,10 @@ class Ending:
     error: str | None = None
     if_silent: bool = False
     """Only if its lease has not been renewed meanwhile."""
+    may_have_output: bool = False
+    """It may run: what it has streamed stays its output."""
+    output: Any = None
+    logs: str | None = None
 
 
 def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
@@ -195,6 +200,7 @@ def _withdrawal(reply: Any) -> Withdrawal:
 
 def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[Ending]:
     """End rows and wake whoever waits for them; those that were still open and of that attempt."""
+    endings = [_with_output(client, ending) for ending in endings]
     with engine.begin() as connection:
         ended = end_rows(connection, endings)
     try:
@@ -203,6 +209,17 @@ def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[
     except redis.RedisError:
         _log.warning("redis is away: waiters will look at the row themselves")
     return ended
+
+
+def _with_output(client: redis.Redis, ending: Ending) -> Ending:
+    if not ending.may_have_output:
+        return ending
+    try:
+        output, logs = streamed.so_far(client, ending.model, ending.id, ending.attempt)
+    except redis.RedisError:
+        _log.warning("redis is away: an output so far is lost", extra={"prediction": ending.id})
+        return ending
+    return replace(ending, output=output, logs=logs or None)
 
 
 def end_rows(connection: Connection, endings: Iterable[Ending]) -> list[Ending]:

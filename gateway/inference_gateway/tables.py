@@ -121,6 +121,8 @@ class Prediction(Base):
     metrics: Mapped[dict[str, Any] | None]
     webhook: Mapped[str | None]
     webhook_events: Mapped[list[str] | None]
+    base_url: Mapped[str | None]
+    """What the creator reached the API at, if there is a webhook."""
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str | None]
     """Of the body that came with the idempotency key."""

@@ -63,7 +63,9 @@ class Output:
         fresh, self._told = self._parts[self._told :], len(self._parts)
         if self._is_text and fresh:
             fresh = ["".join(fresh)]
-        return [{"type": EventType.OUTPUT.value, "output": part} for part in fresh]
+        if self._is_text:
+            return [{"type": EventType.OUTPUT.value, "output": part} for part in fresh]
+        return [{"type": EventType.OUTPUT.value, "output": part, "item": True} for part in fresh]
 
     def notice_due(self) -> bool:
         """Whether the webhook wants an `output` event now."""

@@ -22,9 +22,9 @@ def test_items_come_one_by_one_and_all_at_the_end(
     end = wait_until(lambda: queue.end("a"))
     assert (end["output"], end["streamed"]) == ([0, 1, 2], True)
     assert queue.stream("a") == [
-        {"type": "output", "output": 0},
-        {"type": "output", "output": 1},
-        {"type": "output", "output": 2},
+        {"type": "output", "output": 0, "item": True},
+        {"type": "output", "output": 1, "item": True},
+        {"type": "output", "output": 2, "item": True},
         {"type": "succeeded"},
     ]
 

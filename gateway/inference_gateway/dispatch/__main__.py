@@ -102,14 +102,13 @@ def _loops(settings: Settings) -> list[Loop]:
         max_attempts=settings.max_attempts,
         grace=Grace(client, settings.lease_seconds),
     )
-    base_url = settings.public_url or f"http://localhost:{settings.api_port}"
     delivery = Delivery(
         db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS),
         Sender(
             timeout_seconds=settings.webhook_timeout_seconds,
             allow_loopback=settings.webhook_allow_loopback,
         ),
-        lambda row: show(row, base_url),
+        lambda row: show(row, (settings.public_url or row["base_url"] or "").rstrip("/")),
         hold_seconds=settings.webhook_timeout_seconds,
         wake=wake,
     )

@@ -121,6 +121,7 @@ def _end(
         error_code=code,
         error=error,
         if_silent=if_silent,
+        may_have_output=True,
     )
 
 

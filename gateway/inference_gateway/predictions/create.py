@@ -49,9 +49,9 @@ class CreatePrediction:
         )
         headers = requests.parse_headers(given)
         body = await self._decode(await read_body(receive))
-        created = await service.create(user, body, headers, _path_model(scope))
-        base_url = service.settings.public_url or _base_url(scope, given)
-        content = to_wire(service.with_detail(created.row, user), base_url.rstrip("/"))
+        base_url = (service.settings.public_url or _base_url(scope, given)).rstrip("/")
+        created = await service.create(user, body, headers, _path_model(scope), base_url)
+        content = to_wire(service.with_detail(created.row, user), base_url)
         status, extra = _status(created, headers, content)
         encoded = orjson.dumps(content)
         extra += [

@@ -127,8 +127,12 @@ class PredictionService:
         body: CreateBody,
         headers: CreateHeaders,
         path_model: str | None = None,
+        base_url: str | None = None,
     ) -> Created:
         """Store a prediction and put it on its queue; if wanted, wait for its end.
+
+        Args:
+            base_url: what the caller reached us at: the links of its webhooks begin with it.
 
         Raises:
             GatewayError: nothing was stored.
@@ -138,6 +142,7 @@ class PredictionService:
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
         try:
             row, size = await self._new_row(user, body, headers, path_model)
+            row["base_url"] = base_url if body.webhook else None
             await self._quotas.take(user, size)
         except GatewayError:
             accepted = await self._accepted(user.user_id, body, headers, path_model)

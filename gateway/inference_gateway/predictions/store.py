@@ -132,6 +132,7 @@ def _record(row: Row) -> dict[str, Any]:
         "input": row["input"],
         "webhook": row["webhook"],
         "webhook_events": row["webhook_events"],
+        "base_url": row["base_url"],
         "idempotency_key": row["idempotency_key"],
         "request_hash": row["request_hash"],
         "lives_seconds": row["lives_seconds"],

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import orjson
 import pytest
 
+from inference_contract import queues
 from inference_gateway.dispatch import metrics
 
 END_LEASE = "UPDATE predictions SET lease_until = now() - interval '1 second'"
@@ -67,9 +68,6 @@ def test_the_last_crash_is_the_end(lab: Any) -> None:
     assert (row["status"], row["error_code"]) == ("failed", "runner_crashed")
     assert row["error"] == "Its runner died 3 times while running it."
     assert lab.told_of(prediction) == ["completed"]
-    (_, fields), *_ = lab.redis.xrevrange("ada_echo:events", count=1)
-    (event,) = json.loads(fields[b"d"])
-    assert (event["type"], event["token"], event["id"]) == ("failed", "token-1", prediction)
 
 
 @pytest.mark.parametrize("claimed", [False, True])
@@ -82,6 +80,46 @@ def test_past_its_deadline_it_is_canceled(lab: Any, claimed: bool) -> None:
     assert (row["status"], row["error_code"]) == ("canceled", "deadline_exceeded")
     assert lab.queued() == []
     assert bool(lab.redis.hget("ada_echo:cancel", prediction)) == (job is not None)
+
+
+def _stream(lab: Any, prediction: str, *entries: Any, start: int = 1) -> None:
+    key = queues.stream_key("ada_echo", prediction)
+    for number, entry in enumerate(entries, start):
+        data = entry if isinstance(entry, bytes) else orjson.dumps(entry)
+        lab.redis.xadd(key, {"d": data}, id=f"1-{number}")
+
+
+TEXT = [{"type": "output", "output": "a"}, {"type": "logs", "logs": "l"}]
+MORE = {"type": "output", "output": "b"}
+DEEP = b'{"type":"output","item":true,"output":' + b"[" * 100 + b"]" * 100 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("entries", "start", "output", "logs"),
+    [
+        ([*TEXT, MORE], 1, "ab", "l"),
+        ([{**MORE, "item": True}], 1, ["b"], ""),
+        ([{"type": "output", "output": {"n": 1}}], 1, [{"n": 1}], ""),
+        ([MORE], 2, None, ""),
+        ([b"{"], 1, None, ""),
+        ([DEEP], 1, None, ""),
+        ([{"type": "logs", "logs": "a\0b"}], 1, None, "a\ufffdb"),
+        ([], 1, None, ""),
+    ],
+    ids=["text", "items", "objects", "a part", "broken", "deep", "odd logs", "nothing"],
+)
+@pytest.mark.parametrize("why", ["deadline", "died"])
+def test_what_was_streamed_stays_when_the_runner_has_no_last_word(
+    lab: Any, entries: list[Any], start: int, output: Any, logs: str, why: str
+) -> None:
+    prediction = run(lab, crashes=2)
+    _stream(lab, prediction, *entries, start=start)
+    late = "UPDATE predictions SET deadline = now() - interval '1 second'"
+    lab.sql(late if why == "deadline" else END_LEASE)
+    lab.sweeper().step()
+    row = lab.row(prediction)
+    assert row["error_code"] == ("deadline_exceeded" if why == "deadline" else "runner_crashed")
+    assert (row["output"], row["logs"]) == (output, logs)
 
 
 def test_a_runner_is_asked_again_to_stop(lab: Any) -> None:

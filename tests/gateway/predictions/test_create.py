@@ -312,7 +312,7 @@ async def test_waiting_again_under_a_key_waits_for_the_first(
         ({**BODY, "webhook": "http://10.0.0.1/"}, 422, "webhook"),
         ({**BODY, "model_id": "ada/none"}, 404, None),
         ({"version": "ada/echo:9", "input": {"text": "hi"}}, 404, None),
-        ({**BODY, "input": {"text": "x" * 1_000_001}}, 413, None),
+        ({**BODY, "input": {"text": "x" * 8_000_001}}, 413, None),
         ({**BODY, "input": {"text": "x" * 10_000_001}}, 413, None),
     ],
 )
@@ -348,6 +348,17 @@ async def test_a_webhook_is_told_the_end_unless_it_wants_more(
     assert [row["webhook_events"] for row in rows] == [["completed"], ["start", "output"]]
     jobs = await eventually(lambda: len(runner.waiting()) == 2 and runner.waiting())
     assert [job["notify"] for job in jobs] == [[], ["output"]]
+
+
+async def test_links_in_webhooks_lead_to_what_the_creator_reached_us_at(
+    client: httpx.AsyncClient, auth: Auth, echo: str, sql: Sql
+) -> None:
+    headers = {**auth("ada"), "Host": "models.example:8443"}
+    for body in ({**BODY, "webhook": "https://example.com/hook"}, BODY):
+        reply = await client.post("/v1/predictions", json=body, headers=headers)
+        assert reply.json()["urls"]["get"].startswith("http://models.example:8443/v1/")
+    rows = sql("SELECT base_url FROM predictions ORDER BY id")
+    assert [row["base_url"] for row in rows] == ["http://models.example:8443", None]
 
 
 async def test_too_many_open_predictions(

@@ -31,6 +31,7 @@ def _rows(count: int, key: str | None = None) -> list[dict[str, Any]]:
                 "input": orjson.Fragment(b'{"a":1}'),
                 "webhook": None,
                 "webhook_events": None,
+                "base_url": None,
                 "idempotency_key": key,
                 "request_hash": key,
                 "created_at": None,
