@@ -128,6 +128,9 @@ class Settings(DatabaseSettings):
         ge=1_000_000,
         description="Bytes of large bodies and answers under way, all callers together: memory.",
     )
+    max_page_bytes: int = Field(
+        4_000_000, ge=1000, description="Bytes of predictions after which a page of them ends."
+    )
     validation_seconds: float = Field(
         1, gt=0, le=60, description="CPU for checking one input against its model's schema."
     )

@@ -10,7 +10,7 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from inference_gateway.errors import BadRequest
+from inference_gateway.errors import BadRequest, Invalid
 
 _HOST = re.compile(rb"[A-Za-z0-9._~-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _known_hosts: dict[bytes, None] = {}
@@ -18,7 +18,7 @@ _MAX_KNOWN_HOSTS = 100
 
 
 def check(scope: Any, host: bytes) -> None:
-    """Raises BadRequest. An empty Host is as none: HTTP/1.0 has none."""
+    """Raises BadRequest, Invalid. An empty Host is as none: HTTP/1.0 has none."""
     if host and host not in _known_hosts:
         _check_host(host)
     if b"%" in scope["query_string"]:
@@ -39,6 +39,10 @@ def _check_text(encoded: bytes, part: str) -> None:
     try:
         text = unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError as error:
-        raise BadRequest(f"the {part} of the URL is not UTF-8") from error
+        raise _invalid(part, "is not UTF-8") from error
     if "\0" in text:
-        raise BadRequest(f"the {part} of the URL holds the character U+0000")
+        raise _invalid(part, "holds the character U+0000")
+
+
+def _invalid(part: str, message: str) -> Invalid:
+    return Invalid(f"{part} {message}", errors=[{"field": part, "message": message}])

@@ -73,8 +73,13 @@ def page(
     limit: int,
     older_than: UUID | None = None,
     newer_than: UUID | None = None,
+    max_bytes: int = 4_000_000,
 ) -> Page:
-    """The newest predictions, or those next to one of them. Set at most one of the last two."""
+    """The newest predictions, or those next to one of them. Set at most one of those two.
+
+    Args:
+        max_bytes: of inputs, outputs and logs; the page ends with the row that reaches it.
+    """
     upwards = newer_than is not None
     clauses, parameters = _conditions(wanted)
     if older_than is not None:
@@ -85,16 +90,32 @@ def page(
     # The ids first, which the index of an owner's ids gives without looking at a row. In one step
     # the planner walks the primary key instead, past the newer rows of everybody else: a thousand
     # times slower for an owner who was away while a million came.
+    # Then row by row as long as there is room: what is beyond it is not even read.
     query = f"""
-        SELECT * FROM predictions WHERE id = ANY (ARRAY (
-          SELECT id FROM predictions WHERE {" AND ".join(clauses)} ORDER BY id {order} LIMIT :limit
-        )) ORDER BY id {order}
+        WITH RECURSIVE ids AS MATERIALIZED (
+          SELECT ARRAY (
+            SELECT id FROM predictions WHERE {" AND ".join(clauses)} ORDER BY id {order}
+            LIMIT :limit + 1
+          ) AS list
+        ), walk (n, size) AS (
+          SELECT 0, 0::bigint
+          UNION ALL
+          SELECT n + 1, size + (
+            SELECT coalesce(octet_length(input::text), 0) + coalesce(octet_length(output::text), 0)
+              + coalesce(octet_length(logs), 0)
+            FROM predictions WHERE id = (SELECT list[n + 1] FROM ids)
+          )
+          FROM walk, ids WHERE size < :max_bytes AND n < least(:limit, cardinality(list))
+        )
+        SELECT predictions.*, (SELECT cardinality(list) FROM ids) AS found FROM predictions
+        WHERE id = ANY ((SELECT list[1:(SELECT max(n) FROM walk)] FROM ids)::uuid[])
+        ORDER BY id {order}
     """  # noqa: S608 - clauses of ours
-    parameters |= {"older_than": older_than, "newer_than": newer_than, "limit": limit + 1}
+    parameters |= {"older_than": older_than, "newer_than": newer_than}
+    parameters |= {"limit": limit, "max_bytes": max_bytes}
     with engine.connect() as connection:
         rows: list[Row] = [row._asdict() for row in connection.execute(text(query), parameters)]
-    more = len(rows) > limit
-    rows = rows[:limit]
+    more = bool(rows) and rows[0]["found"] > len(rows)
     if upwards:
         return Page(rows[::-1], has_older=True, has_newer=more)
     return Page(rows, has_older=more, has_newer=older_than is not None)

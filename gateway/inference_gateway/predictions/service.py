@@ -210,7 +210,13 @@ class PredictionService:
         newer_than: UUID | None,
     ) -> repository.Page:
         return await asyncio.to_thread(
-            repository.page, self._engine, wanted, limit, older_than, newer_than
+            repository.page,
+            self._engine,
+            wanted,
+            limit,
+            older_than,
+            newer_than,
+            self.settings.max_page_bytes,
         )
 
     async def cancel(self, prediction_id: str, owner: str) -> Row:

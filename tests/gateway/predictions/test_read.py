@@ -62,6 +62,18 @@ async def test_pages_are_stable_while_predictions_come(
     assert page["previous"] is None
 
 
+async def test_a_page_of_large_predictions_ends_early(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql
+) -> None:
+    ids = _fill(sql, 5)
+    sql("UPDATE predictions SET output = to_jsonb(repeat('x', 3000000))")
+    first, page = await _page(client, auth, "/v1/predictions")
+    second, page = await _page(client, auth, page["next"])
+    third, page = await _page(client, auth, page["next"])
+    assert [first, second, third] == [ids[:2], ids[2:4], ids[4:]]
+    assert page["next"] is None
+
+
 async def test_an_empty_page(client: httpx.AsyncClient, auth: Auth) -> None:
     reply = await client.get("/v1/predictions", headers=auth("ada"))
     assert reply.json() == {"next": None, "previous": None, "results": []}
