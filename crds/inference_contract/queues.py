@@ -14,6 +14,10 @@ DOORBELL = "inference:doorbell"
 """Stream of model keys: tells the recorder which event streams to read."""
 ENDED = "inference:ended"
 """Channel: who has committed the ends of predictions says so here. No runner may."""
+OPERATOR = "inference:operator"
+"""There while an operator acts: it says so with every reading of the load."""
+OPERATOR_SECONDS = 30
+"""How long that holds."""
 RECORDER_GROUP = "recorder"
 
 

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
+from inference_contract import queues
 from inference_gateway import db, migrations, progress
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Health:
                 )
                 own = {"postgresql": database, "migrations": schema, "redis": redis_state}
                 own["dispatch"] = dispatch
+                own["operator"] = await self._operator_state()
                 self._last = (time.monotonic(), Report({**own, **self._others()}))
             return self._last[1]
 
@@ -162,6 +164,22 @@ def _dispatch(scores: Any, now: Any, reason: str = "") -> Dependency:
 
 def _unknown(reason: str) -> Dependency:
     return Dependency(State.DEGRADED, f"unknown while Redis {reason}")
+
+    async def _operator_state(self) -> Dependency:
+        """By the sign that it leaves in Redis with every reading of the load."""
+        sign: Awaitable[Any] = self._redis.exists(queues.OPERATOR)
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                is_there = await sign
+        except (RedisError, TimeoutError, OSError):
+            return Dependency(State.DEGRADED, "unknown while Redis is away")
+        if is_there:
+            return Dependency(State.OK, "acts")
+        return Dependency(
+            State.DEGRADED,
+            f"no operator has given a sign for {queues.OPERATOR_SECONDS} seconds: no model starts, "
+            "stops or scales until one does; see its log",
+        )
 
 
 def _revision(engine: Engine) -> str | None:

@@ -119,6 +119,18 @@ class Settings(DatabaseSettings):
     owner_namespace_pod_security: Literal["restricted", "baseline", "privileged"] = Field(
         "restricted", description="The Pod Security Standard that this namespace enforces."
     )
+    owner_namespace_quota: dict[str, str] = Field(
+        {
+            "pods": "50",
+            "requests.nvidia.com/gpu": "16",
+            "persistentvolumeclaims": "20",
+            "requests.storage": "2Ti",
+        },
+        description="JSON: a ResourceQuota's `hard` of this namespace; {}: none.",
+    )
+    owner_namespace_largest_claim: str = Field(
+        "500Gi", description="Storage that one claim in this namespace may ask for; empty: any."
+    )
     max_body_bytes: int = Field(10_000_000, ge=1000, description="Largest request body, bytes.")
     max_input_bytes: int = Field(
         8_000_000, ge=100, description="Largest prediction input, bytes: a photo of 6 MB."

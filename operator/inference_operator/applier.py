@@ -18,7 +18,8 @@ from inference_operator.kinds import Kind
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.manifests.cache_claim import may_grow
-from inference_operator.manifests.child import Manifest, Parent, fingerprint
+from inference_operator.manifests.child import APP, Manifest, Parent, fingerprint
+from inference_operator.manifests.closed import NAME as CLOSED
 from inference_operator.manifests.closed import closed
 from inference_operator.manifests.deployment import with_replicas
 from inference_operator.mirror import Mirror
@@ -143,6 +144,14 @@ class Applier:
         there = self._cluster.get(Kind.NETWORK_POLICY, parent.namespace, parent.child)
         if there is not None and is_left_to_us(there, parent):
             self._cluster.delete(Kind.NETWORK_POLICY, parent.namespace, parent.child)
+            self._metrics.writes.labels(there["kind"]).inc()
+
+    def open(self, namespace: str) -> None:
+        """No runner is left here, and nothing of ours."""
+        self._closed.pop(namespace, None)
+        there = self._cluster.get(Kind.NETWORK_POLICY, namespace, CLOSED)
+        if there is not None and APP.items() <= there["metadata"].get("labels", {}).items():
+            self._cluster.delete(Kind.NETWORK_POLICY, namespace, CLOSED)
             self._metrics.writes.labels(there["kind"]).inc()
 
     def forget(self, key: Key) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 import hiredis
@@ -19,9 +21,10 @@ class Load(NamedTuple):
 class Loads:
     def __init__(self, link: RedisLink) -> None:
         self._link = link
+        self._sign_at = 0.0
 
     def read(self, model_ids: Iterable[str]) -> dict[str, Load]:
-        """Waiting and running predictions of each model.
+        """Waiting and running predictions of each model. Leaves a sign that an operator acts.
 
         A model whose keys are not what they should be is left out: its runners may write them, and
         the others shall not suffer for it.
@@ -33,6 +36,7 @@ class Loads:
         commands: list[Command] = []
         for key in map(queues.model_key, ids):
             commands += [("LLEN", queues.queue_key(key)), ("ZCARD", queues.in_flight_key(key))]
+        self._sign()
         answers = self._link.tell(commands) if commands else []
         for answer in answers:
             if isinstance(answer, hiredis.ReplyError) and not str(answer).startswith("WRONGTYPE"):
@@ -43,6 +47,14 @@ class Loads:
             for model_id, queued, in_flight in pairs
             if isinstance(queued, int) and isinstance(in_flight, int)
         }
+
+    def _sign(self) -> None:
+        """A Redis that is full, or away, does without it."""
+        if time.monotonic() >= self._sign_at:
+            with suppress(RedisUnavailable):
+                sign = ("SET", queues.OPERATOR, "1", "EX", str(queues.OPERATOR_SECONDS))
+                self._link.tell([sign])
+                self._sign_at = time.monotonic() + queues.OPERATOR_SECONDS / 6
 
     def close(self) -> None:
         self._link.close()

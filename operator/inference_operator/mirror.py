@@ -170,6 +170,12 @@ class Mirror:
         model = found["metadata"].get("labels", {}).get(LABEL_MODEL, "")
         return [key] if self.model(key := (namespace, model)) else []
 
+    def is_empty(self, namespace: str) -> bool:
+        """Neither models nor pods of models."""
+        with self._lock:
+            names = {*self._models.names(), *self._pods.names()}
+        return all(there != namespace for there, _ in names)
+
     def keys_of(self, key: str) -> list[Key]:
         """The models of that key in Redis: one, but for a moment."""
         owner, _, name = key.partition("_")

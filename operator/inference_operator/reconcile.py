@@ -138,6 +138,8 @@ class Reconciler:
         self._left.pop(key, None)
         if self._mirror.model(key) is None and not self._mirror.pods(key):
             self._applier.remove_policy(key)
+            if self._mirror.is_empty(key[0]):
+                self._applier.open(key[0])
             self._access.tidy()
 
     def _converge(

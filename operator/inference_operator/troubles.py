@@ -48,9 +48,14 @@ class Trouble:
         return self.pod.end is not None and self.reason in FAILED_STARTS
 
 
+_LIMITS = ("exceeded quota", "failed quota", "maximum storage usage per")
+
+
 def refused_for(said: str, otherwise: Reason) -> Reason:
     """The reason of a refusal, by the API server's words: a quota, a limit, or something else."""
-    is_limit = any(words in said for words in ("exceeded quota", "failed quota", "usage per"))
+    is_limit = any(
+        words in said for words in ("exceeded quota", "failed quota", "maximum storage usage per")
+    )
     return Reason.NO_CAPACITY if is_limit else otherwise
 
 

@@ -42,7 +42,10 @@ LEADER = {
     ("operator-leader@prod", "deployments", "get"),
 }
 SEES_NAMESPACES = {("namespaces", verb) for verb in ("list", "watch")}
-MAKES_NAMESPACES = {("namespaces", verb) for verb in ("get", "create")}
+MAKES_NAMESPACES = {
+    *(("namespaces", verb) for verb in ("get", "create")),
+    *((limit, "create") for limit in ("resourcequotas", "limitranges")),
+}
 
 
 def test_rights_in_all_namespaces(render: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def _shown(default: Any) -> str:
         return "unset"
     if default == "":
         return '`""`'
+    if isinstance(default, dict):
+        return f"`{json.dumps(default, separators=(',', ':'))}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

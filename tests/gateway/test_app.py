@@ -17,8 +17,10 @@ from typing import Any
 import httpx
 import psycopg2
 import pytest
+import redis
 from fastapi import FastAPI
 
+from inference_contract import queues
 from inference_gateway import migrations, progress
 from inference_gateway.app import create_app
 from inference_gateway.health import State, schema_state
@@ -26,9 +28,14 @@ from inference_gateway.settings import Settings
 
 Start = Callable[..., subprocess.Popen[str]]
 MIB = 1024
+REDIS = {"redis": "ok", "operator": "degraded"}
+"""Without an operator."""
 
 
-async def test_health_names_each_dependency(client: httpx.AsyncClient, redis_client: Any) -> None:
+async def test_health_names_each_dependency(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    redis_client.set(queues.OPERATOR, "1", ex=queues.OPERATOR_SECONDS)
     progress.tell(redis_client, dict.fromkeys(progress.LOOPS, 0.0))
     answer = await client.get("/health")
     assert answer.status_code == 200
@@ -39,6 +46,7 @@ async def test_health_names_each_dependency(client: httpx.AsyncClient, redis_cli
         "migrations": "ok",
         "redis": "ok",
         "dispatch": "ok",
+        "operator": "ok",
     }
 
 
@@ -78,6 +86,13 @@ async def test_health_says_that_writes_are_refused(
     assert "writes are refused" in redis_state["message"]
 
 
+async def test_health_tells_of_a_missing_operator(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health")
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, "degraded")
+    assert "no operator has given a sign" in body["dependencies"]["operator"]["message"]
+
+
 async def health_of(settings: Settings) -> tuple[int, dict[str, str], int]:
     """Of a gateway that is started with these settings: ready, states, live."""
     app = create_app(settings)
@@ -95,14 +110,15 @@ async def test_it_starts_without_postgresql(settings: Settings) -> None:
     settings.database_url = "postgresql://nobody@127.0.0.1:1/nothing"
     ready, states, live = await health_of(settings)
     assert (ready, live) == (503, 200)
-    assert states == {"postgresql": "unavailable", "migrations": "unavailable", "redis": "ok"}
+    assert states == {"postgresql": "unavailable", "migrations": "unavailable", **REDIS}
 
 
 async def test_it_starts_without_redis_and_is_ready(settings: Settings) -> None:
     settings.redis_url = "redis://127.0.0.1:1/0"
     ready, states, _ = await health_of(settings)
     assert ready == 200
-    assert states == {"postgresql": "ok", "migrations": "ok", "redis": "degraded"}
+    degraded = {"redis": "degraded", "operator": "degraded"}
+    assert states == {"postgresql": "ok", "migrations": "ok", **degraded}
 
 
 async def test_it_starts_without_its_cluster(settings: Settings, tmp_path: Path) -> None:
@@ -116,6 +132,7 @@ async def test_it_starts_without_its_cluster(settings: Settings, tmp_path: Path)
     ready, states, live = await health_of(settings)
     assert (ready, live) == (503, 200)
     assert states.pop("kubernetes") == "unavailable"
+    assert states.pop("operator") == "degraded"
     assert set(states.values()) == {"ok"}
 
 

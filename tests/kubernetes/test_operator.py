@@ -221,6 +221,7 @@ def test_a_namespace_needs_an_owner(house: House, make_namespace: Callable[..., 
     message = house.until_reason("InvalidModel", namespace=nobodys)
     assert message == (
         f"namespace {nobodys} has no owner: kubectl label namespace {nobodys} {LABEL_OWNER}=OWNER"
+        "; its runners end their work and stop"
     )
     house.core.patch_namespace(nobodys, {"metadata": {"labels": {LABEL_OWNER: "bob"}}})
     house.until_reason("ScaledToZero", namespace=nobodys)

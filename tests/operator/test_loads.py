@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from inference_contract import queues
 from inference_operator import redis_link
 from inference_operator.loads import Load, Loads
 from inference_operator.redis_link import RedisLink, RedisUnavailable
@@ -75,7 +76,7 @@ def test_user_password_and_database(redis_url: str, redis_client: redis.Redis) -
         upstream = socket.socket(socket.AF_UNIX)
         upstream.connect(redis_url.removeprefix("unix://"))
         with client, upstream:
-            for _ in range(3):  # the greeting, NO-EVICT, the question
+            for _ in range(4):  # the greeting, NO-EVICT, the sign, the question
                 upstream.sendall(client.recv(4096))
                 answered.append(upstream.recv(4096))
                 client.sendall(answered[-1])
@@ -88,7 +89,7 @@ def test_user_password_and_database(redis_url: str, redis_client: redis.Redis) -
         thread.join()
         reader.close()
     redis_client.acl_deluser("u")
-    assert answered == [b"+OK\r\n+OK\r\n", b"+OK\r\n", b":0\r\n:0\r\n"]
+    assert answered == [b"+OK\r\n+OK\r\n", b"+OK\r\n", b"+OK\r\n", b":0\r\n:0\r\n"]
 
 
 def test_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,3 +108,10 @@ def test_a_model_that_would_fill_the_operators_memory(
     with pytest.raises(RedisUnavailable, match="more than 1,000 bytes"):
         link.ask([("ZRANGE", "rq:wip:a_m", "0", "-1")])
     assert Loads(link).read(["a/m"]) == {"a/m": Load(0, 1)}
+
+
+def test_every_reading_leaves_a_sign_of_the_operator(
+    reader: Loads, redis_client: redis.Redis
+) -> None:
+    reader.read([])
+    assert 0 < redis_client.ttl(queues.OPERATOR) <= queues.OPERATOR_SECONDS

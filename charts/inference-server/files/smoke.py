@@ -38,7 +38,21 @@ def predict() -> dict[str, Any]:
     return made
 
 
-sys.stdout.write(f"{json.dumps(call('GET', '/health'))}\n")
+def health() -> dict[str, Any]:
+    """As soon as all is well, or after a minute: what has just been installed may still start."""
+    end = time.monotonic() + 60
+    while (found := call("GET", "/health"))["status"] != "ok" and time.monotonic() < end:
+        time.sleep(2)
+    return found
+
+
+state = health()
+sys.stdout.write(f"{json.dumps(state)}\n")
+if state["status"] != "ok":
+    parts = state["dependencies"].items()
+    sys.exit(
+        "; ".join(f"{name}: {part['message']}" for name, part in parts if part["status"] != "ok")
+    )
 if MODEL:
     prediction = predict()
     sys.stdout.write(f"{json.dumps(prediction)}\n")

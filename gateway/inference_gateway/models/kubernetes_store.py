@@ -65,6 +65,8 @@ class KubernetesModelStore:
             self._api,
             settings.owner_namespace_prefix,
             pod_security=settings.owner_namespace_pod_security,
+            quota=settings.owner_namespace_quota,
+            largest_claim=settings.owner_namespace_largest_claim,
             may_create=settings.create_owner_namespaces,
             watched=frozenset(scopes),
         )

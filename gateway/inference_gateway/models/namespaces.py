@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inference_contract.pods import LABEL_OWNER
+from inference_gateway.models import namespace_limits
 from inference_gateway.models.kubernetes_api import KubernetesApi, KubernetesError, Refused
 from inference_gateway.models.store import NamespaceRefused, StoreUnavailable
 
@@ -27,12 +28,15 @@ class OwnerNamespaces:
         prefix: str,
         *,
         pod_security: str,
+        quota: Mapping[str, str],
+        largest_claim: str,
         may_create: bool,
         watched: frozenset[str],
     ) -> None:
         self._api = api
         self._prefix = prefix
         self._pod_security = pod_security
+        self._quota, self._largest_claim = quota, largest_claim
         self._may_create = may_create
         self._watched = watched
         """Empty: all."""
@@ -67,6 +71,11 @@ class OwnerNamespaces:
             raise NamespaceRefused(f"{reason}: an administrator may {_remedy(found, how)}")
         if "deletionTimestamp" in found["metadata"]:
             raise StoreUnavailable(f"namespace {name} is being deleted: try again when it is gone")
+        try:
+            self._limit(name)  # Also of one that a gateway has made which then ended.
+        except KubernetesError as error:
+            log.warning("limiting namespace %s: %s", name, error)
+            raise StoreUnavailable(_unavailable(error, name)) from error
         return found
 
     def _create(self, name: str, owner: str) -> dict[str, Any]:
@@ -79,6 +88,18 @@ class OwnerNamespaces:
             return self._api.get(f"{PATH}/{name}")
         log.info("made namespace %s for %s", name, owner)
         return made
+
+    def _limit(self, name: str) -> None:
+        """What is there already stays: an administrator may have given this owner more."""
+        made = {"limitranges": namespace_limits.limits(name, self._largest_claim)}
+        if self._quota:
+            made["resourcequotas"] = namespace_limits.quota(name, self._quota)
+        for plural, body in made.items():
+            try:
+                self._api.create(f"{PATH}/{name}/{plural}", body)
+            except Refused as error:
+                if error.status != 409:
+                    raise
 
 
 def manifest(name: str, owner: str, pod_security: str) -> dict[str, Any]:
@@ -109,7 +130,8 @@ def _unavailable(error: KubernetesError, name: str) -> str:
     if isinstance(error, Refused) and error.status in (401, 403):
         return (
             f"Kubernetes does not let this gateway make namespace {name}: give its service account "
-            "the right to create and get namespaces, or set CREATE_OWNER_NAMESPACES=false"
+            "the right to create and get namespaces, and to create resourcequotas and limitranges, "
+            "or set CREATE_OWNER_NAMESPACES=false"
         )
     if isinstance(error, Refused):
         return f"namespace {name} cannot be made: {error.message}"
