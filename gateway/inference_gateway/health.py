@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -142,6 +142,22 @@ class Health:
                 raise reply
         return replies
 
+    async def _operator_state(self) -> Dependency:
+        """By the sign that it leaves in Redis with every reading of the load."""
+        sign: Awaitable[Any] = self._redis.exists(queues.OPERATOR)
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                is_there = await sign
+        except (RedisError, TimeoutError, OSError):
+            return Dependency(State.DEGRADED, "unknown while Redis is away")
+        if is_there:
+            return Dependency(State.OK, "acts")
+        return Dependency(
+            State.DEGRADED,
+            f"no operator has given a sign for {queues.OPERATOR_SECONDS} seconds: no model starts, "
+            "stops or scales until one does; see its log",
+        )
+
 
 def _dispatch(scores: Any, now: Any, reason: str = "") -> Dependency:
     """Degraded: what is accepted waits, or its end is not recorded."""
@@ -164,22 +180,6 @@ def _dispatch(scores: Any, now: Any, reason: str = "") -> Dependency:
 
 def _unknown(reason: str) -> Dependency:
     return Dependency(State.DEGRADED, f"unknown while Redis {reason}")
-
-    async def _operator_state(self) -> Dependency:
-        """By the sign that it leaves in Redis with every reading of the load."""
-        sign: Awaitable[Any] = self._redis.exists(queues.OPERATOR)
-        try:
-            async with asyncio.timeout(_TIMEOUT_SECONDS):
-                is_there = await sign
-        except (RedisError, TimeoutError, OSError):
-            return Dependency(State.DEGRADED, "unknown while Redis is away")
-        if is_there:
-            return Dependency(State.OK, "acts")
-        return Dependency(
-            State.DEGRADED,
-            f"no operator has given a sign for {queues.OPERATOR_SECONDS} seconds: no model starts, "
-            "stops or scales until one does; see its log",
-        )
 
 
 def _revision(engine: Engine) -> str | None:

@@ -53,9 +53,7 @@ _LIMITS = ("exceeded quota", "failed quota", "maximum storage usage per")
 
 def refused_for(said: str, otherwise: Reason) -> Reason:
     """The reason of a refusal, by the API server's words: a quota, a limit, or something else."""
-    is_limit = any(
-        words in said for words in ("exceeded quota", "failed quota", "maximum storage usage per")
-    )
+    is_limit = any(words in said for words in _LIMITS)
     return Reason.NO_CAPACITY if is_limit else otherwise
 
 
