@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from inference_contract import queues
 from inference_gateway.hub import end_tasks
 from inference_gateway.predictions.waiters import StreamEntry, Watcher
+from inference_gateway.replies import is_keys_own
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _BEGINNING = b"0-0"
 class _Stream:
     position: bytes
     watchers: list[Watcher] = field(default_factory=list)
+    is_readable: bool = True
 
 
 class Tails:
@@ -109,28 +111,50 @@ class Tails:
             pause = min(2 * pause, _BACKOFF_SECONDS[1])
 
     async def _something_to_read(self) -> None:
-        while not self._streams:
+        while not any(stream.is_readable for stream in self._streams.values()):
             self._grown.clear()
             await self._grown.wait()
 
     async def _rewind_new_streams(self, connection: redis.asyncio.Redis) -> None:
         """After a Redis that forgot, a stream may be a new one, whose ids are below the old."""
         for name, stream in list(self._streams.items()):
-            if _order(await _last_id(connection, name)) < _order(stream.position):
-                stream.position = _BEGINNING
+            with contextlib.suppress(ResponseError):
+                if _order(await _last_id(connection, name)) < _order(stream.position):
+                    stream.position = _BEGINNING
 
     async def _read(self, connection: redis.asyncio.Redis) -> None:
         await self._something_to_read()
-        positions: dict[Any, Any] = {name: s.position for name, s in self._streams.items()}
+        positions: dict[Any, Any] = {
+            name: s.position for name, s in self._streams.items() if s.is_readable
+        }
         self._reading = frozenset(positions)
-        replies: Any = await connection.xread(positions, count=_COUNT, block=_BLOCK_MS)
-        self._reading = frozenset()
+        try:
+            replies: Any = await connection.xread(positions, count=_COUNT, block=_BLOCK_MS)
+        except ResponseError as error:
+            if not is_keys_own(error):
+                raise
+            await self._leave_out(connection, positions)
+            return
+        finally:
+            self._reading = frozenset()
         for name, entries in replies or ():
             if (stream := self._streams.get(name.decode())) is not None and entries:
                 stream.position = entries[-1][0]
                 news = [StreamEntry(i, fields.get(b"d", b"{}")) for i, fields in entries]
                 for watcher in stream.watchers:
                     watcher.push(news)
+
+    async def _leave_out(self, connection: redis.asyncio.Redis, positions: dict[Any, Any]) -> None:
+        """Of the keys that a runner has made something else than a stream, nobody reads more."""
+        for name, position in positions.items():
+            try:
+                await connection.xread({name: position}, count=1)
+            except ResponseError as error:
+                if not is_keys_own(error):
+                    raise
+                log.warning("%s is no stream: its readers wait for the end", name)
+                if (stream := self._streams.get(name)) is not None:
+                    stream.is_readable = False
 
 
 def _name(watcher: Watcher) -> str:

@@ -214,3 +214,16 @@ async def test_a_stream_in_a_redis_that_forgot_everything(
     assert await watcher.news(5)
     assert [entry.id for entry in watcher.take() or ()] == [b"1-2"]
     tails.leave(watcher)
+
+
+async def test_a_key_that_is_no_stream_stops_no_other(tails: Tails, runner: Any) -> None:
+    odd, other = Watcher("bob_odd", ID), Watcher(KEY, ID)
+    runner.redis.set(queues.stream_key("bob_odd", ID), "no stream")
+    await tails.add(odd)
+    await tails.add(other)
+    other.take()
+    runner.stream(JOB, 1, "output", output="a")
+    assert await other.news(10)
+    assert [entry.id for entry in other.take() or ()] == [b"1-1"]
+    tails.leave(odd)
+    tails.leave(other)
