@@ -79,7 +79,7 @@ class BatchLoop:
                 return
             middle = len(live) // 2
             parts = [[*live[:middle]], [*live[middle:]]] if middle else [[*live]]
-        health.free_memory()
+            health.free_memory()
         for part in parts:
             self._forward(part, together=len(part) > 1)
             desk.link.exchange()

@@ -7,7 +7,6 @@ child processes print, and copies it to us.
 
 from __future__ import annotations
 
-import array
 import codecs
 import fcntl
 import io
@@ -24,6 +23,9 @@ from typing import TextIO
 from inference_runner.ends import Ends
 from inference_runner.runs import Run
 
+IDLE = 0.02
+"""Seconds between two calls after which it is asked what was printed between them."""
+_NONE = bytes(4)
 CATCH_UP = 0.1
 """Seconds that a run's end waits for what was printed before it."""
 
@@ -38,6 +40,7 @@ class Capture:
     def __init__(self) -> None:
         self.runs: Sequence[Run] = ()
         self._ends: Ends | None = None
+        self._left = 0.0
         self._file: tuple[int, int] | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._reading = threading.Lock()
@@ -52,7 +55,8 @@ class Capture:
     def begin(self, runs: Sequence[Run]) -> None:
         """The model's code begins to work for these."""
         if self._ends is not None:
-            self.catch_up()
+            if time.monotonic() - self._left > IDLE:  # what was printed meanwhile is nobody's
+                self.catch_up()
             self._put_streams()
         self.runs = runs
 
@@ -68,7 +72,7 @@ class Capture:
             while _unread(1) and time.monotonic() < end:
                 time.sleep(0.001)
             self.catch_up()
-        self.runs = ()
+        self.runs, self._left = (), time.monotonic()
         return is_whole
 
     def catch_up(self) -> None:
@@ -154,15 +158,16 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _file(descriptor: int) -> tuple[int, int] | None:
     """Which file it is."""
-    with suppress(OSError):
+    try:
         status = os.fstat(descriptor)
-        return status.st_dev, status.st_ino
-    return None
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _unread(descriptor: int) -> int:
     """Bytes in a pipe."""
-    count = array.array("i", [0])
-    with suppress(OSError):
-        fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    return count[0]
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, _NONE), sys.byteorder)
+    except OSError:
+        return 0

@@ -113,7 +113,8 @@ class Desk:
             if os.getpid() != self._pid:  # a child that the model's code has forked came back
                 os._exit(1)
             self._work = None
-            self._interrupt.restore()
+            if self._is_foreign:
+                self._interrupt.restore()
             if not self._capture.finish() and not self.is_broken:
                 self.break_down(OSError("the model's code closed the runner's file descriptors"))
         if work.stop_by is not None:
