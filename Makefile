@@ -82,7 +82,7 @@ check: install  ## Lint, types, import rules, lock file and generated files curr
 	diff requirements.lock $(VENV)/requirements.lock \
 		|| { echo 'requirements.lock is not current: run `make lock`'; exit 1; }
 
-bench: install  ## Measure; some parts only: PARTS="echo creates stream start depth scaling", and on a cluster "fleet coldstart".
+bench: install  ## Measure; some parts only: PARTS="echo creates stream start depth hostile scaling", and on a cluster "fleet coldstart".
 	@$(BIN)/python tests/bench $(PARTS)
 
 lock: install  ## Renew requirements.lock within the bounds of pyproject.toml.

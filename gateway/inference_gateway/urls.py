@@ -22,7 +22,8 @@ def check(scope: Any, host: bytes) -> None:
     if host and host not in _known_hosts:
         _check_host(host)
     if b"%" in scope["query_string"]:
-        _check_text(scope["query_string"], "query")
+        for pair in scope["query_string"].split(b"&"):
+            _check_text(pair, f"query.{pair.partition(b'=')[0].decode('latin-1')}")
     if b"%" in scope["raw_path"]:
         _check_text(scope["raw_path"], "path")
 

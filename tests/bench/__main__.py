@@ -15,6 +15,7 @@ import coldstart
 import depth
 import echo
 import fleet
+import hostile
 import load
 import start
 import stream
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "echo": lambda: _on_a_stack(echo.measure),
     "creates": lambda: _on_a_stack(echo.creates),
     "stream": lambda: _on_a_stack(stream.measure),
+    "hostile": lambda: _on_a_stack(hostile.measure),
     "start": start.measure,
     "depth": depth.measure,
     "scaling": scaling,
@@ -41,7 +43,7 @@ ON_A_CLUSTER: dict[str, Callable[[], None]] = {
     "coldstart": coldstart.measure,
 }
 """Only when they are named."""
-_WITHOUT_LOAD = {*ON_A_CLUSTER, "scaling"}
+_WITHOUT_LOAD = {*ON_A_CLUSTER, "hostile", "scaling"}
 
 
 def main() -> None:
