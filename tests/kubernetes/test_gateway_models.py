@@ -114,6 +114,24 @@ def test_the_first_model_makes_the_namespace(
     assert found.metadata.labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+def test_no_account_takes_the_cluster(
+    open_store: OpenStore, owner: str, prefix: str, api: kubernetes.client.ApiClient
+) -> None:
+    core, namespace = kubernetes.client.CoreV1Api(api), f"{prefix}{owner}"
+    open_store(owner_namespace_quota={"pods": "3"}).create(model(owner))
+    [quota] = core.list_namespaced_resource_quota(namespace).items
+    assert quota.spec.hard == {"pods": "3"}
+    claim = {
+        "metadata": {"name": "huge"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "900Ti"}},
+        },
+    }
+    with pytest.raises(ApiException, match="maximum storage usage per PersistentVolumeClaim"):
+        core.create_namespaced_persistent_volume_claim(namespace, claim)
+
+
 def test_what_is_created_has_a_spec_and_is_listed(
     store: KubernetesModelStore, owner: str, prefix: str, custom: Any
 ) -> None:

@@ -246,3 +246,28 @@ def _events(client: redis.Redis) -> list[bytes]:
 
 def _has_end(entry: bytes, id: str) -> bool:
     return any(e["id"] == id and e["type"] == "succeeded" for e in json.loads(entry))
+
+
+def test_a_model_that_fills_redis_is_told_so(house: House, redis_client: redis.Redis) -> None:
+    house.start(RUNNER_REDIS_BYTES="2000000", RESYNC_SECONDS="3600", **USERS_PER_MODEL)
+    house.make()
+    house.until_reason("ScaledToZero")
+    url = _secret_url(house)
+    with redis.Redis.from_url(url) as client:
+        for _ in range(3):
+            client.xadd(f"{KEY}:events", {"d": b"x" * 1_000_000})
+    message = house.until_reason("RedisBudgetExceeded")
+    assert "3 MiB in Redis, and may have 2 MiB" in message
+    assert not _works(url)
+    assert not redis_client.exists(f"{KEY}:events")
+    house.change(description="corrected")
+    house.until(lambda: _works(url))
+    house.until_reason("ScaledToZero")
+
+
+def test_a_deleted_user_is_back_in_seconds(house: House, redis_client: redis.Redis) -> None:
+    house.start(RESYNC_SECONDS="3600", **USERS_PER_MODEL)
+    house.make()
+    house.until_reason("ScaledToZero")
+    redis_client.acl_deluser(USER)
+    house.until(lambda: _works(_secret_url(house)), 10)
