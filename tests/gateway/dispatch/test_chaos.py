@@ -3,7 +3,9 @@ promises kept."""
 
 from __future__ import annotations
 
+import hashlib
 import random
+import uuid
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from inference_contract import queues
 from inference_gateway.dispatch import recorder as recorder_module
 from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.ending import cancel
+
+ADA = str(uuid.UUID(hashlib.md5(b"ada").hexdigest()))
 
 AUDIT = """
 CREATE TABLE ends (prediction uuid, status text);
@@ -128,7 +132,12 @@ class World:
 
     def cancel(self) -> None:
         if self.predictions:
-            cancel(self.lab.engine, self.lab.redis, self.random.choice(self.predictions), "ada")
+            cancel(
+                self.lab.engine,
+                self.lab.redis,
+                self.random.choice(self.predictions),
+                ADA,
+            )
 
     def miss_deadline(self) -> None:
         if self.predictions:
