@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help install up down test gpu-test e2e cluster cluster-down cluster-test dev check bench lock crds
+.PHONY: help install up down test campaign gpu-test e2e cluster cluster-down cluster-test dev check bench lock crds
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,6 +40,9 @@ test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real sma
 # Nothing is installed for it: a machine with a GPU often has a torch of its own (see tests/gpu/__main__.py).
 gpu-test:  ## Compare and measure the engines on a GPU, with what is installed (ARGS=--cpu: tiny, without).
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu $(ARGS)
+
+campaign: install  ## Are the promises kept while all goes wrong? (SEED=, SEEDS=, PREDICTIONS=, FAULTS=, ONLY=)
+	@PYTHONPATH=tests/plugins $(BIN)/python tests/campaign
 
 e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.
 	@took() { parts+=$$(printf '\n%5d s  %s' $$((SECONDS - $${since:-0})) "$$1"); since=$$SECONDS; }

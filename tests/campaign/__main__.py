@@ -1,0 +1,150 @@
+"""`make campaign`: predictions of every kind under faults of every kind; are the promises kept?
+
+Environment: SEED (the first one), SEEDS (how many), PREDICTIONS and FAULTS (of each seed), ONLY (a
+part of the faults' names), VERBOSE, SHOW (violations at most). Exit code 1 if a promise was broken.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bystander import Bystander
+from callers import Callers
+from faults import ALL, HARMLESS, REDIS_ERRORS, NotNow
+from judge import Violation, judge
+from ledger import Ledger
+from receivers import receiving
+from world import World, started
+
+_HEALTHY_WITHIN = 60
+_ENDED_WITHIN = 120
+SHOWN = int(os.environ.get("SHOW", "20"))
+_KEPT = Path("/tmp/inference-campaign")
+
+
+def main() -> int:
+    first = int(os.environ.get("SEED", "1"))
+    seeds = range(first, first + int(os.environ.get("SEEDS", "1")))
+    predictions = int(os.environ.get("PREDICTIONS", "1000"))
+    faults = int(os.environ.get("FAULTS", "50"))
+    only = os.environ.get("ONLY", "")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    total: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    failed = []
+    for seed in seeds:
+        violations, counts, happened = campaign(seed, predictions, faults, only)
+        total.update(counts)
+        kinds.update(happened)
+        if violations:
+            failed.append(seed)
+    _report(total, kinds, failed)
+    return 1 if failed else 0
+
+
+def campaign(
+    seed: int, predictions: int, faults: int, only: str
+) -> tuple[list[Violation], Counter[str], Counter[str]]:
+    """One stack, one seed: what was violated, what was told, which faults happened."""
+    ledger = Ledger()
+    happened: Counter[str] = Counter()
+    chance = random.Random(seed)
+    began = time.monotonic()
+    with ExitStack() as opened:
+        world = opened.enter_context(started())
+        hooks = opened.enter_context(receiving(ledger))
+        callers = Callers(world, ledger, str(seed), hooks)
+        names = _deal([name for name in ALL if only in name], chance)
+        done = 0
+        for number in range(faults):
+            share = predictions * (number + 1) // faults
+            callers.allow(share - done)
+            done = share
+            name = next(names)
+            if _happens(name, world, ledger, random.Random(f"{seed} {number}")):
+                happened[name] += 1
+        callers.finish()
+        _settle(world, ledger)
+        violations = judge(world.evidence(), ledger)
+        if violations:
+            _keep(world, seed)
+    for violation in violations[:SHOWN]:
+        print(f"  seed {seed}: {violation}", flush=True)
+    ledger.counts["predictions"] = len(ledger.calls)
+    seconds = time.monotonic() - began
+    print(
+        f"seed {seed}: {len(ledger.calls)} predictions, {happened.total()} faults, "
+        f"{len(ledger.claims) + len(ledger.deliveries)} ends told, {len(violations)} violations, "
+        f"{seconds:.0f} s",
+        flush=True,
+    )
+    return violations, ledger.counts, happened
+
+
+def _deal(names: Sequence[str], chance: random.Random) -> Iterator[str]:
+    """In an order of chance, each once before any comes again."""
+    while True:
+        yield from chance.sample(names, len(names))
+
+
+def _happens(name: str, world: World, ledger: Ledger, chance: random.Random) -> bool:
+    """Let it hold for a while; False if it could not."""
+    bystander = Bystander(world, ledger, name) if name in HARMLESS else None
+    try:
+        with ExitStack() as stack:
+            if bystander:
+                stack.enter_context(bystander)
+            stack.enter_context(ALL[name](world, chance))
+    except (NotNow, *REDIS_ERRORS) as error:
+        ledger.count(f"not possible: {name}")
+        if os.environ.get("VERBOSE"):
+            print(f"  {name}: {error!r}", flush=True)
+        return False
+    except AssertionError as error:
+        ledger.complain(f"{name}: {error}")
+    try:
+        world.until(world.is_healthy, _HEALTHY_WITHIN, f"health is ok after: {name}")
+    except TimeoutError as error:
+        ledger.complain(str(error))
+    return True
+
+
+def _settle(world: World, ledger: Ledger) -> None:
+    """Wait for the ends, and for the webhooks."""
+    try:
+        world.until(lambda: not world.open_predictions(), _ENDED_WITHIN, "all have ended")
+        world.until(lambda: not world.pending_webhooks(), _ENDED_WITHIN, "all webhooks were sent")
+    except TimeoutError as error:
+        ledger.complain(str(error))
+
+
+def _keep(world: World, seed: int) -> None:
+    """The logs of a campaign that found something."""
+    target = _KEPT / f"seed-{seed}"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(world.home / "logs", target)
+    print(f"  its logs: {target}", flush=True)
+
+
+def _report(total: Counter[str], kinds: Counter[str], failed: list[int]) -> None:
+    print("\n| fault | times |\n|---|---|")
+    for name in ALL:
+        if kinds[name]:
+            print(f"| {name} | {kinds[name]} |")
+    print("\n| what clients saw | times |\n|---|---|")
+    for name, count in sorted(total.items()):
+        print(f"| {name} | {count} |")
+    print(f"\n{'seeds with violations: ' + str(failed) if failed else 'no violations'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""What goes wrong in a campaign: each is a context in which it holds, and is healed at its end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psycopg2
+import redis
+
+from hostile import CALLERS, RUNNERS
+from world import LEASE_SECONDS, World
+
+Fault = Callable[[World, random.Random], AbstractContextManager[None]]
+
+
+class NotNow(Exception):
+    """What shall suffer is not there this moment."""
+
+
+def _pid(world: World, name: str, chance: random.Random) -> int:
+    if name == "runner":
+        if not (runners := world.runners()):
+            raise NotNow(name)
+        return chance.choice(runners)
+    pids = world.stack.pids()
+    if name not in pids:
+        raise NotNow(name)
+    return pids[name]
+
+
+@contextmanager
+def _killed(name: str, world: World, chance: random.Random) -> Iterator[None]:
+    pid = _pid(world, name, chance)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    yield
+
+
+@contextmanager
+def _stopped(name: str, world: World, chance: random.Random) -> Iterator[None]:
+    """SIGTERM: it ends as it should, and is started anew."""
+    with suppress(ProcessLookupError):
+        os.kill(_pid(world, name, chance), signal.SIGTERM)
+    yield
+
+
+@contextmanager
+def _frozen(name: str, seconds: float, world: World, chance: random.Random) -> Iterator[None]:
+    """Stands still, and then goes on as if nothing had been."""
+    pid = _pid(world, name, chance)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(chance.uniform(0.5, 1) * seconds)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _redis_emptied(world: World, chance: random.Random) -> Iterator[None]:
+    with world.direct_redis() as client:
+        client.flushall()
+    yield
+
+
+@contextmanager
+def _redis_without_its_file(world: World, chance: random.Random) -> Iterator[None]:
+    """Killed, and what it had written is gone."""
+    pid = _pid(world, "valkey", chance)
+    os.kill(pid, signal.SIGKILL)
+    for file in sorted((world.home / "valkey").rglob("*"), reverse=True):
+        with suppress(OSError):
+            file.unlink() if file.is_file() else file.rmdir()
+    yield
+
+
+@contextmanager
+def _keys_lost(world: World, chance: random.Random) -> Iterator[None]:
+    """Some of the jobs, queues and streams."""
+    with world.direct_redis() as client:
+        keys = list(client.scan_iter(count=1000))
+        for key in chance.sample(keys, min(len(keys), 30)):
+            client.delete(key)
+    yield
+
+
+@contextmanager
+def _redis_full(world: World, chance: random.Random) -> Iterator[None]:
+    with world.direct_redis() as client:
+        client.config_set("maxmemory", "1mb")
+        try:
+            time.sleep(chance.uniform(0.5, 3))
+            yield
+        finally:
+            client.config_set("maxmemory", "0")
+
+
+@contextmanager
+def _redis_connections_ended(world: World, chance: random.Random) -> Iterator[None]:
+    with world.direct_redis() as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    yield
+
+
+@contextmanager
+def _cut(name: str, world: World, chance: random.Random) -> Iterator[None]:
+    (world.database if name == "postgres" else world.redis).cut()
+    yield
+
+
+@contextmanager
+def _refused(name: str, seconds: float, world: World, chance: random.Random) -> Iterator[None]:
+    between = world.database if name == "postgres" else world.redis
+    between.refuses = True
+    between.cut()
+    try:
+        time.sleep(chance.uniform(0.2, 1) * seconds)
+        yield
+    finally:
+        between.refuses = False
+
+
+@contextmanager
+def _stalled(name: str, world: World, chance: random.Random) -> Iterator[None]:
+    between = world.database if name == "postgres" else world.redis
+    between.stall()
+    try:
+        time.sleep(chance.uniform(0.5, 5))
+        yield
+    finally:
+        between.flow()
+
+
+@contextmanager
+def _commit_unheard(away: float, world: World, chance: random.Random) -> Iterator[None]:
+    """A commit of new predictions whose acknowledgement is lost; the database is away after it."""
+    between = world.database
+    before = between.lost
+    between.loses_answer_to = b"EXECUTE create_predictions"
+    try:
+        end = time.monotonic() + 5
+        while between.lost == before and time.monotonic() < end:
+            time.sleep(0.005)
+        between.refuses = away > 0
+        if away:
+            between.cut()
+            time.sleep(away)
+        yield
+    finally:
+        between.loses_answer_to = None
+        between.refuses = False
+
+
+@contextmanager
+def _record_unheard(world: World, chance: random.Random) -> Iterator[None]:
+    """What the recorder has written is not acknowledged to it."""
+    between = world.database
+    between.loses_answer_to = b"UPDATE predictions p"
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        between.loses_answer_to = None
+
+
+@contextmanager
+def _enqueue_unheard(world: World, chance: random.Random) -> Iterator[None]:
+    between = world.redis
+    between.loses_answer_to = chance.choice([b"EVALSHA", b"XADD", b"XACK", b"FCALL"])
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        between.loses_answer_to = None
+
+
+@contextmanager
+def _connections_terminated(world: World, chance: random.Random) -> Iterator[None]:
+    with suppress(psycopg2.Error):
+        world.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    yield
+
+
+@contextmanager
+def _read_only(world: World, chance: random.Random) -> Iterator[None]:
+    """As a standby is during a failover."""
+    world.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+    world.sql("SELECT pg_reload_conf()")
+    try:
+        time.sleep(chance.uniform(0.5, 4))
+        yield
+    finally:
+        world.sql("ALTER SYSTEM RESET default_transaction_read_only")
+        world.sql("SELECT pg_reload_conf()")
+
+
+@contextmanager
+def _connections_taken(world: World, chance: random.Random) -> Iterator[None]:
+    """Somebody holds all connections that the database gives."""
+    held = []
+    try:
+        with suppress(psycopg2.OperationalError):
+            while len(held) < 100:
+                held.append(world.connect())
+        time.sleep(chance.uniform(0.5, 3))
+        yield
+    finally:
+        for connection in held:
+            connection.close()
+
+
+@contextmanager
+def _disk_full(world: World, chance: random.Random) -> Iterator[None]:
+    if not os.path.ismount(world.home.parent):
+        raise NotNow("a disk of its own")
+    ballast = world.home.parent / "ballast"
+    try:
+        _fill(ballast)
+        time.sleep(chance.uniform(0.5, 3))
+        yield
+    finally:
+        ballast.unlink(missing_ok=True)
+
+
+def _fill(ballast: Path) -> None:
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 65_536)
+
+
+@contextmanager
+def _model_changed(world: World, chance: random.Random) -> Iterator[None]:
+    """A new version of a model under load: its runners are swapped."""
+    name = chance.choice(["quick", "story", "moody"])
+    url = f"{world.url}/v1/models/admin/{name}"
+    with suppress(httpx.HTTPError, KeyError, ValueError):
+        document = httpx.get(url, headers=world.headers, timeout=10).json()["document"]
+        document["spec"]["version"] = f"v{chance.randrange(10**6)}"
+        httpx.put(url, json=document, headers=world.headers, timeout=10)
+    yield
+
+
+@contextmanager
+def _hostile(act: Callable[[World, random.Random], None], world: World, chance: random.Random):
+    act(world, chance)
+    yield
+
+
+_PROCESSES = ("gateway", "dispatch", "operator", "runner", "valkey", "postgres")
+BEYOND_THE_LEASE = 2 * LEASE_SECONDS
+
+DISTURBING: dict[str, Fault] = {
+    **{f"{name} killed": partial(_killed, name) for name in (*_PROCESSES, "runner")},
+    **{f"{name} stopped": partial(_stopped, name) for name in ("gateway", "dispatch", "operator")},
+    **{f"{name} frozen": partial(_frozen, name, BEYOND_THE_LEASE) for name in _PROCESSES},
+    "runner killed": partial(_killed, "runner"),
+    "redis emptied": _redis_emptied,
+    "redis without its file": _redis_without_its_file,
+    "keys lost": _keys_lost,
+    "redis full": _redis_full,
+    "redis connections ended": _redis_connections_ended,
+    "redis cut": partial(_cut, "redis"),
+    "redis refused": partial(_refused, "redis", BEYOND_THE_LEASE),
+    "redis stalled": partial(_stalled, "redis"),
+    "an enqueue unheard": _enqueue_unheard,
+    "postgres cut": partial(_cut, "postgres"),
+    "postgres refused": partial(_refused, "postgres", 4),
+    "postgres stalled": partial(_stalled, "postgres"),
+    "postgres connections terminated": _connections_terminated,
+    "postgres connections taken": _connections_taken,
+    "postgres read-only": _read_only,
+    "a commit unheard": partial(_commit_unheard, 0),
+    "a commit unheard, then postgres away": partial(_commit_unheard, 12),
+    "a record unheard": _record_unheard,
+    "disk full": _disk_full,
+    "model changed": _model_changed,
+}
+"""These may slow everybody down."""
+HARMLESS: dict[str, Fault] = {
+    act.__name__.replace("_", " "): partial(_hostile, act) for act in (*CALLERS, *RUNNERS)
+}
+"""These may be noticed by nobody else."""
+ALL = {**DISTURBING, **HARMLESS}
+REDIS_ERRORS = (redis.RedisError, psycopg2.Error, OSError)

@@ -1,0 +1,144 @@
+"""A man in the middle of a Unix socket: cuts, refuses, stalls, and loses acknowledgements.
+
+It takes the place of the server's socket in the file system, again whenever the server is started
+anew; the server's own is at the same path with `.server` behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+_LOOK_EVERY = 0.02
+_PIECE = 65_536
+
+
+class Interposer:
+    """
+    Args:
+        path: of the server's socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.server = path.with_name(path.name + ".server")
+        self._inode: int | None = None
+        self._lock = threading.Lock()
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._flows = threading.Event()
+        self._flows.set()
+        self.refuses = False
+        self.loses_answer_to: bytes | None = None
+        """The next request that holds this is passed on, and its answer is not."""
+        self.lost = 0
+        self._stopped = threading.Event()
+        self._watch()
+        threading.Thread(target=self._watch_forever, daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection."""
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            self._end(pair)
+
+    def stall(self) -> None:
+        """Pass on nothing, in no direction, until `flow`."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        self._flows.set()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.flow()
+        self.cut()
+
+    def _watch_forever(self) -> None:
+        while not self._stopped.wait(_LOOK_EVERY):
+            self._watch()
+
+    def _watch(self) -> None:
+        """Take the server's place, if it is there."""
+        try:
+            inode = self.path.stat().st_ino
+        except FileNotFoundError:
+            return
+        if inode == self._inode:
+            return
+        ours = self.path.with_name(self.path.name + ".ours")
+        ours.unlink(missing_ok=True)
+        self.server.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(ours))
+        listener.listen(256)
+        try:
+            os.link(self.path, self.server)
+        except FileNotFoundError:  # It went away this moment.
+            listener.close()
+            return
+        self._inode = ours.stat().st_ino
+        ours.rename(self.path)
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._stopped.is_set():
+            client, _ = listener.accept()
+            server = socket.socket(socket.AF_UNIX)
+            try:
+                if self.refuses:
+                    raise ConnectionRefusedError
+                server.connect(str(self.server))
+            except OSError:
+                client.close()
+                server.close()
+                continue
+            pair = (client, server)
+            with self._lock:
+                self._pairs.add(pair)
+            threading.Thread(target=self._pass_on, args=(pair,), daemon=True).start()
+
+    def _pass_on(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        client, server = pair
+        silent = False
+        poll = select.poll()
+        for end in pair:
+            poll.register(end, select.POLLIN)
+        by_fileno = {end.fileno(): end for end in pair}
+        with suppress(OSError):
+            while True:
+                for fileno, _ in poll.poll():
+                    self._flows.wait()
+                    end = by_fileno[fileno]
+                    content = end.recv(_PIECE)
+                    if not content:
+                        raise ConnectionResetError
+                    if end is client:
+                        silent = silent or self._loses(content)
+                        server.sendall(content)
+                    elif silent:
+                        # The server has answered, so it has done it: nobody will hear of it.
+                        raise ConnectionResetError
+                    else:
+                        client.sendall(content)
+        with self._lock:
+            self._pairs.discard(pair)
+        for end in pair:
+            end.close()
+
+    def _loses(self, content: bytes) -> bool:
+        wanted = self.loses_answer_to
+        if wanted is None or wanted not in content:
+            return False
+        self.loses_answer_to = None
+        self.lost += 1
+        return True
+
+    def _end(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        for end in pair:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,83 @@
+"""What clients, streams and receivers were told, kept while a campaign runs."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+from cases import End
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Somebody was told how a prediction has ended."""
+
+    prediction: str
+    source: str
+    """wait, get, stream, list, cancel or webhook."""
+    end: End
+    compares: str = "all"
+    """`all`, or `status` where the source does not tell the output."""
+
+
+@dataclass
+class Call:
+    """A prediction as its caller sees it."""
+
+    number: int
+    case: str
+    text: str
+    key: str | None
+    """Idempotency key."""
+    webhook: str | None = None
+    """The receiver's mood."""
+    cancels: bool = False
+    accepted: set[str] = field(default_factory=set)
+    """Ids that it was answered with: one, if all is well."""
+    nothing_stored: bool = False
+    """The last answer said that nothing was stored, and it was not sent again."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook as it arrived."""
+
+    webhook_id: str
+    prediction: str
+    end: End
+
+
+class Ledger:
+    """Any thread may write; read it when all have ended."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.claims: list[Claim] = []
+        self.deliveries: list[Delivery] = []
+        self.complaints: list[str] = []
+        """What a caller saw that must never be."""
+        self.counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def call(self, call: Call) -> None:
+        with self._lock:
+            self.calls.append(call)
+
+    def claim(self, claim: Claim) -> None:
+        with self._lock:
+            self.claims.append(claim)
+            self.counts[f"told by {claim.source}"] += 1
+
+    def deliver(self, delivery: Delivery) -> None:
+        with self._lock:
+            self.deliveries.append(delivery)
+            self.counts["told by webhook"] += 1
+
+    def complain(self, what: str) -> None:
+        with self._lock:
+            self.complaints.append(what)
+
+    def count(self, what: str) -> None:
+        with self._lock:
+            self.counts[what] += 1
