@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import kubernetes.client
 import kubernetes.config
 import pytest
@@ -122,8 +122,10 @@ def _image(name: str) -> str:
     url = f"http://localhost:5000/v2/{name}/manifests/dev"
     accept = "application/vnd.oci.image.manifest.v1+json"
     try:
-        urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})).close()
-    except OSError:
+        is_there = httpx.head(url, headers={"Accept": accept}).is_success
+    except httpx.TransportError:
+        is_there = False
+    if not is_there:
         pytest.skip(f"the cluster's registry has no {name}:dev")
     return f"localhost:5000/{name}:dev"
 
