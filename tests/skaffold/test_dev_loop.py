@@ -143,7 +143,7 @@ def test_the_loop_from_its_start_to_ctrl_c(loop: Loop, wait_until: WaitUntil) ->
     )
 
     before = operator()["env"]
-    start = loop.edit("runner/inference_runner/__main__.py", '"loading"', '"edited"')
+    start = loop.edit("runner/inference_runner/process.py", '"loading"', '"edited"')
     wait_until(lambda: operator()["env"] != before, 120)
     print(f"an edited runner: an image for the operator after {time.monotonic() - start:.1f} s")
 
