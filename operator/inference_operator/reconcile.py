@@ -217,6 +217,7 @@ class Reconciler:
             look.pods,
             trouble,
             overdue=overdue,
+            own=look.resource.parent.child,
         )
         version = rollout.running(course, desired.hash)
         if version == desired.hash or look.deployment is None:

@@ -31,6 +31,12 @@ _NO_IMAGE = re.compile(
     r"|invalid reference format",
     re.IGNORECASE,
 )
+_NO_CONFIG = re.compile(
+    # How the kubelet tells of what a pod's document names and is not there, or may not be.
+    r'(?:secret|configmap) "(?P<object>[^"]+)" not found'
+    r"|couldn't find key \S+ in (?:Secret|ConfigMap) [^/\s]+/(?P<holder>\S+)"
+    r"|runAsNonRoot and image (?:will run as root|has non-numeric user)"
+)
 _LABEL_OF_REPLICA_SET = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -43,6 +49,7 @@ def judge(
     trouble: Trouble | None,
     *,
     overdue: str,
+    own: str = "",
 ) -> RolloutStatus:
     """What is known of versions after another look.
 
@@ -51,6 +58,7 @@ def judge(
         trouble: of the pods of `desired`.
         overdue: what the Deployment says if it has made no progress for longer than it may. It
             knows of no downloads, which may take their time, and loads have a limit of their own.
+        own: the Secret that the operator itself makes for the pods: it is there again soon.
     """
     new = [pod for pod in pods if pod.hash == desired]
     if any(pod.is_ready for pod in new):
@@ -60,7 +68,7 @@ def judge(
     if before.failed_hash not in ("", desired):
         return RolloutStatus(hash=before.hash, version=before.version)
     has_way_back = before.hash not in ("", desired)
-    if has_way_back and not before.failed_hash and (why := _failure(trouble, overdue)):
+    if has_way_back and not before.failed_hash and (why := _failure(trouble, overdue, own)):
         return before.model_copy(update={"failed_hash": desired, "failed_message": why})
     return before
 
@@ -70,17 +78,19 @@ def running(rollout: RolloutStatus, desired: str) -> str:
     return rollout.hash if rollout.failed_hash == desired else desired
 
 
-def _failure(trouble: Trouble | None, overdue: str) -> str:
+def _failure(trouble: Trouble | None, overdue: str, own: str) -> str:
     """Why a version counts as failed; empty while it does not."""
     if trouble is None:
         return overdue
-    is_over = overdue or _is_hopeless(trouble)
+    is_over = overdue or _is_hopeless(trouble, own)
     return f"{trouble.reason}: {trouble.message}" if is_over else ""
 
 
-def _is_hopeless(trouble: Trouble) -> bool:
+def _is_hopeless(trouble: Trouble, own: str) -> bool:
     if trouble.reason is Reason.IMAGE_PULL_BACK_OFF:
         return has_no_image(*trouble.pod.waiting)
+    if trouble.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR:
+        return lacks_config(trouble.pod.waiting[1], own)
     return trouble.pod.restarts >= _PATIENCE.get(trouble.reason, inf)
 
 
@@ -92,6 +102,13 @@ def has_no_image(reason: str, message: str) -> bool:
         reason: the kubelet's, as `message`: the words of the container runtime.
     """
     return reason in _NEVER_PULLED or _NO_IMAGE.search(message) is not None
+
+
+def lacks_config(message: str, own: str) -> bool:
+    """Whether a container lacks what its document names, by the kubelet's words; not what it could
+    not ask the API server for, nor what `own` holds."""
+    found = _NO_CONFIG.search(message)
+    return found is not None and own not in found.groups()
 
 
 def template_of(replica_sets: Sequence[Manifest], deployment_uid: str) -> Manifest | None:

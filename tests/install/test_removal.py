@@ -24,10 +24,11 @@ def _left(namespace: str, kinds: str = KINDS, *select: str) -> set[str]:
 
 def test_a_deleted_model_leaves_nothing(account: Account, echo: str) -> None:
     claims = _left(account.namespace, "persistentvolumeclaims")
-    roles = _left(account.namespace, "roles,rolebindings")
+    # Of the namespace, whose release the Lease names.
+    of_namespace = _left(account.namespace, "roles,rolebindings,leases")
     start = time.monotonic()
     account.delete("echo")
-    account.wait_until(lambda: _left(account.namespace) == claims | roles, 90, every=0.5)
+    account.wait_until(lambda: _left(account.namespace) == claims | of_namespace, 90, every=0.5)
     print(f"nothing left {time.monotonic() - start:.1f} s after kubectl delete")
 
 

@@ -72,6 +72,22 @@ def test_a_registry_that_is_away_is_waited_for(
     assert "not found" in house.condition("Progressing")["message"]
 
 
+def test_a_change_that_names_no_secret_is_taken_back(
+    house: House, runner_image: str, echo_volume: str
+) -> None:
+    house.start(RUNNER_IMAGE=runner_image)
+    house.make(source={"pvc": {"claimName": echo_volume}}, **SPEC)
+    house.until_reason("Ready", 90)
+    secret = {"secretKeyRef": {"name": "no-such-secret", "key": "token"}}
+    house.change(version="2", env=[{"name": "TOKEN", "valueFrom": secret}])
+    house.until(lambda: house.condition("Progressing").get("reason") == "RolloutFailed", 90)
+    message = house.condition("Progressing")["message"]
+    assert (
+        'CreateContainerConfigError: the container cannot start: secret "no-such-secret"' in message
+    )
+    house.until(lambda: house.condition()["status"] == "True", 60)
+
+
 def test_with_room_to_spare_the_old_one_serves_meanwhile(
     house: House, runner_image: str, echo_volume: str
 ) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from inference_contract.inferencemodel import Reason, RolloutStatus
-from inference_operator.rollout import has_no_image, judge, running, template_of
+from inference_operator.rollout import (
+    has_no_image,
+    judge,
+    lacks_config,
+    running,
+    template_of,
+)
 from inference_operator.runner_pods import RunnerPod
 from inference_operator.troubles import Trouble
 
@@ -27,6 +33,11 @@ def _trouble(reason: Reason, restarts: int = 0) -> Trouble:
 def _no_pull(said: str) -> Trouble:
     pod = replace(POD, waiting=("ErrImagePull", said))
     return Trouble(Reason.IMAGE_PULL_BACK_OFF, "no", pod)
+
+
+def _no_config(said: str) -> Trouble:
+    pod = replace(POD, waiting=("CreateContainerConfigError", said))
+    return Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", pod)
 
 
 NOT_FOUND = 'failed to resolve reference "r/x:1": r/x:1: not found'
@@ -56,7 +67,16 @@ REFUSED = 'failed to resolve reference "r/x:1": dial tcp 10.0.0.1:443: connect: 
             "",
             TAKEN_BACK.model_copy(update={"failed_message": "ImagePullBackOff: no"}),
         ),
+        (
+            SERVED,
+            NEW,
+            [POD],
+            _no_config('secret "theirs" not found'),
+            "",
+            TAKEN_BACK.model_copy(update={"failed_message": "CreateContainerConfigError: no"}),
+        ),
         # What time may heal has until the Deployment's deadline.
+        (SERVED, NEW, [POD], _no_config('secret "m-runner" not found'), "", SERVED),
         (SERVED, NEW, [POD], _no_pull(REFUSED), "", SERVED),
         (
             SERVED,
@@ -108,7 +128,7 @@ def test_judge(
     overdue: str,
     after: RolloutStatus,
 ) -> None:
-    assert judge(before, desired, "2", pods, trouble, overdue=overdue) == after
+    assert judge(before, desired, "2", pods, trouble, overdue=overdue, own="m-runner") == after
 
 
 RESOLVE = 'failed to pull and unpack image "r.io/a/x:1": failed to resolve reference "r.io/a/x:1": '
@@ -182,6 +202,24 @@ def test_there_is_no_image(message: str) -> None:
 )
 def test_an_image_may_still_come(message: str) -> None:
     assert not has_no_image("ErrImagePull", message)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('secret "theirs" not found', True),
+        ('configmap "theirs" not found', True),
+        ("couldn't find key token in Secret ns/theirs", True),
+        ("couldn't find key token in ConfigMap ns/theirs", True),
+        ('container has runAsNonRoot and image will run as root (pod: "p", container: r)', True),
+        ("container has runAsNonRoot and image has non-numeric user (me), cannot verify", True),
+        ("couldn't find key REDIS_URL in Secret ns/m-runner", False),
+        ("failed to sync secret cache: timed out waiting for the condition", False),
+        ("services have not yet been read at least once, cannot construct envvars", False),
+    ],
+)
+def test_what_a_document_names_and_is_not_there(message: str, expected: bool) -> None:
+    assert lacks_config(message, "m-runner") is expected
 
 
 @pytest.mark.parametrize(
