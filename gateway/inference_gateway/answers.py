@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from starlette.types import Message, Scope, Send
 
 from inference_gateway import metrics
+from inference_gateway.errors import Unavailable
 from inference_gateway.limits import SMALL_BYTES, InFlight
 from inference_gateway.rates.addresses import client_of
 
@@ -73,9 +74,21 @@ class Answer:
             seconds = time.perf_counter() - self._began
             _account(self._scope, message["status"], seconds, self._request_id)
         elif len(message.get("body", b"")) > SMALL_BYTES:
-            await _send_large(message, self._send)
+            await self._send_large(message)
             return
         await self._send(message)
+
+    async def _send_large(self, message: Message) -> None:
+        """Raises ConnectionResetError: of a stream, that its reader has to come again."""
+        size = 0 if self._taken else len(message["body"])
+        try:
+            self._in_flight.take(size)
+        except Unavailable as error:
+            raise ConnectionResetError(error.detail) from None
+        try:
+            await _send_large(message, self._send)
+        finally:
+            self._in_flight.give(size)
 
     def close(self) -> None:
         if self._taken:

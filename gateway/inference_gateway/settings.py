@@ -96,6 +96,9 @@ class Settings(DatabaseSettings):
     quota_open_predictions: int = Field(
         20_000, ge=0, description="Predictions of an account that may wait or run; 0: any number."
     )
+    quota_streams: int = Field(
+        2000, ge=0, description="Streams of an account that one process serves; 0: any number."
+    )
     quota_stored_bytes: Quantity = Field(
         "50Gi", description="Inputs, outputs and logs of an account's predictions; 0: any size."
     )
@@ -148,6 +151,9 @@ class Settings(DatabaseSettings):
     )
     max_connections: int = Field(
         10_000, ge=10, description="Connections of one process; the longest idle make room."
+    )
+    max_streams: int = Field(
+        4000, ge=1, description="Streams of one process, of all accounts: memory; beyond: 503."
     )
     max_header_bytes: int = Field(
         32_768, ge=1024, description="Largest request line and headers, bytes."

@@ -16,25 +16,47 @@ from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.sse import HEARTBEAT, Position, StreamReader
 from inference_gateway.predictions.waiters import Ended, StreamEntry, Watcher
 
-_PAGE = 200
+_COUNTS = (8, 64)
+"""Entries that are asked for at once, least and most: of one, a runner decides how large it is."""
+_PAGE_BYTES = 65_536
+"""What one reader may hold: beyond it is thrown away, and read again when that is sent."""
+_AT_ONCE = 2
+"""Pages that are in memory whole."""
 _REDIS_PAUSE_SECONDS = 1.0
 
 
-async def entries(
-    client: redis.asyncio.Redis, stream: str, after: str = "0-0"
-) -> AsyncIterator[StreamEntry]:
-    """What the stream holds beyond an id, page by page. Raises RedisError."""
-    while True:
-        # redis-py's types do not know that the client returns bytes.
-        page: Any = await client.xrange(stream, min=f"({after}", count=_PAGE)
-        for entry_id, fields in page:
-            yield StreamEntry(entry_id, fields.get(b"d", b"{}"))
-        if len(page) < _PAGE:
-            return
-        after = page[-1][0].decode()
+class Pages:
+    """Reads predictions' own streams, for all who read one. For one event loop."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._redis = client
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def entries(self, stream: str, after: str = "0-0") -> AsyncIterator[StreamEntry]:
+        """What the stream holds beyond an id. Raises RedisError."""
+        count, has_more = _COUNTS[0], True
+        while has_more:
+            page, has_more = await self._page(stream, after, count)
+            count = min(2 * count, _COUNTS[1]) if len(page) == count else _COUNTS[0]
+            for entry in page:
+                yield entry
+                after = entry.id.decode()
+
+    async def _page(self, stream: str, after: str, count: int) -> tuple[list[StreamEntry], bool]:
+        """Some entries, and whether there may be more."""
+        async with self._turns:
+            # redis-py's types do not know that the client returns bytes.
+            found: Any = await self._redis.xrange(stream, min=f"({after}", count=count)
+            page, size = [], 0
+            for entry_id, fields in found:
+                page.append(StreamEntry(entry_id, fields.get(b"d", b"{}")))
+                size += len(page[-1].data)
+                if size > _PAGE_BYTES:
+                    break
+            return page, len(found) == count or len(page) < len(found)
 
 
-async def partial_output(client: redis.asyncio.Redis, row: Row, *, is_text: bool) -> Any:
+async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
     """What the current attempt has said so far, None if nothing, or if its beginning is lost.
 
     Raises:
@@ -43,7 +65,7 @@ async def partial_output(client: redis.asyncio.Redis, row: Row, *, is_text: bool
     key = queues.stream_key(queues.model_key(row["model"]), str(row["id"]))
     parts = []
     number = 0
-    async for entry in entries(client, key, after=f"{row['attempt']}-0"):
+    async for entry in pages.entries(key, after=f"{row['attempt']}-0"):
         number += 1
         if entry.id != b"%d-%d" % (row["attempt"], number):
             break
@@ -56,7 +78,7 @@ async def partial_output(client: redis.asyncio.Redis, row: Row, *, is_text: bool
 
 
 async def follow(
-    client: redis.asyncio.Redis,
+    pages: Pages,
     row: Row,
     watcher: Watcher,
     has: Position | None,
@@ -74,7 +96,7 @@ async def follow(
         has_ended = watcher.end.done()
         fresh = watcher.take()
         if fresh is None or has_ended:
-            async for chunk in _read(client, reader, watcher):
+            async for chunk in _read(pages, reader, watcher):
                 yield chunk
         elif chunk := b"".join(map(reader.feed, fresh)):
             yield chunk
@@ -86,13 +108,11 @@ async def follow(
             yield HEARTBEAT
 
 
-async def _read(
-    client: redis.asyncio.Redis, reader: StreamReader, watcher: Watcher
-) -> AsyncIterator[bytes]:
+async def _read(pages: Pages, reader: StreamReader, watcher: Watcher) -> AsyncIterator[bytes]:
     """What the stream holds beyond what the reader has."""
     stream = queues.stream_key(watcher.key, watcher.prediction_id)
     try:
-        async for entry in entries(client, stream, after=reader.position):
+        async for entry in pages.entries(stream, after=reader.position):
             if chunk := reader.feed(entry):
                 yield chunk
     except (RedisError, OSError):

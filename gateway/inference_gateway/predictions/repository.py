@@ -19,6 +19,9 @@ from inference_gateway.predictions.schemas import Row
 from inference_gateway.tables import OPEN
 
 _GET = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+_STATE = text(
+    "SELECT model, status, completed_at FROM predictions WHERE id = :id AND owner = :owner"
+)
 _BY_KEY = text(
     "SELECT * FROM predictions "
     "WHERE owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
@@ -51,6 +54,13 @@ class Page:
 def get(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
     with engine.connect() as connection:
         found = connection.execute(_GET, {"id": prediction_id, "owner": owner}).one_or_none()
+    return None if found is None else found._asdict()
+
+
+def state(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
+    """Its model, its status, and when it ended."""
+    with engine.connect() as connection:
+        found = connection.execute(_STATE, {"id": prediction_id, "owner": owner}).one_or_none()
     return None if found is None else found._asdict()
 
 

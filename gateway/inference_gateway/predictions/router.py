@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from inference_contract.predictions import PredictionStatus
 from inference_gateway.auth.accounts import Principal
@@ -25,6 +27,21 @@ from inference_gateway.predictions.schemas import Row, encode
 from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
+
+
+class _Events(StreamingResponse):
+    """Its reader leaves, however far it came: a generator that has not begun has no `finally`."""
+
+    def __init__(self, events: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        super().__init__(events, media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+
 
 router = APIRouter(tags=["predictions"])
 router.routes.append(
@@ -116,16 +133,14 @@ async def _stream(
     services: Services, prediction_id: str, user: Principal, last_event_id: str | None
 ) -> Response:
     predictions = services.predictions
-    events = await predictions.stream(prediction_id, user, last_event_id)
+    stream = await predictions.stream(prediction_id, user, last_event_id)
 
     async def why() -> dict[str, str] | None:
         with suppress(GatewayError, SQLAlchemyError, OSError):  # A stream outlasts PostgreSQL.
-            return predictions.detail(await predictions.get(prediction_id, user.user_id), user)
+            return await predictions.waits_for(prediction_id, user)
         return None
 
-    headers = {"X-Accel-Buffering": "no"}
-    events = waiting.told(events, why)
-    return StreamingResponse(events, media_type=EVENT_STREAM, headers=headers)
+    return _Events(waiting.told(stream.events, why), stream.leave)
 
 
 def _json(content: bytes) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,7 @@ from inference_gateway.models.catalog import CatalogModel, ModelCatalog, owner_o
 from inference_gateway.predictions import live, metrics, repository, requests, sse, waiting
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
+from inference_gateway.predictions.readers import Readers
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
 from inference_gateway.predictions.schemas import Row, has_ended
 from inference_gateway.predictions.store import Store
@@ -58,6 +59,13 @@ class Created:
     """The caller wanted to wait for its end, and it has not ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    events: AsyncIterator[bytes]
+    leave: Callable[[], None]
+    """To be called in the end, though nobody began to read."""
+
+
 class PredictionService:
     """`start` and everything async belong on one event loop."""
 
@@ -83,6 +91,8 @@ class PredictionService:
         self._ids = IdSource()
         self._hub = Hub(redis_async, self._ended, recheck_seconds)
         self._tails = Tails(redis_async)
+        self._pages = live.Pages(redis_async)
+        self._readers = Readers(settings)
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
         self._quotas = PredictionQuotas(settings, counter(engine))
         self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
@@ -184,7 +194,7 @@ class PredictionService:
             return row
         try:
             output = await live.partial_output(
-                self._redis_async, row, is_text=self._is_text(row["model"])
+                self._pages, row, is_text=self._is_text(row["model"])
             )
         except (RedisError, OSError):
             return row
@@ -196,6 +206,14 @@ class PredictionService:
         entry = self._catalog.entry(model_id)
         is_trusted = user.is_admin or user.username == owner_of(model_id)
         return waiting.detail(entry, row, is_trusted=is_trusted)
+
+    async def waits_for(self, prediction_id: str, user: Principal) -> dict[str, str] | None:
+        """`detail` of its row as it is now. Raises NotFound."""
+        known = _parse_id(prediction_id)
+        row = await asyncio.to_thread(repository.state, self._engine, known, user.user_id)
+        if row is None:
+            raise _unknown(prediction_id)
+        return self.detail(row, user)
 
     def with_detail(self, row: Row, user: Principal) -> Row:
         """The row, and what it waits for."""
@@ -228,9 +246,19 @@ class PredictionService:
 
     async def stream(
         self, prediction_id: str, user: Principal, last_event_id: str | None
-    ) -> AsyncIterator[bytes]:
+    ) -> EventStream:
         """Server-sent events until the prediction's end, or that of the caller's token. Raises
-        NotFound at once."""
+        NotFound, TooManyRequests, Unavailable at once."""
+        self._readers.enter(user)
+        try:
+            return await self._stream(prediction_id, user, last_event_id)
+        except BaseException:
+            self._readers.leave(user)
+            raise
+
+    async def _stream(
+        self, prediction_id: str, user: Principal, last_event_id: str | None
+    ) -> EventStream:
         row = await self._get(prediction_id, user.user_id)
         watcher = Watcher(queues.model_key(row["model"]), str(row["id"]), user)
         await self._watch(watcher)
@@ -244,13 +272,18 @@ class PredictionService:
         if has_ended(row):
             watcher.resolve(Ended(row))
         events = live.follow(
-            self._redis_async,
+            self._pages,
             row,
             watcher,
             sse.parse_id(last_event_id),
             self._heartbeat_seconds,
         )
-        return self._until_it_leaves(events, watcher)
+
+        def leave() -> None:
+            self._unwatch(watcher)
+            self._readers.leave(user)
+
+        return EventStream(events, leave)
 
     async def _watch(self, watcher: Watcher) -> None:
         await self._hub.add(watcher)
@@ -263,16 +296,6 @@ class PredictionService:
     def _unwatch(self, watcher: Watcher) -> None:
         self._hub.leave(watcher)
         self._tails.leave(watcher)
-
-    async def _until_it_leaves(
-        self, events: AsyncIterator[bytes], watcher: Watcher
-    ) -> AsyncIterator[bytes]:
-        with metrics.STREAM_READERS.track_inprogress():
-            try:
-                async for chunk in events:
-                    yield chunk
-            finally:
-                self._unwatch(watcher)
 
     async def _new_row(
         self, user: Principal, body: CreateBody, headers: CreateHeaders, path_model: str | None
@@ -397,7 +420,7 @@ class PredictionService:
     async def _get(self, prediction_id: str, owner: str) -> Row:
         row = await asyncio.to_thread(repository.get, self._engine, _parse_id(prediction_id), owner)
         if row is None:
-            raise NotFound(f"no prediction {prediction_id}: GET /v1/predictions lists yours")
+            raise _unknown(prediction_id)
         return row
 
     def _is_text(self, model_id: str) -> bool:
@@ -431,6 +454,10 @@ def _same_request(row: Row, stored: Row) -> Row:
         )
     metrics.REPLAYED.inc()
     return stored
+
+
+def _unknown(prediction_id: str) -> NotFound:
+    return NotFound(f"no prediction {prediction_id}: GET /v1/predictions lists yours")
 
 
 def _parse_id(prediction_id: str) -> UUID:

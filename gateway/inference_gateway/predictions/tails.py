@@ -19,7 +19,9 @@ from inference_gateway.replies import is_keys_own
 log = logging.getLogger(__name__)
 
 _BLOCK_MS = 1000
-_COUNT = 500
+_MAX_COUNT = 500
+_READ_BYTES = 1_000_000
+"""One read of all streams shall hardly bring more: entries are as large as a runner makes them."""
 _BACKOFF_SECONDS = (0.05, 2.0)
 _BEGINNING = b"0-0"
 
@@ -45,6 +47,8 @@ class Tails:
         self._reading: frozenset[str] = frozenset()
         """The streams of the XREAD that is under way."""
         self._client_id: int | None = None
+        self._count = _MAX_COUNT
+        """Entries of each stream that are asked for at once."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -129,7 +133,7 @@ class Tails:
         }
         self._reading = frozenset(positions)
         try:
-            replies: Any = await connection.xread(positions, count=_COUNT, block=_BLOCK_MS)
+            replies: Any = await connection.xread(positions, count=self._count, block=_BLOCK_MS)
         except ResponseError as error:
             if not is_keys_own(error):
                 raise
@@ -137,12 +141,15 @@ class Tails:
             return
         finally:
             self._reading = frozenset()
+        size = 0
         for name, entries in replies or ():
             if (stream := self._streams.get(name.decode())) is not None and entries:
                 stream.position = entries[-1][0]
                 news = [StreamEntry(i, fields.get(b"d", b"{}")) for i, fields in entries]
+                size += sum(len(entry.data) for entry in news)
                 for watcher in stream.watchers:
                     watcher.push(news)
+        self._count = max(1, self._count // 4) if size > _READ_BYTES else _more(self._count)
 
     async def _leave_out(self, connection: redis.asyncio.Redis, positions: dict[Any, Any]) -> None:
         """Of the keys that a runner has made something else than a stream, nobody reads more."""
@@ -155,6 +162,10 @@ class Tails:
                 log.warning("%s is no stream: its readers wait for the end", name)
                 if (stream := self._streams.get(name)) is not None:
                     stream.is_readable = False
+
+
+def _more(count: int) -> int:
+    return min(2 * count, _MAX_COUNT)
 
 
 def _name(watcher: Watcher) -> str:

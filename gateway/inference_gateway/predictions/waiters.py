@@ -10,6 +10,7 @@ from inference_gateway.predictions.schemas import Row
 
 _MAX_BUFFERED = 256
 """Entries that a slow reader may have waiting."""
+_MAX_BUFFERED_BYTES = 262_144
 
 
 class Ended(NamedTuple):
@@ -54,17 +55,20 @@ class Watcher(Waiter):
     watcher reads the stream from where it was.
     """
 
-    __slots__ = ("_entries", "_news", "_overflowed", "key")
+    __slots__ = ("_entries", "_news", "_overflowed", "_size", "key")
 
     def __init__(self, key: str, prediction_id: str, caller: Principal | None = None) -> None:
         super().__init__(prediction_id, caller)
         self.key = key
         self._entries: list[StreamEntry] = []
+        self._size = 0
         self._overflowed = True
         self._news = asyncio.Event()
 
     def push(self, entries: list[StreamEntry]) -> None:
-        if len(self._entries) + len(entries) > _MAX_BUFFERED:
+        self._size += sum(len(entry.data) for entry in entries)
+        too_many = len(self._entries) + len(entries) > _MAX_BUFFERED
+        if too_many or self._size > _MAX_BUFFERED_BYTES:
             self._entries, self._overflowed = [], True
         elif not self._overflowed:
             self._entries += entries
@@ -79,7 +83,7 @@ class Watcher(Waiter):
         stream instead."""
         self._news.clear()
         taken = None if self._overflowed else self._entries
-        self._entries, self._overflowed = [], False
+        self._entries, self._overflowed, self._size = [], False, 0
         return taken
 
     def lose(self) -> None:

@@ -3,9 +3,7 @@ that shows it, beside Replicate's fields."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import cast
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from inference_contract.inferencemodel import (
     ConditionStatus,
@@ -72,13 +70,11 @@ async def told(
     events: AsyncIterator[bytes], why: Callable[[], Awaitable[dict[str, str] | None]]
 ) -> AsyncIterator[bytes]:
     """A stream whose heartbeats, comments to all clients, say what it waits for."""
-    # Closed with us, for it must be taken off the hub.
-    async with aclosing(cast("AsyncGenerator[bytes]", events)):
-        if (said := await why()) and said["stage"] == "blocked":
-            yield _comment(said)
-        async for chunk in events:
-            said = await why() if chunk == HEARTBEAT else None
-            yield _comment(said) if said else chunk
+    if (said := await why()) and said["stage"] == "blocked":
+        yield _comment(said)
+    async for chunk in events:
+        said = await why() if chunk == HEARTBEAT else None
+        yield _comment(said) if said else chunk
 
 
 def _comment(said: dict[str, str]) -> bytes:

@@ -27,6 +27,7 @@ MakeModel = Callable[..., InferenceModel]
 def settings(settings: Settings) -> Settings:
     settings.quota_open_predictions = 5
     settings.quota_stored_bytes = "100k"
+    settings.quota_streams = 2
     return settings
 
 
@@ -166,3 +167,41 @@ def test_what_has_ended_is_added_up_once_in_pages(
     )
     assert len(usage._settled) == 2
     engine.dispose()
+
+
+async def test_no_more_streams_are_open_than_the_quota_says(
+    live_url: str, auth: Headers, make_model: MakeModel
+) -> None:
+    make_model("ada", "m", visibility="public")
+    async with httpx.AsyncClient(base_url=live_url) as client:
+        ada = auth("ada")
+        made = (await create(client, ada)).json()
+        path = f"/v1/predictions/{made['id']}/stream"
+        async with client.stream("GET", path, headers=ada) as first:
+            assert first.status_code == 200
+            async with client.stream("GET", path, headers=ada) as second:
+                assert second.status_code == 200
+                refused = await client.get(path, headers=ada)
+                assert refused.status_code == 429
+                assert "QUOTA_STREAMS" in refused.json()["detail"]
+                # Nobody else's: another may open some, though this one is not theirs.
+                assert (await client.get(path, headers=auth("bob"))).status_code == 404
+
+
+async def test_a_stream_that_is_closed_counts_no_more(
+    live_url: str, auth: Headers, make_model: MakeModel
+) -> None:
+    make_model("ada", "m", visibility="public")
+    async with httpx.AsyncClient(base_url=live_url) as client:
+        ada = auth("ada")
+        made = (await create(client, ada)).json()
+        path = f"/v1/predictions/{made['id']}/stream"
+        for _ in range(5):
+
+            async def opens() -> bool:
+                async with client.stream("GET", path, headers=ada) as stream:
+                    return stream.status_code == 200
+
+            async with asyncio.timeout(20):
+                while not await opens():  # noqa: ASYNC110 - the server sets no asyncio.Event
+                    await asyncio.sleep(0.01)
