@@ -1,6 +1,7 @@
 """Where InferenceModel documents lie on one machine: a folder per owner, a file per model.
 
 models/<owner>/<name>.yaml     the document, written by people or by the gateway
+models/<owner>/.owner          id of the account that the folder belongs to, written by the gateway
 status/<owner>/<name>.json     its status, written by the operator's local half only
 """
 
@@ -17,6 +18,10 @@ def models_dir(home: Path) -> Path:
 
 def model_file(home: Path, owner: str, name: str) -> Path:
     return models_dir(home) / owner / f"{name}.yaml"
+
+
+def owner_file(home: Path, owner: str) -> Path:
+    return models_dir(home) / owner / ".owner"
 
 
 def status_file(home: Path, owner: str, name: str) -> Path:

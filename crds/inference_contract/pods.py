@@ -6,6 +6,8 @@ from enum import IntEnum, StrEnum
 from typing import NotRequired, TypedDict
 
 LABEL_OWNER = "inference-server.dev/owner"
+LABEL_OWNER_ID = "inference-server.dev/owner-id"
+"""Of the account that a namespace belongs to, whoever has its name."""
 LABEL_MODEL = "inference-server.dev/model"
 LABEL_HASH = "inference-server.dev/runner-hash"
 

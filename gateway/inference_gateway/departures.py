@@ -43,6 +43,8 @@ class Departures:
 
     def step(self) -> None:
         """One look. Blocks."""
+        if count := administration.cancel_ownerless_predictions(self._engine):
+            log.info("%d predictions of accounts that are not there: canceled", count)
         for leaver in administration.leavers(self._engine):
             count = administration.cancel_predictions(self._engine, leaver.id)
             is_empty = self._remove_models(leaver) and not count
@@ -53,7 +55,11 @@ class Departures:
 
     def _remove_models(self, leaver: Leaver) -> bool:
         """Whether there are none any more."""
-        found = [model for model in self._catalog.ids() if owner_of(model) == leaver.username]
+        found = [
+            entry.id
+            for entry in self._catalog.entries()
+            if owner_of(entry.id) == leaver.username and entry.owner_id in (None, str(leaver.id))
+        ]
         for model in found:
             try:
                 self._catalog.delete(model)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_contract.pods import LABEL_OWNER
+from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.app import model_store
 from inference_gateway.errors import Conflict, Invalid
 from inference_gateway.models import namespaces
@@ -72,6 +72,12 @@ def test_the_older_namespace_keeps_its_owner() -> None:
 )
 def test_a_namespace_that_is_nobodys(found: dict[str, Any]) -> None:
     assert homes([found]) == homes([])
+
+
+def test_the_namespace_of_an_owner_says_whose_account_it_is() -> None:
+    marked = namespace("b", "bob")
+    marked["metadata"]["labels"][LABEL_OWNER_ID] = "1"
+    assert homes([namespace("a", "ada"), marked]).ids == {"bob": "1"}
 
 
 def test_the_namespace_becomes_the_owner_and_back() -> None:
@@ -234,7 +240,7 @@ class Refusing(YamlModelStore):
         super().__init__(Path("/nonexistent"))
         self._error = error
 
-    def create(self, model: InferenceModel) -> InferenceModel:
+    def create(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
         raise self._error
 
 
@@ -250,13 +256,18 @@ def test_the_caller_is_told_the_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "reason"),
-    [("ada", None), ("bob", "namespace x is there already and belongs to ada")],
+    ("owner", "owner_id", "reason"),
+    [
+        ("ada", "1", None),
+        ("ada", None, None),
+        ("ada", "2", "namespace x belongs to another account, which had the name ada"),
+        ("bob", "1", "namespace x is there already and belongs to ada"),
+    ],
 )
-def test_whose_a_namespace_is(owner: str, reason: str | None) -> None:
-    found = namespaces.manifest("x", "ada", "restricted")
+def test_whose_a_namespace_is(owner: str, owner_id: str | None, reason: str | None) -> None:
+    found = namespaces.manifest("x", "ada", "1", "restricted")
     assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert namespaces.refusal(found, owner) == reason
+    assert namespaces.refusal(found, owner, owner_id) == reason
 
 
 @pytest.fixture

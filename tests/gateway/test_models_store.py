@@ -11,10 +11,20 @@ import pytest
 
 from inference_contract import layout
 from inference_contract.inferencemodel import InferenceModel
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import Conflict, NotFound
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog
-from inference_gateway.models.store import InvalidDocument, ModelExists, ModelMissing
+from inference_gateway.models.store import (
+    InvalidDocument,
+    ModelExists,
+    ModelMissing,
+    NamespaceRefused,
+    StoreUnavailable,
+)
 from inference_gateway.models.yaml_store import YamlModelStore
+
+ADA = Principal("id-of-ada", "ada", is_admin=False)
+BOB = Principal("id-of-bob", "bob", is_admin=False)
 
 DOCUMENT = """
 apiVersion: inference-server.dev/v1alpha1
@@ -162,12 +172,12 @@ def test_what_has_not_changed_is_the_same_object(store: YamlModelStore) -> None:
 def test_a_private_model_is_not_there_for_others(store: YamlModelStore) -> None:
     catalog = ModelCatalog(store)
     catalog.create(model())
-    assert catalog.get("ada/echo", "ada").key == "ada_echo"
-    for viewer in ("bob", None):
+    assert catalog.get("ada/echo", ADA).key == "ada_echo"
+    for viewer in (BOB, None):
         with pytest.raises(NotFound, match="no model ada/echo"):
             catalog.get("ada/echo", viewer)
     with pytest.raises(NotFound, match="no model ada/none"):
-        catalog.get("ada/none", "ada")
+        catalog.get("ada/none", ADA)
 
 
 def test_a_public_model_is_there_for_all(store: YamlModelStore) -> None:
@@ -181,11 +191,11 @@ def test_a_broken_document_is_its_owners_business(store: YamlModelStore, tmp_pat
     write(tmp_path, "a: [")
     catalog = ModelCatalog(store)
     catalog.refresh()
-    assert catalog.visible("bob") == []
+    assert catalog.visible(BOB) == []
     with pytest.raises(NotFound):
-        catalog.get("ada/echo", "bob")
+        catalog.get("ada/echo", BOB)
     with pytest.raises(Conflict, match="is not valid: not YAML"):
-        catalog.get("ada/echo", "ada")
+        catalog.get("ada/echo", ADA)
 
 
 def test_a_status_does_not_compile_the_schema_anew(store: YamlModelStore, tmp_path: Path) -> None:
@@ -209,3 +219,74 @@ async def test_a_file_that_somebody_writes_appears(store: YamlModelStore, tmp_pa
         while catalog.entry("ada/echo") is None:  # noqa: ASYNC110 - it is the polling under test
             await asyncio.sleep(0.02)
     await catalog.stop()
+
+
+def test_a_folder_that_is_made_belongs_to_an_account(store: YamlModelStore, tmp_path: Path) -> None:
+    catalog = ModelCatalog(store)
+    catalog.create(model(), "id-of-ada")
+    mark = layout.owner_file(tmp_path, "ada")
+    assert (mark.read_text(), stat.S_IMODE(mark.stat().st_mode)) == ("id-of-ada\n", 0o600)
+    other = Principal("id-of-another", "ada", is_admin=False)
+    assert [entry.id for entry in catalog.visible(ADA)] == ["ada/echo"]
+    assert catalog.visible(other) == []
+    with pytest.raises(NotFound):
+        catalog.get("ada/echo", other)
+    for write in (catalog.create, catalog.replace):
+        with pytest.raises(Conflict, match=r"may hand it over by removing models/ada/\.owner"):
+            write(model(), other.user_id)
+
+
+def test_what_is_written_later_belongs_to_the_account_of_the_folder(
+    store: YamlModelStore, tmp_path: Path
+) -> None:
+    store.create(model("first"), "id-of-ada")
+    store.delete("ada/first")
+    write(tmp_path, DOCUMENT)
+    write(tmp_path, "a: [", "broken")
+    catalog = ModelCatalog(store)
+    catalog.refresh()
+    other = Principal("id-of-another", "ada", is_admin=False)
+    assert catalog.visible(other) == []
+    assert [entry.id for entry in catalog.visible(ADA)] == ["ada/broken", "ada/echo"]
+    layout.owner_file(tmp_path, "ada").unlink()
+    catalog.refresh()
+    assert [entry.id for entry in catalog.visible(other)] == ["ada/broken", "ada/echo"]
+
+
+def test_a_folder_that_a_person_made_is_marked_by_the_first_write(
+    store: YamlModelStore, tmp_path: Path
+) -> None:
+    write(tmp_path, DOCUMENT)
+    store.replace(model())
+    assert not layout.owner_file(tmp_path, "ada").exists()
+    store.replace(model(), "id-of-ada")
+    store.list()
+    assert store.owner_ids() == {"ada": "id-of-ada"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", None])
+def test_a_mark_that_cannot_be_read_is_nobodys(
+    store: YamlModelStore, tmp_path: Path, content: bytes | None
+) -> None:
+    write(tmp_path, DOCUMENT)
+    mark = layout.owner_file(tmp_path, "ada")
+    mark.mkdir() if content is None else mark.write_bytes(content)
+    catalog = ModelCatalog(store)
+    catalog.refresh()
+    assert catalog.visible(ADA) == []
+    with pytest.raises(NamespaceRefused):
+        store.create(model("new"), "id-of-ada")
+
+
+def test_a_place_is_what_has_documents_or_a_mark(store: YamlModelStore, tmp_path: Path) -> None:
+    assert not store.has_place("ada")
+    write(tmp_path, DOCUMENT)
+    assert store.has_place("ada")
+    store.replace(model(), "id-of-ada")
+    store.delete("ada/echo")
+    assert store.has_place("ada")
+    layout.owner_file(tmp_path, "ada").unlink()
+    assert not store.has_place("ada")
+    layout.models_dir(tmp_path).joinpath("bob").touch()
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        store.has_place("bob")

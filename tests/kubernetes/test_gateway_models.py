@@ -13,7 +13,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION, InferenceModel
-from inference_contract.pods import LABEL_OWNER
+from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.models import kubernetes_api
 from inference_gateway.models.kubernetes_store import KubernetesModelStore
 from inference_gateway.models.store import (
@@ -130,6 +130,43 @@ def test_no_account_takes_the_cluster(
     }
     with pytest.raises(ApiException, match="maximum storage usage per PersistentVolumeClaim"):
         core.create_namespaced_persistent_volume_claim(namespace, claim)
+
+
+def test_a_namespace_that_is_made_belongs_to_an_account(
+    store: KubernetesModelStore,
+    open_store: OpenStore,
+    owner: str,
+    prefix: str,
+    api: kubernetes.client.ApiClient,
+) -> None:
+    assert not store.has_place(owner)
+    store.create(model(owner), "id-1")
+    core = kubernetes.client.CoreV1Api(api)
+    found = core.read_namespace(f"{prefix}{owner}")
+    assert found.metadata.labels[LABEL_OWNER_ID] == "id-1"
+    for one in (store, open_store()):
+        one.list()
+        assert one.owner_ids()[owner] == "id-1"
+        for write in (one.create, one.replace):
+            with pytest.raises(NamespaceRefused, match="may hand it over by"):
+                write(model(owner), "id-2")
+    store.replace(model(owner), "id-1")
+    store.delete(f"{owner}/echo")
+    assert store.has_place(owner)
+
+
+def test_a_namespace_that_somebody_labelled_is_a_place_while_it_has_models(
+    store: KubernetesModelStore, owner: str, make_namespace: Callable[..., str], custom: Any
+) -> None:
+    namespace = make_namespace(owner)
+    assert not store.has_place(owner)
+    put(custom, namespace, body())
+    assert store.has_place(owner)
+
+
+def test_what_has_a_place_is_not_known_without_the_api_server(open_store: OpenStore) -> None:
+    with pytest.raises(StoreUnavailable):
+        open_store(host="https://127.0.0.1:1").has_place("ada")
 
 
 def test_what_is_created_has_a_spec_and_is_listed(

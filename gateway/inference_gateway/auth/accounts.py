@@ -6,12 +6,14 @@ import base64
 import hashlib
 import math
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from inference_gateway.errors import Conflict, FieldError
@@ -70,6 +72,10 @@ _ACCOUNT = (
 )
 
 
+_HOLD_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7219))")
+"""The seed keeps it apart from other locks."""
+
+
 def _account(row: Any) -> Account:
     return Account(*row)
 
@@ -79,12 +85,33 @@ def new_webhook_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def create(
-    engine: Engine, username: str, email: str, password_hash: str, *, is_admin: bool = False
-) -> Account:
-    """Raises Conflict, naming the field that is taken.
+@contextmanager
+def name_held(engine: Engine, username: str) -> Iterator[str | None]:
+    """The id of the account that has this name; while it lasts nobody registers the name."""
+    mine = select(User.id).where(User.username == username, User.deleted_at.is_(None))
+    with engine.begin() as connection:
+        connection.execute(_HOLD_NAME, {"name": username})
+        found = connection.execute(mine).scalar_one_or_none()
+        yield None if found is None else str(found)
 
-    What is taken is no error to PostgreSQL, whose log would quote the whole row.
+
+def create(
+    engine: Engine,
+    username: str,
+    email: str,
+    password_hash: str,
+    *,
+    is_admin: bool = False,
+    check: Callable[[], None] | None = None,
+) -> Account:
+    """What is taken is no error to PostgreSQL, whose log would quote the whole row.
+
+    Args:
+        check: called last, while nobody else does anything under this name; what it raises undoes
+            all.
+
+    Raises:
+        Conflict: naming the field that is taken.
     """
     statement = (
         insert(User)
@@ -99,8 +126,12 @@ def create(
         .returning(*_ACCOUNT)
     )
     with engine.begin() as connection:
+        if check is not None:
+            connection.execute(_HOLD_NAME, {"name": username})
         row = connection.execute(statement).one_or_none()
         if row is not None:
+            if check is not None:
+                check()
             return _account(row)
         taken = connection.execute(select(User.id).where(User.username == username)).first()
     field = "email" if taken is None else "username"

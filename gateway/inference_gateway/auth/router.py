@@ -13,7 +13,6 @@ from inference_gateway.auth import accounts, schemas
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.auth.throttle import COOKIE, COOKIE_SECONDS
 from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized
-from inference_gateway.models.catalog import owner_of
 from inference_gateway.rates.addresses import client_of
 
 router = APIRouter(prefix="/v1")
@@ -25,21 +24,29 @@ async def register(
 ) -> schemas.Registered:
     if not services.settings.allow_registration:
         raise Forbidden("registration is closed here: ask an administrator for an account")
-    if any(owner_of(model) == body.username for model in services.catalog.ids()):
-        # Whoever wrote these documents says whose they are.
-        message = "has models already: an administrator may make this account (POST /v1/users)"
-        errors: list[FieldError] = [{"field": "body.username", "message": message}]
-        raise Conflict(f"the name {body.username} {message}", errors=errors)
     address = client_of(request.scope)
     await services.admission.registration(address)
     hashed = await services.passwords.hash(body.password, address)
     account = await to_thread(
-        accounts.create, services.engine, body.username, body.email.lower(), hashed
+        accounts.create,
+        services.engine,
+        body.username,
+        body.email.lower(),
+        hashed,
+        check=lambda: _check_name(services, body.username),
     )
     await services.throttle.registered(account.username, address)
     return schemas.Registered(
         id=account.id, username=account.username, email=account.email, created_at=account.created_at
     )
+
+
+def _check_name(services: AppServices, username: str) -> None:
+    """Whoever wrote documents under a name says whose they are. Raises Conflict, Unavailable."""
+    if services.catalog.has_place(username):
+        message = "has models already: an administrator may make this account (POST /v1/users)"
+        errors: list[FieldError] = [{"field": "body.username", "message": message}]
+        raise Conflict(f"the name {username} {message}", errors=errors)
 
 
 @router.post("/auth/token", tags=["account"])

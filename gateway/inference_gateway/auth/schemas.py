@@ -18,8 +18,13 @@ RESERVED = frozenset(
 """A username becomes the owner of models: a folder here, a namespace on Kubernetes."""
 
 
+def is_reserved(name: str) -> bool:
+    """Whether only an administrator can make an account of this name."""
+    return name in RESERVED or name.startswith("kube-")
+
+
 def _not_reserved(name: str) -> str:
-    if name in RESERVED or name.startswith("kube-"):
+    if is_reserved(name):
         raise ValueError("is reserved: choose another")
     return name
 

@@ -7,10 +7,12 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModel, Visibility
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import (
     Conflict,
     FieldError,
@@ -40,11 +42,17 @@ REFRESH_SECONDS = 0.5
 class CatalogModel:
     """A model, and what is derived from its spec once."""
 
-    def __init__(self, model: InferenceModel, before: CatalogModel | None = None) -> None:
+    def __init__(
+        self,
+        model: InferenceModel,
+        before: CatalogModel | None = None,
+        owner_id: str | None = None,
+    ) -> None:
         self.model = model
         self.id = model.id
         self.key = queues.model_key(model.id)
         self.owner = model.owner
+        self.owner_id = owner_id
         self.is_public = model.spec.visibility is Visibility.PUBLIC
         # A status changes every few seconds, the spec it hangs on does not.
         self._check: InputChecker
@@ -53,8 +61,8 @@ class CatalogModel:
         else:
             self._check = InputChecker(model.spec.parameters())
 
-    def visible_to(self, viewer: str | None) -> bool:
-        return self.is_public or viewer == self.owner
+    def visible_to(self, viewer: Principal | None) -> bool:
+        return self.is_public or belongs_to(self, viewer)
 
     def validate_input(self, value: object, budget: Budget | None = None) -> dict[str, Any]:
         """The input with the defaults filled in.
@@ -94,34 +102,31 @@ class ModelCatalog:
                 await self._task
         await asyncio.to_thread(self._store.stop)
 
-    def get(self, model_id: str, viewer: str | None) -> CatalogModel:
+    def get(self, model_id: str, viewer: Principal | None) -> CatalogModel:
         """Raises NotFound, also for a private model of somebody else; Conflict for its owner if
         the document is not valid."""
         entry = self._entries.get(model_id)
         if type(entry) is CatalogModel and entry.visible_to(viewer):
             return entry
-        if isinstance(entry, InvalidDocument) and viewer == owner_of(model_id):
+        if isinstance(entry, InvalidDocument) and belongs_to(entry, viewer):
             raise Conflict(f"the document of model {model_id} is not valid: {entry.error}")
         raise NotFound(f"no model {model_id}: GET /v1/models lists those you may use")
 
     def entry(self, model_id: str) -> Entry | None:
         return self._entries.get(model_id)
 
-    def ids(self) -> list[str]:
-        return list(self._entries)
-
     def entries(self) -> Iterable[Entry]:
         return self._entries.values()
 
-    def visible(self, viewer: str | None) -> list[Entry]:
+    def visible(self, viewer: Principal | None) -> list[Entry]:
         """All that this viewer may see, sorted by id; broken documents only to their owner."""
         return [
             entry
-            for model_id, entry in self._entries.items()
+            for entry in self._entries.values()
             if (
                 entry.visible_to(viewer)
                 if isinstance(entry, CatalogModel)
-                else viewer == owner_of(model_id)
+                else belongs_to(entry, viewer)
             )
         ]
 
@@ -130,20 +135,22 @@ class ModelCatalog:
         with self._lock:
             before = self._entries
             entries: dict[str, Entry] = {}
-            for model_id, found in self._store.list().items():
-                entries[model_id] = _entry(model_id, found, before.get(model_id))
+            listed, owner_ids = self._store.list(), self._store.owner_ids()
+            for model_id, found in listed.items():
+                owner_id = owner_ids.get(owner_of(model_id))
+                entries[model_id] = _entry(model_id, found, before.get(model_id), owner_id)
             self._entries = entries
 
-    def create(self, model: InferenceModel) -> CatalogModel:
+    def create(self, model: InferenceModel, owner_id: str | None = None) -> CatalogModel:
         """Raises Conflict, Invalid, Unavailable."""
         with _explained(model.id):
-            self._store.create(model)
+            self._store.create(model, owner_id)
         return self._written(model.id)
 
-    def replace(self, model: InferenceModel) -> CatalogModel:
-        """Raises NotFound, Invalid, Unavailable."""
+    def replace(self, model: InferenceModel, owner_id: str | None = None) -> CatalogModel:
+        """Raises NotFound, Conflict, Invalid, Unavailable."""
         with _explained(model.id):
-            self._store.replace(model)
+            self._store.replace(model, owner_id)
         return self._written(model.id)
 
     def delete(self, model_id: str) -> None:
@@ -151,6 +158,14 @@ class ModelCatalog:
         with _explained(model_id):
             self._store.delete(model_id)
         self.refresh()
+
+    def has_place(self, owner: str) -> bool:
+        """Whether there are documents under this name, or a place for them. Blocks. Raises
+        Unavailable while nobody can say."""
+        if any(owner_of(model_id) == owner for model_id in self._entries):
+            return True
+        with _explained(owner):
+            return self._store.has_place(owner)
 
     def is_gone(self, model_id: str) -> bool:
         """Whether the model was certainly deleted. Blocks."""
@@ -180,6 +195,13 @@ def owner_of(model_id: str) -> str:
     return model_id.partition("/")[0]
 
 
+def belongs_to(entry: Entry, user: Principal | None) -> bool:
+    """A name is not enough: another account may have had it."""
+    if user is None or user.username != owner_of(entry.id):
+        return False
+    return entry.owner_id is None or entry.owner_id == user.user_id
+
+
 @contextlib.contextmanager
 def _explained(model_id: str) -> Iterator[None]:
     """What the store refuses, as the caller of the API is told it."""
@@ -204,13 +226,20 @@ def _gateway_error(error: StoreError, model_id: str) -> GatewayError:
     return Unavailable(str(error))
 
 
-def _entry(model_id: str, found: InferenceModel | InvalidDocument, before: Entry | None) -> Entry:
+def _entry(
+    model_id: str,
+    found: InferenceModel | InvalidDocument,
+    before: Entry | None,
+    owner_id: str | None,
+) -> Entry:
     if isinstance(found, InvalidDocument):
-        return found
+        return replace(found, owner_id=owner_id)
     try:
         if isinstance(before, CatalogModel):
-            return before if before.model is found else CatalogModel(found, before)
-        return CatalogModel(found)
+            is_same = before.model is found and before.owner_id == owner_id
+            return before if is_same else CatalogModel(found, before, owner_id)
+        return CatalogModel(found, owner_id=owner_id)
     except Exception as error:  # of all models, the others must be served
         log.exception("a model cannot be served", extra={"model": model_id})
-        return InvalidDocument(model_id, f"cannot be served: {type(error).__name__}: {error}")
+        says = f"cannot be served: {type(error).__name__}: {error}"
+        return InvalidDocument(model_id, says, owner_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from inference_contract.inferencemodel import (
     InferenceModel,
     InferenceModelStatus,
 )
-from inference_contract.pods import LABEL_OWNER
+from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.models import documents
 from inference_gateway.models.store import InvalidDocument
 
@@ -38,6 +38,8 @@ class Homes:
     """Owner → namespace."""
     rivals: Mapping[str, str]
     """Namespace → owner, where that owner has an older namespace."""
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Owner → id of the account that the namespace belongs to, where it says so."""
 
 
 def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
@@ -45,6 +47,7 @@ def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
     takes nobody's models away. A namespace that is being deleted is nobody's any more."""
     of: dict[str, str] = {}
     rivals: dict[str, str] = {}
+    ids: dict[str, str] = {}
     for metadata in sorted((n["metadata"] for n in namespaces), key=_age):
         owner = metadata.get("labels", {}).get(LABEL_OWNER, "")
         # A label may hold more than a name may; no account is called like that.
@@ -54,7 +57,9 @@ def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
             rivals[metadata["name"]] = owner
         else:
             of[owner] = metadata["name"]
-    return Homes(of, rivals)
+            if (owner_id := metadata["labels"].get(LABEL_OWNER_ID)) is not None:
+                ids[owner] = owner_id
+    return Homes(of, rivals, ids)
 
 
 def may_hold(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from inference_contract.inferencemodel import API_VERSION, PLURAL, InferenceModel
-from inference_contract.pods import LABEL_OWNER
+from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.health import Dependency, State
 from inference_gateway.models import kubernetes_api, namespaces
 from inference_gateway.models import kubernetes_documents as resources
@@ -23,7 +23,7 @@ from inference_gateway.models.kubernetes_cache import Watcher
 from inference_gateway.models.kubernetes_documents import Entry, Homes
 from inference_gateway.models.kubernetes_errors import store_error
 from inference_gateway.models.namespaces import OwnerNamespaces
-from inference_gateway.models.store import ModelMissing, StoreUnavailable
+from inference_gateway.models.store import ModelMissing, NamespaceRefused, StoreUnavailable
 from inference_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ class _Known(NamedTuple):
 
 
 class KubernetesModelStore:
-    """An owner is a namespace with the label `inference-server.dev/owner`. Of two that claim one
+    """An owner is a namespace with the label `inference-server.dev/owner`; one that we make also
+    says which account's it is. Of two that claim one
     owner the older keeps it; what the other holds is listed as an InvalidDocument that says so,
     unless the older has a model of that name.
 
@@ -123,23 +124,41 @@ class KubernetesModelStore:
             self._is_ready = True
             return self._listed
 
-    def create(self, model: InferenceModel) -> InferenceModel:
+    def owner_ids(self) -> Mapping[str, str]:
+        return self._homes.ids
+
+    def has_place(self, owner: str) -> bool:
+        query = {"labelSelector": f"{LABEL_OWNER}={owner}"}
+        scopes = [""] if "" in self._models else list(self._models)
+        fields = [{"fieldSelector": f"metadata.name={scope}"} if scope else {} for scope in scopes]
+        try:
+            found = [n for f in fields for n in self._api.list_all(namespaces.PATH, query | f)[0]]
+            return any(
+                LABEL_OWNER_ID in metadata["labels"]
+                or self._api.list_all(_collection(metadata["name"]), {})[0]
+                for metadata in (namespace["metadata"] for namespace in found)
+            )
+        except KubernetesError as error:
+            log.warning("whether %s has a namespace is not known: %s", owner, error)
+            raise StoreUnavailable("Kubernetes does not answer: try again") from error
+
+    def create(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
         """In the owner's namespace, which is made if there is none yet.
 
         Raises:
             ModelExists, ModelRefused, NamespaceRefused, StoreUnavailable
         """
-        namespace = self._home(model.owner) or self._make_home(model.owner)
+        namespace = self._home(model.owner, owner_id) or self._make_home(model.owner, owner_id)
         try:
             made = self._api.create(_collection(namespace), resources.manifest(model, namespace))
         except KubernetesError as error:
             raise store_error(error, model.id) from error
         return self._written(model.id, namespace, made)
 
-    def replace(self, model: InferenceModel) -> InferenceModel:
+    def replace(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
         """The whole spec, by a JSON Patch: whatever else writes to the object meanwhile, its status
         above all, can neither be lost nor stand in the way."""
-        namespace = self._home(model.owner)
+        namespace = self._home(model.owner, owner_id)
         if namespace is None:
             raise ModelMissing(model.id)
         operation = {"op": "replace", "path": "/spec", "value": resources.manifest_spec(model)}
@@ -209,15 +228,22 @@ class KubernetesModelStore:
     def _watcher(self, namespace: str) -> Watcher:
         return self._models.get(namespace) or self._models[""]
 
-    def _home(self, owner: str) -> str | None:
-        """Raises StoreUnavailable while it is not known who has which namespace."""
+    def _home(self, owner: str, owner_id: str | None = None) -> str | None:
+        """Raises StoreUnavailable while it is not known who has which namespace, NamespaceRefused
+        if it is another account's."""
         if not self._is_synced:
             raise StoreUnavailable("Kubernetes has not answered yet: try again")
         self.list()
-        return self._homes.of.get(owner)
+        home = self._homes.of.get(owner)
+        if home is not None and owner_id not in (None, self._homes.ids.get(owner, owner_id)):
+            raise NamespaceRefused(
+                f"namespace {home} belongs to another account, which had the name {owner}: an "
+                f"administrator may {namespaces.hand_over(home)}"
+            )
+        return home
 
-    def _make_home(self, owner: str) -> str:
-        made = self._owners.make(owner)
+    def _make_home(self, owner: str, owner_id: str | None) -> str:
+        made = self._owners.make(owner, owner_id)
         name: str = made["metadata"]["name"]
         watcher = self._namespaces[0]
         if "" not in self._models:

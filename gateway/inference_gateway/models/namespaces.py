@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from inference_contract.pods import LABEL_OWNER
+from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.models import namespace_limits
 from inference_gateway.models.kubernetes_api import KubernetesApi, KubernetesError, Refused
 from inference_gateway.models.store import NamespaceRefused, StoreUnavailable
@@ -41,7 +41,7 @@ class OwnerNamespaces:
         self._watched = watched
         """Empty: all."""
 
-    def make(self, owner: str) -> dict[str, Any]:
+    def make(self, owner: str, owner_id: str | None) -> dict[str, Any]:
         """The namespace for an owner who has none; safe to call at once from several gateways.
 
         Raises:
@@ -63,12 +63,12 @@ class OwnerNamespaces:
                 f"`{how.format('<name>')}`"
             )
         try:
-            found = self._create(name, owner)
+            found = self._create(name, owner, owner_id)
         except KubernetesError as error:
             log.warning("making namespace %s: %s", name, error)
             raise StoreUnavailable(_unavailable(error, name)) from error
-        if (reason := refusal(found, owner)) is not None:
-            raise NamespaceRefused(f"{reason}: an administrator may {_remedy(found, how)}")
+        if (reason := refusal(found, owner, owner_id)) is not None:
+            raise NamespaceRefused(f"{reason}: an administrator may {_remedy(found, owner, how)}")
         if "deletionTimestamp" in found["metadata"]:
             raise StoreUnavailable(f"namespace {name} is being deleted: try again when it is gone")
         try:
@@ -78,10 +78,10 @@ class OwnerNamespaces:
             raise StoreUnavailable(_unavailable(error, name)) from error
         return found
 
-    def _create(self, name: str, owner: str) -> dict[str, Any]:
+    def _create(self, name: str, owner: str, owner_id: str | None) -> dict[str, Any]:
         """What was made, or what was there."""
         try:
-            made = self._api.create(PATH, manifest(name, owner, self._pod_security))
+            made = self._api.create(PATH, manifest(name, owner, owner_id, self._pod_security))
         except Refused as error:
             if error.status != 409:
                 raise
@@ -102,25 +102,37 @@ class OwnerNamespaces:
                     raise
 
 
-def manifest(name: str, owner: str, pod_security: str) -> dict[str, Any]:
+def manifest(name: str, owner: str, owner_id: str | None, pod_security: str) -> dict[str, Any]:
     """Runners need no more than the restricted profile, unless weights are kept in a folder of the
     node; whoever else gets in here has no more."""
     labels = {LABEL_OWNER: owner, _POD_SECURITY: pod_security}
+    if owner_id is not None:
+        labels[LABEL_OWNER_ID] = owner_id
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def refusal(namespace: Mapping[str, Any], owner: str) -> str | None:
+def refusal(namespace: Mapping[str, Any], owner: str, owner_id: str | None) -> str | None:
     """Why a namespace of the right name is not this owner's, if so."""
     name = namespace["metadata"]["name"]
-    label = namespace["metadata"].get("labels", {}).get(LABEL_OWNER)
+    labels = namespace["metadata"].get("labels", {})
+    label = labels.get(LABEL_OWNER)
     if label == owner:
-        return None
+        if owner_id is None or labels.get(LABEL_OWNER_ID, owner_id) == owner_id:
+            return None
+        return f"namespace {name} belongs to another account, which had the name {owner}"
     whose = "is no owner's" if label is None else f"belongs to {label}"
     return f"namespace {name} is there already and {whose}"
 
 
-def _remedy(namespace: Mapping[str, Any], how: str) -> str:
+def hand_over(name: str) -> str:
+    """What an administrator may do about a namespace of an account that is gone."""
+    return f"hand it over by `kubectl label namespace {name} {LABEL_OWNER_ID}-`"
+
+
+def _remedy(namespace: Mapping[str, Any], owner: str, how: str) -> str:
     metadata = namespace["metadata"]
+    if metadata.get("labels", {}).get(LABEL_OWNER) == owner:
+        return hand_over(metadata["name"])
     if LABEL_OWNER in metadata.get("labels", {}):
         return f"label another by `{how.format('<name>')}`"
     return f"hand it over by `{how.format(metadata['name'])}`, or label another"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from asyncio import to_thread
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import orjson
@@ -11,11 +12,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from inference_contract.inferencemodel import InferenceModel
+from inference_gateway.auth import accounts
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, OptionalUser
+from inference_gateway.auth.schemas import is_reserved
 from inference_gateway.errors import Forbidden, Invalid, NotFound
 from inference_gateway.limits import MAX_DOCUMENT_VALUES, check_values
-from inference_gateway.models.catalog import CatalogModel, Entry, owner_of
+from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to
 from inference_gateway.models.permissions import require_may_write
 from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
 from inference_gateway.models.wire import entry_out, model_out
@@ -40,7 +43,7 @@ async def create_model(
     model = parse_new_model(await _json(request), user.username)
     require_may_write(user, model)
     async with services.model_quotas.turn(user, model):
-        made = await to_thread(services.catalog.create, model)
+        made = await to_thread(_write, services, user, model, services.catalog.create)
     response.headers["Location"] = f"/v1/models/{made.id}"
     return model_out(made, services.base_url(request), user)
 
@@ -55,7 +58,7 @@ async def list_models(
 ) -> dict[str, Any]:
     """Public models, and your own."""
     after = _decode_cursor(cursor) if cursor else ""
-    entries = services.catalog.visible(user.username if user else None)
+    entries = services.catalog.visible(user)
     page = [entry for entry in entries if entry.id > after][: limit + 1]
     base_url = services.base_url(request)
     following = None
@@ -94,9 +97,9 @@ async def put_model(
     require_may_write(user, model)
     async with services.model_quotas.turn(user, model):
         try:
-            made = await to_thread(services.catalog.replace, model)
+            made = await to_thread(_write, services, user, model, services.catalog.replace)
         except NotFound:
-            made = await to_thread(services.catalog.create, model)
+            made = await to_thread(_write, services, user, model, services.catalog.create)
             response.status_code = 201
     return model_out(made, services.base_url(request), user)
 
@@ -105,8 +108,7 @@ async def put_model(
 async def delete_model(owner: str, name: str, user: CurrentUser, services: AppServices) -> Response:
     """Remove the model. What waits for it is canceled, what runs may finish."""
     model_id = f"{owner}/{name}"
-    _visible(services, model_id, user)
-    if not _is_theirs(model_id, user):
+    if not _is_theirs(_visible(services, model_id, user), user):
         raise Forbidden(f"model {model_id} is not yours")
     await to_thread(_delete, services, model_id)
     return Response(status_code=204)
@@ -121,15 +123,30 @@ def _visible(services: Services, model_id: str, user: Principal | None) -> Entry
     """Raises NotFound; broken documents are there for their owner and for administrators."""
     entry = services.catalog.entry(model_id)
     if entry is not None:
-        if user is not None and _is_theirs(model_id, user):
+        if user is not None and _is_theirs(entry, user):
             return entry
         if isinstance(entry, CatalogModel) and entry.visible_to(None):
             return entry
     raise NotFound(f"no model {model_id}: GET /v1/models lists those you may use")
 
 
-def _is_theirs(model_id: str, user: Principal) -> bool:
-    return user.is_admin or user.username == owner_of(model_id)
+def _is_theirs(entry: Entry, user: Principal) -> bool:
+    return user.is_admin or belongs_to(entry, user)
+
+
+def _write(
+    services: Services,
+    user: Principal,
+    model: InferenceModel,
+    write: Callable[[InferenceModel, str | None], CatalogModel],
+) -> CatalogModel:
+    """With the id of the account that the model is for, if there is one. Blocks."""
+    if is_reserved(model.owner):
+        return write(model, None)  # Only administrators give such a name.
+    if model.owner == user.username:
+        return write(model, user.user_id)
+    with accounts.name_held(services.engine, model.owner) as owner_id:
+        return write(model, owner_id)
 
 
 async def _json(request: Request) -> Any:

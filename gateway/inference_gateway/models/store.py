@@ -10,6 +10,7 @@ StoreError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,10 +57,16 @@ class InvalidDocument:
     id: str
     error: str
     """Names the field."""
+    owner_id: str | None = None
+    """As the catalog knows it: see `ModelStore.owner_ids`."""
 
 
 class ModelStore(Protocol):
-    """Every method blocks, and may be called from any thread."""
+    """Every method blocks, and may be called from any thread.
+
+    An owner's place carries a mark: the id of the account that it belongs to. A place without one,
+    which somebody made by hand, belongs to whichever account has the name.
+    """
 
     def start(self) -> None:
         """Before anything else; goes on after a moment even if the home does not answer."""
@@ -72,11 +79,25 @@ class ModelStore(Protocol):
     def list(self) -> dict[str, InferenceModel | InvalidDocument]:
         """Everything, by id, sorted. What has not changed is the same object as last time."""
 
-    def create(self, model: InferenceModel) -> InferenceModel:
-        """Raises ModelExists, ModelRefused, NamespaceRefused, StoreUnavailable."""
+    def owner_ids(self) -> Mapping[str, str]:
+        """The marks of all places, by owner's name, as they were when `list` was called last."""
 
-    def replace(self, model: InferenceModel) -> InferenceModel:
-        """Raises ModelMissing, ModelRefused, StoreUnavailable."""
+    def has_place(self, owner: str) -> bool:
+        """Whether somebody has written documents for an owner of this name, or keeps a place for
+        them. Asks the home itself, not what is remembered of it. Raises StoreUnavailable."""
+
+    def create(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
+        """A place that is made carries the mark.
+
+        Args:
+            owner_id: of the owner's account. None: no account has the name, or no other can get it.
+
+        Raises:
+            ModelExists, ModelRefused, NamespaceRefused, StoreUnavailable
+        """
+
+    def replace(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
+        """Raises ModelMissing, ModelRefused, NamespaceRefused, StoreUnavailable."""
 
     def delete(self, model_id: str) -> None:
         """Raises ModelMissing, StoreUnavailable."""

@@ -12,7 +12,7 @@ from inference_contract.inferencemodel import (
     Reason,
 )
 from inference_gateway.auth.accounts import Principal
-from inference_gateway.models.catalog import CatalogModel, Entry
+from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to
 from inference_gateway.models.openapi import openapi_schema
 from inference_gateway.models.store import InvalidDocument
 
@@ -25,7 +25,7 @@ def entry_out(entry: Entry, base_url: str, viewer: Principal | None) -> dict[str
 
 def model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> dict[str, Any]:
     model, spec = entry.model, entry.model.spec
-    trusted = viewer is not None and (viewer.is_admin or viewer.username == entry.owner)
+    trusted = viewer is not None and (viewer.is_admin or belongs_to(entry, viewer))
     created_at = model.metadata.creation_timestamp
     return {
         **_identity(entry.id, base_url),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ from inference_gateway.models.store import (
     InvalidDocument,
     ModelExists,
     ModelMissing,
+    NamespaceRefused,
     StoreUnavailable,
 )
 
@@ -37,6 +40,7 @@ class YamlModelStore:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._known: dict[str, _Known] = {}
+        self._owner_ids: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None: ...
@@ -53,26 +57,40 @@ class YamlModelStore:
                 if (found := self._look(model_id, path)) is not None:
                     known[model_id] = found
             self._known = known
+            owners = {model_id.partition("/")[0] for model_id in known}
+            marks = ((owner, self._mark(owner)) for owner in owners)
+            self._owner_ids = {owner: mark for owner, mark in marks if mark is not None}
             return {model_id: known.entry for model_id, known in known.items()}
 
-    def create(self, model: InferenceModel) -> InferenceModel:
+    def owner_ids(self) -> Mapping[str, str]:
+        return self._owner_ids
+
+    def has_place(self, owner: str) -> bool:
+        folder = layout.models_dir(self._home) / owner
+        try:
+            names = [path.name for path in folder.iterdir()]
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            message = f"the models cannot be read: {error.strerror}"
+            raise StoreUnavailable(message) from error
+        mark = layout.owner_file(self._home, owner).name
+        return any(name == mark or name.endswith(".yaml") for name in names)
+
+    def create(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
         model = source_code.stamped(model)
         made = _with_metadata(model, generation=1, created=datetime.now(UTC))
         path = self._path(model.id)
         with self._lock, _Writing():
             _make_folder(path.parent)
-            temporary = _write_temporary(path, made)
+            self._claim(model.owner, owner_id)
             try:
-                # A link, unlike a rename, fails where there is a file already.
-                os.link(temporary, path)
+                _write_new(path, documents.dump(made))
             except FileExistsError as error:
                 raise ModelExists(model.id) from error
-            finally:
-                temporary.unlink()
-            _sync_folder(path.parent)
         return made
 
-    def replace(self, model: InferenceModel) -> InferenceModel:
+    def replace(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
         path = self._path(model.id)
         model = source_code.stamped(model)
         with self._lock, _Writing():
@@ -80,9 +98,10 @@ class YamlModelStore:
                 generation, created, same = _compare(path, model)
             except FileNotFoundError as error:
                 raise ModelMissing(model.id) from error
+            self._claim(model.owner, owner_id)
             generation = generation if same else generation + 1
             made = _with_metadata(model, generation=generation, created=created)
-            _write_temporary(path, made).replace(path)
+            _write_temporary(path, documents.dump(made)).replace(path)
             _sync_folder(path.parent)
         return made
 
@@ -108,6 +127,30 @@ class YamlModelStore:
     def _path(self, model_id: str) -> Path:
         owner, _, name = model_id.partition("/")
         return layout.model_file(self._home, owner, name)
+
+    def _mark(self, owner: str) -> str | None:
+        """The id of the account that the folder belongs to; one that is nobody's if the file cannot
+        be read."""
+        try:
+            return layout.owner_file(self._home, owner).read_text("ascii").strip()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeError):
+            return ""
+
+    def _claim(self, owner: str, owner_id: str | None) -> None:
+        """Make sure that the folder belongs to this account. Raises NamespaceRefused."""
+        if owner_id is None:
+            return
+        path = layout.owner_file(self._home, owner)
+        if self._mark(owner) is None:
+            with contextlib.suppress(FileExistsError):
+                _write_new(path, f"{owner_id}\n".encode())
+        if self._mark(owner) != owner_id:
+            raise NamespaceRefused(
+                f"the folder models/{owner} belongs to another account, which had this name: an "
+                f"administrator may hand it over by removing models/{owner}/{path.name}"
+            )
 
     def _look(self, model_id: str, path: Path) -> _Known | None:
         """The entry, parsed anew only where a file has changed; None if it has just gone."""
@@ -182,9 +225,19 @@ def _make_folder(path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def _write_temporary(path: Path, model: InferenceModel) -> Path:
-    """A file beside the document, on the disk for good, readable by its owner only."""
-    content = documents.dump(model)
+def _write_new(path: Path, content: bytes) -> None:
+    """Raises FileExistsError."""
+    temporary = _write_temporary(path, content)
+    try:
+        # A link, unlike a rename, fails where there is a file already.
+        os.link(temporary, path)
+    finally:
+        temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _write_temporary(path: Path, content: bytes) -> Path:
+    """A file beside the one that is meant, on the disk for good, readable by its owner only."""
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp", delete=False
     ) as file:

@@ -27,7 +27,7 @@ from inference_gateway.errors import GatewayError, Invalid, NotFound
 from inference_gateway.hub import Hub
 from inference_gateway.lanes import Lane
 from inference_gateway.models.budget import ThreadBudget, TooCostly
-from inference_gateway.models.catalog import CatalogModel, ModelCatalog, owner_of
+from inference_gateway.models.catalog import CatalogModel, ModelCatalog, belongs_to
 from inference_gateway.predictions import live, metrics, repository, requests, sse, waiting
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
@@ -204,7 +204,7 @@ class PredictionService:
         """What the prediction waits for; None once it runs."""
         model_id = row["model"]
         entry = self._catalog.entry(model_id)
-        is_trusted = user.is_admin or user.username == owner_of(model_id)
+        is_trusted = user.is_admin or (entry is not None and belongs_to(entry, user))
         return waiting.detail(entry, row, is_trusted=is_trusted)
 
     async def waits_for(self, prediction_id: str, user: Principal) -> dict[str, str] | None:
@@ -302,7 +302,7 @@ class PredictionService:
     ) -> tuple[dict[str, Any], int]:
         """A row that can be stored, and the size of its input. Raises GatewayError."""
         model_id, version = requests.named_model(body, path_model)
-        model = self._catalog.get(model_id, user.username)
+        model = self._catalog.get(model_id, user)
         current = model.model.spec.version
         if version not in (None, current):
             raise NotFound(f"{model_id} has no version {version}: it is at version {current}")
