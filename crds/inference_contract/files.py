@@ -1,8 +1,11 @@
-"""How many files a process may have open."""
+"""Files: how many a process may have open, and reading those that others write."""
 
 from __future__ import annotations
 
+import os
 import resource
+import stat
+from pathlib import Path
 
 
 def raise_limit() -> int:
@@ -15,3 +18,21 @@ def raise_limit() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The content of a file that somebody else writes.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe would keep its reader waiting, a device
+            has no end.
+        ValueError: it has more than `limit` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "is no file", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"larger than {limit} bytes")
+    return content

@@ -314,7 +314,11 @@ class InferenceModelSpec(_Document):
     def _values(cls, content: object) -> object:
         """Defaults, enums, parameters of engines and whatever else has no type of its own."""
         if isinstance(content, dict):
-            values.check(content, values.MAX_NODES, opaque=BaseModel)
+            try:
+                values.check(content, values.MAX_NODES, opaque=BaseModel)
+            except values.Unacceptable as error:
+                place = values.place(content, values.MAX_NODES, opaque=BaseModel)
+                raise ValueError(f"{place} {error}".lstrip()) from error
         return content
 
     @model_validator(mode="after")

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from inference_contract import files
+
+_MAX_BYTES = 1_000_000
+
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Raises OSError, for instance when the disk is full; the old content is then kept."""
@@ -20,9 +24,10 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """None if there is no such file, or none that holds a JSON object."""
+    """None if there is no such file, or none that holds a JSON object: a runner writes its own, and
+    a model's code may write to it too."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(files.read(path, _MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -13,8 +13,11 @@ Whoever takes a value from outside asks here, once; behind that nobody has to.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from pydantic_core import from_json
 
 MAX_DEPTH = 64
 MIN_INTEGER = -(2**63)
@@ -22,6 +25,10 @@ MAX_INTEGER = 2**64 - 1
 MAX_NODES = 200_000
 """Of a document: YAML's aliases make a small file endless."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_MAX_PLACE = 6
+_SHALLOW = 150
+"""Deep enough for a value in whatever it came in, and no parser gives up there."""
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 
 
 class Unacceptable(ValueError):
@@ -63,6 +70,22 @@ def check(value: Any, max_nodes: int | None = None, opaque: type | tuple[type, .
         level = below
 
 
+def place(value: Any, max_nodes: int | None = None, opaque: type | tuple[type, ...] = ()) -> str:
+    """Where in it `check` finds what is wrong: `inputSchema.x.default`, as far as names say it."""
+    path: list[str] = []
+    while len(path) < _MAX_PLACE and isinstance(value, dict):
+        for key, inner in value.items():
+            try:
+                check(inner, max_nodes, opaque)
+            except Unacceptable:
+                path.append(str(key)[:100])
+                value = inner
+                break
+        else:
+            break
+    return ".".join(path)
+
+
 def text(value: str) -> str:
     """The text as it can be stored, for what people read: logs, messages."""
     if "\0" in value:
@@ -79,6 +102,36 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in value
+
+
+def parse(data: bytes) -> Any:
+    """JSON that holds what many wrote, a list of objects say: one of them that is nested beyond
+    what the parser takes hides no other. It stays too deep to be accepted.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return from_json(data, cache_strings="keys")  # In half of json's time.
+    except ValueError:
+        return from_json(shallow(data), cache_strings="keys")
+
+
+def shallow(data: bytes) -> bytes:
+    """JSON with all arrays and objects that are nested more than 150 deep replaced by null."""
+    kept: list[bytes] = []
+    depth = start = 0
+    for token in _TOKENS.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth == _SHALLOW + 1:
+                kept += (data[start : token.start()], b"null")
+        elif first in b"]}":
+            depth -= 1
+            if depth == _SHALLOW:
+                start = token.end()
+    return b"".join(kept) + data[start:] if depth <= _SHALLOW else data
 
 
 def numbers(value: Any) -> Iterator[float]:

@@ -12,7 +12,7 @@ import logging
 
 from sqlalchemy import Engine
 
-from inference_gateway import db
+from inference_gateway import db, set_aside
 from inference_gateway.auth import administration
 from inference_gateway.auth.administration import Leaver
 from inference_gateway.errors import GatewayError, NotFound
@@ -46,12 +46,19 @@ class Departures:
         if count := administration.cancel_ownerless_predictions(self._engine):
             log.info("%d predictions of accounts that are not there: canceled", count)
         for leaver in administration.leavers(self._engine):
-            count = administration.cancel_predictions(self._engine, leaver.id)
-            is_empty = self._remove_models(leaver) and not count
-            if is_empty and leaver.is_late:
-                administration.settled(self._engine, leaver.id)
-            elif count:
-                log.info("account %s is gone: %d predictions canceled", leaver.id, count)
+            try:
+                self._see_off(leaver)
+            except Exception as error:  # of all leavers, the others must go
+                set_aside.ITEMS.labels("departures").inc()
+                log.warning("account %s cannot be cleared up: %s", leaver.id, db.describe(error))
+
+    def _see_off(self, leaver: Leaver) -> None:
+        count = administration.cancel_predictions(self._engine, leaver.id)
+        is_empty = self._remove_models(leaver) and not count
+        if is_empty and leaver.is_late:
+            administration.settled(self._engine, leaver.id)
+        elif count:
+            log.info("account %s is gone: %d predictions canceled", leaver.id, count)
 
     def _remove_models(self, leaver: Leaver) -> bool:
         """Whether there are none any more."""
@@ -65,8 +72,9 @@ class Departures:
                 self._catalog.delete(model)
             except NotFound:
                 continue
-            except GatewayError as error:
-                log.warning("model %s of a deleted account: %s", model, error.detail)
+            except Exception as error:  # of all models, the others must go
+                said = error.detail if isinstance(error, GatewayError) else db.describe(error)
+                log.warning("model %s of a deleted account: %s", model, said)
                 continue
             log.info("account %s is gone: model %s removed", leaver.id, model)
             self._orphans.model_deleted(model)

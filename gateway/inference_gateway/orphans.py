@@ -14,7 +14,7 @@ import time
 import redis
 from sqlalchemy import Engine
 
-from inference_gateway import db, ending
+from inference_gateway import db, ending, set_aside
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.open_models import open_models
 
@@ -69,7 +69,8 @@ class Orphans:
                 self._end(model)
         except (redis.ConnectionError, redis.TimeoutError):
             raise
-        except Exception as error:
+        except Exception as error:  # of all models, the others must be looked for
+            set_aside.ITEMS.labels("orphans").inc()
             log.warning("model %s cannot be looked for: %s", model, db.describe(error))
 
     def _end(self, model: str) -> None:

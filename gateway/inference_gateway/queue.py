@@ -7,6 +7,7 @@ enqueued twice runs under the same token, so that only one result counts.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -16,6 +17,10 @@ import redis
 
 from inference_contract import queues
 from inference_contract.predictions import Job
+from inference_gateway import set_aside
+from inference_gateway.replies import is_keys_own
+
+_log = logging.getLogger(__name__)
 
 # The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. A job that
 # is there already stays as it is: whoever comes second changes nothing. `crashes` and `waits` are
@@ -62,7 +67,7 @@ class JobQueue:
         """Put jobs of one model on its queue, and tell the recorder to listen.
 
         Returns:
-            How many were not there yet.
+            How many were not there yet. What cannot be encoded is left out.
 
         Raises:
             redis.RedisError: if Redis is away; enqueueing again later is safe.
@@ -70,9 +75,14 @@ class JobQueue:
         key = queues.model_key(model_id)
         arguments: list[str | bytes | int] = []
         for job in jobs:
-            arguments.append(queues.job_id(key, job["id"], job["attempt"]))
-            arguments.append(orjson.dumps([queues.JOB_FUNCTION, None, [job], {}]))
-            arguments.append(job["crashes"])
+            try:
+                data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}])
+            except TypeError as error:  # of all jobs, the others must run
+                set_aside.ITEMS.labels("queue").inc()
+                _log.error("no runner can be given this: %s", error, extra=_story(job))
+                continue
+            job_id = queues.job_id(key, job["id"], job["attempt"])
+            arguments += (job_id, data, job["crashes"])
         push = "LPUSH" if front else "RPUSH"
         try:
             return self._send(key, push, arguments)
@@ -83,15 +93,31 @@ class JobQueue:
     def _send(self, key: str, push: str, arguments: list[str | bytes | int]) -> int:
         """One round trip, but for the bell (redis-py's Script would ask SCRIPT EXISTS first)."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        rings = time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) >= _RING_AGAIN_AFTER
-        if rings:
-            self._redis.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
-            self._rung[key] = time.monotonic()
+        self._ring(key)
         keys = queues.queue_key(key), queues.QUEUES_KEY
         new = 0
         for chunk in _chunks(arguments):
             new += self._redis.evalsha(_SHA, len(keys), *keys, key, now, push, *chunk)
         return new
+
+    def _ring(self, key: str) -> None:
+        """A bell that is none keeps no job from its queue: the recorder asks PostgreSQL too."""
+        if time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) < _RING_AGAIN_AFTER:
+            return
+        try:
+            self._redis.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
+        except redis.ResponseError as error:
+            if not is_keys_own(error):
+                raise
+            set_aside.ITEMS.labels("doorbell").inc()
+            _log.warning("%s cannot be written: %s; it is removed", queues.DOORBELL, error)
+            self._redis.delete(queues.DOORBELL)
+            return
+        self._rung[key] = time.monotonic()
+
+
+def _story(job: Job) -> dict[str, object]:
+    return {"prediction": job["id"], "attempt": job["attempt"]}
 
 
 def _chunks(arguments: list[str | bytes | int]) -> Iterator[list[str | bytes | int]]:

@@ -12,7 +12,7 @@ from inference_contract import queues, values
 from inference_contract.predictions import EventType, StreamEvent
 
 _PAGE = 500
-_MAX_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 """What has more is no output that a runner may make; it is left out."""
 
 
@@ -52,7 +52,7 @@ def _events(client: redis.Redis, key: str, attempt: int) -> Iterator[StreamEvent
             number += 1
             data = fields.get(b"d", b"")
             size += len(data)
-            if entry_id != b"%d-%d" % (attempt, number) or size > _MAX_BYTES:
+            if entry_id != b"%d-%d" % (attempt, number) or size > MAX_BYTES:
                 raise ValueError
             event: StreamEvent = orjson.loads(data)
             if not isinstance(event, dict):

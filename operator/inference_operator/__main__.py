@@ -184,6 +184,8 @@ def main() -> int:
         return 2
     logs.configure("operator", settings.log_level)
     files.raise_limit()
+    # kopf reads objects by json, which gives up where Python does; API servers take 10,000 levels.
+    sys.setrecursionlimit(40_000)
     # Until kopf takes over: the first process of a container has no default action.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -18,8 +18,8 @@ import kubernetes.client
 import kubernetes.config
 import urllib3.exceptions
 from kubernetes.client.exceptions import ApiException
-from pydantic_core import from_json
 
+from inference_contract import values
 from inference_contract.inferencemodel import API_VERSION, KIND
 from inference_operator.events import Event
 from inference_operator.kinds import Kind
@@ -211,7 +211,7 @@ class Cluster:
         self, method: str, path: str, body: Manifest | None = None, content_type: str = ""
     ) -> Manifest:
         content = self._call(method, path, body, content_type)
-        answer: Manifest = from_json(content, cache_strings="keys")  # In half of json's time.
+        answer: Manifest = values.parse(content)
         return answer
 
     def _call(

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from inference_contract import layout
+from inference_contract import files, layout, values, yamlevents
 from inference_contract.inferencemodel import InferenceModel, ScalingMode
 
 MAX_BYTES = 1_000_000
@@ -55,14 +55,16 @@ class Documents:
         return {model_id: document for model_id, (_, document) in found.items()}
 
     def _parse(self, path: Path, before: Document | None) -> Document:
+        story = {"model": f"{path.parent.name}/{path.stem}"}
         try:
             return parse(path)
         except ValueError as error:
-            last = before.last_valid if isinstance(before, Invalid) else before
-            log.warning(
-                "invalid document: %s", error, extra={"model": f"{path.parent.name}/{path.stem}"}
-            )
-            return Invalid(str(error), last)
+            log.warning("invalid document: %s", error, extra=story)
+            message = values.text(str(error))
+        except Exception as error:  # of all documents, the others must be read
+            log.exception("a document cannot be checked", extra=story)
+            message = values.text(f"document: cannot be checked: {error}")
+        return Invalid(message, before.last_valid if isinstance(before, Invalid) else before)
 
 
 def parse(path: Path) -> InferenceModel:
@@ -106,14 +108,17 @@ def _refuse_kubernetes(model: InferenceModel) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"document: longer than {MAX_BYTES} bytes")
-        content = yaml.load(path.read_bytes(), _Loader)  # noqa: S506 - a safe loader
+        text = files.read(path, MAX_BYTES)
     except OSError as error:
         raise ValueError(f"document: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"document: not YAML: {error}") from error
-    except (ArithmeticError, RecursionError) as error:  # dates, numbers, nesting beyond all bounds
+    except ValueError as error:
+        raise ValueError(f"document: {error}") from error
+    try:
+        yamlevents.check(yaml.parse(text, _Loader))
+        content = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yamlevents.Wrong as error:
+        raise ValueError(f"document: {error}") from error
+    except Exception as error:  # YAML's tags make dates, numbers and more, and fail as these do
         raise ValueError(f"document: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError("document: not a mapping with apiVersion, kind, metadata and spec")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from inference_contract import statefile
 from inference_contract.queues import model_key
 from inference_operator import logfiles
@@ -106,10 +108,9 @@ class RunnerFiles:
 def recorded(home: Path) -> Iterator[tuple[Launch, RunnerFiles]]:
     """Every launch that this home knows of, whether it still runs or not."""
     for path in sorted((home / "run" / "runners").glob("*.launch")):
-        content = statefile.read(path)
         try:
-            launch = Launch(**content or {})
-        except TypeError:
+            launch = TypeAdapter(Launch).validate_python(statefile.read(path) or {})
+        except ValidationError:
             log.warning("%s is no launch record; removing it", path)
             path.unlink(missing_ok=True)
             continue

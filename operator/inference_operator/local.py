@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
@@ -46,6 +48,8 @@ from inference_operator.statuses import Statuses
 LIVE_WITHIN = 30.0
 """Seconds without a finished tick after which the process counts as stuck."""
 _LOCK_PATIENCE = 5.0
+
+T = TypeVar("T")
 
 log = logging.getLogger("inference_operator.local")  # As a program its name is __main__.
 
@@ -81,7 +85,7 @@ class LocalOperator:
         capacity = self._settings.local_max_runners
         actions = converge(desired, runners, self._failures, now, capacity)
         for action in actions:
-            self._act(action, now)
+            self._apart(_model_of(action), partial(self._act, action, now))
         runners = self._observe(now)
         refused = {action.model for action in actions if isinstance(action, Refuse)}
         for model_id, document in documents.items():
@@ -95,7 +99,7 @@ class LocalOperator:
                 is_refused=model_id in refused,
                 invalid=document.message if isinstance(document, Invalid) else "",
             )
-            self._report(model_id, view)
+            self._apart(model_id, partial(self._report, model_id, view))
         # A deleted model's status goes with its last runner.
         self._statuses.keep_only({*documents, *(runner.model for runner in runners)})
         self.metrics.observe(documents, runners)
@@ -122,14 +126,23 @@ class LocalOperator:
         """The plan of every model; a document is hashed once, not twice a second."""
         known, self._plans = self._plans, {}
         for model_id, model in models.items():
-            is_known = model_id in known and known[model_id][0] is model
-            self._plans[model_id] = (
-                known[model_id] if is_known else (model, plan(model, self._settings, 0))
-            )
+            if model_id in known and known[model_id][0] is model:
+                self._plans[model_id] = known[model_id]
+            elif planned := self._apart(model_id, partial(plan, model, self._settings, 0)):
+                self._plans[model_id] = (model, planned)
         return {
             model_id: replace(planned, replicas=decisions[model_id].replicas)
             for model_id, (_, planned) in self._plans.items()
         }
+
+    def _apart(self, model_id: str, step: Callable[[], T]) -> T | None:
+        """A step for one model. Of all models, the others must be served."""
+        try:
+            return step()
+        except Exception:
+            self.metrics.set_aside.inc()
+            log.exception("this model is left as it is", extra={"model": model_id})
+            return None
 
     def _act(self, action: Action, now: float) -> None:
         match action:
@@ -151,6 +164,16 @@ class LocalOperator:
     def _report(self, model_id: str, view: View) -> None:
         before = self._statuses.get(model_id)
         self._statuses.write(model_id, status(view, before, datetime.now(UTC)))
+
+
+def _model_of(action: Action) -> str:
+    match action:
+        case Start(plan=wanted):
+            return wanted.model
+        case Stop(runner=runner) | Kill(runner=runner):
+            return runner.model
+        case Refuse(model=model):
+            return model
 
 
 def _in_force(document: Document) -> InferenceModel | None:

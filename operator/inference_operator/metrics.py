@@ -22,6 +22,11 @@ class Metrics:
             ["model", "reason"],
             registry=self.registry,
         )
+        self.set_aside = prometheus_client.Counter(
+            "inference_operator_set_aside",
+            "Looks at a model that failed: the others went on, the log says why.",
+            registry=self.registry,
+        )
         self.tick_seconds = prometheus_client.Histogram(
             "inference_operator_tick_seconds",
             "Time of one look at documents, load and runners.",

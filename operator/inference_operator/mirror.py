@@ -7,12 +7,13 @@ a watch was broken.
 from __future__ import annotations
 
 import json
+import logging
+import reprlib
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
-from pydantic_core import from_json
-
+from inference_contract import values
 from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
 from inference_contract.queues import model_key
 from inference_operator import runner_pods
@@ -24,6 +25,8 @@ from inference_operator.rollout import REVISION
 from inference_operator.runner_pods import RunnerPod
 from inference_operator.shelf import Found, Name, Shelf, name_of
 from inference_operator.work_queue import Key
+
+log = logging.getLogger(__name__)
 
 _TROUBLE = {"Progressing": "False", "ReplicaFailure": "True"}
 """Of a Deployment's status only these conditions matter to us."""
@@ -123,9 +126,12 @@ class Mirror:
         concerned: set[Key] = set()
         version = "0"
         for items, version in pages:  # noqa: B007 - that of the last page counts, as of all
-            there.update(map(name_of, items))
             for item in items:
-                concerned |= self.put(kind, item)
+                try:
+                    there.add(name_of(item))
+                    concerned |= self.put(kind, item)
+                except Exception:  # of all objects, the others must be known
+                    log.exception("%s: an object cannot be read: %s", kind.name, reprlib.repr(item))
         with self._lock:
             for name in shelf.vanished(scope, there, int(version)):
                 concerned |= self._concerned(kind, name)
@@ -224,4 +230,4 @@ class Mirror:
 
 
 def _unpacked(content: bytes | None) -> Manifest | None:
-    return cast("Manifest", from_json(content, cache_strings="keys")) if content else None
+    return cast("Manifest", values.parse(content)) if content else None

@@ -62,7 +62,7 @@ def test_the_operator_scales_what_nobody_else_could(tmp_path: Path) -> None:
         ("a: !!python/object:os.system {}", "document: not YAML"),
         (b"\xff\xfe\xff", "document: not YAML"),
         ("[" * 5000, "document: "),
-        ("x" * (MAX_BYTES + 1), f"document: longer than {MAX_BYTES} bytes"),
+        ("x" * (MAX_BYTES + 1), f"document: larger than {MAX_BYTES} bytes"),
         (VALID.replace("kind: InferenceModel", "kind: Pod"), "kind: Input should be"),
         (VALID.replace("name: m", "name: n"), "metadata.name: is 'n', but the file says 'm'"),
         (VALID.replace("alice", "bob"), "metadata.namespace: is 'bob', but the file says 'alice'"),

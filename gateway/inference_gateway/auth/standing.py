@@ -6,13 +6,19 @@ ends it, whoever made that: another gateway, a command, or somebody with psql.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DataError
 
+from inference_gateway import set_aside
 from inference_gateway.auth.accounts import Principal
+
+log = logging.getLogger(__name__)
 
 _USERS = text("""
 SELECT id::text, is_admin, token_version FROM users
@@ -52,18 +58,28 @@ class Standing:
 def read(engine: Engine, principals: Iterable[Principal]) -> Standing:
     """Of these callers. Blocks."""
     principals = list(principals)
+    users = {principal.user_id for principal in principals}
+    tokens = {p.api_token_id for p in principals if p.api_token_id is not None}
+    try:
+        return _read(engine, users, tokens)
+    except (DataError, ValueError):  # One who has no id shall not keep the others' tokens alive.
+        set_aside.ITEMS.labels("standing").inc()
+        log.exception("a caller has an id that is none: they may not go on")
+        return _read(engine, set(filter(_is_id, users)), set(filter(_is_id, tokens)))
+
+
+def _read(engine: Engine, users: set[str], tokens: set[str]) -> Standing:
     with engine.connect() as connection:
-        return _read(
-            connection,
-            {principal.user_id for principal in principals},
-            {p.api_token_id for p in principals if p.api_token_id is not None},
-        )
+        rows = connection.execute(_USERS, {"ids": list(users)})
+        accounts = {user_id: Account(is_admin, version) for user_id, is_admin, version in rows}
+        alive: Iterable[str] = ()
+        if tokens:
+            alive = connection.execute(_TOKENS, {"ids": list(tokens)}).scalars()
+        return Standing(accounts, frozenset(alive))
 
 
-def _read(connection: Connection, users: set[str], tokens: set[str]) -> Standing:
-    rows = connection.execute(_USERS, {"ids": list(users)})
-    accounts = {user_id: Account(is_admin, version) for user_id, is_admin, version in rows}
-    alive: Iterable[str] = ()
-    if tokens:
-        alive = connection.execute(_TOKENS, {"ids": list(tokens)}).scalars()
-    return Standing(accounts, frozenset(alive))
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -5,17 +5,14 @@ from __future__ import annotations
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client import REGISTRY, Counter, Gauge, generate_latest
 
-__all__ = ["CONTENT_TYPE"]
+from inference_gateway.set_aside import ITEMS as SET_ASIDE
+
+__all__ = ["CONTENT_TYPE", "SET_ASIDE"]
 
 RECORDED = Counter("inference_recorded", "Changes written to PostgreSQL.")
 STALE = Counter(
     "inference_stale_events",
     "Changes that met no open row of their attempt and token: late, repeated or already known.",
-)
-SET_ASIDE = Counter(
-    "inference_set_aside",
-    "Items that a loop could not work with and put aside: what it did with them is in the log.",
-    ["loop"],
 )
 HANDED_OUT = Counter("inference_handed_out_again", "Predictions given a new attempt.", ["reason"])
 ENDED = Counter("inference_ended_by_dispatch", "Predictions ended without a runner.", ["code"])

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from inference_contract.queues import DOORBELL, RECORDER_GROUP, events_key, model_key
 from inference_gateway.dispatch import metrics
 from inference_gateway.open_models import open_models
-from inference_gateway.replies import each
+from inference_gateway.replies import each, is_keys_own
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,15 @@ class Keys:
         return set(self._until) - before
 
     def _rings(self) -> set[str]:
-        read: Any = self._redis.xread({DOORBELL: self._last_ring})
+        try:
+            read: Any = self._redis.xread({DOORBELL: self._last_ring})
+        except redis.ResponseError as error:
+            if not is_keys_own(error):
+                raise
+            metrics.SET_ASIDE.labels("recorder").inc()
+            _log.warning("%s cannot be read: %s; it is removed", DOORBELL, error)
+            self._redis.delete(DOORBELL)
+            return set()
         rings = [ring for _, found in read for ring in found]
         if rings:
             self._last_ring = rings[-1][0]

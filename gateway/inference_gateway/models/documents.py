@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from inference_contract import values
+from inference_contract import files, values, yamlevents
 from inference_contract.inferencemodel import InferenceModel
 from inference_gateway.errors import FieldError
 
@@ -60,13 +61,23 @@ def parse(content: object) -> InferenceModel:
     return model
 
 
+def read(path: Path) -> InferenceModel:
+    """Raises InvalidModel, OSError."""
+    try:
+        content = files.read(path, MAX_BYTES)
+    except ValueError as error:
+        raise InvalidModel([{"field": "", "message": str(error)}]) from error
+    return load(content)
+
+
 def load(text: bytes) -> InferenceModel:
     """Raises InvalidModel."""
-    if len(text) > MAX_BYTES:
-        raise InvalidModel([{"field": "", "message": f"larger than {MAX_BYTES} bytes"}])
     try:
+        yamlevents.check(yaml.parse(text, _Loader))
         content: Any = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ArithmeticError, ValueError, RecursionError) as error:
+    except yamlevents.Wrong as error:
+        raise InvalidModel([{"field": "", "message": str(error)}]) from error
+    except Exception as error:  # YAML's tags make dates, numbers and more, and fail as these do
         message = " ".join(str(error).split())
         raise InvalidModel([{"field": "", "message": f"not YAML: {message}"}]) from error
     return parse(content)

@@ -25,6 +25,8 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
 
+from inference_contract import values
+
 Object = dict[str, Any]
 """Of Kubernetes, as its API server says it."""
 
@@ -204,8 +206,8 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes:
 
 def _parsed(content: bytes) -> Any:
     try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        return values.parse(content)
+    except ValueError as error:
         raise Unreachable(f"what answers is not an API server: {error}") from error
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import reprlib
 import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from inference_gateway import set_aside
 from inference_gateway.models.kubernetes_api import KubernetesError, Refused
 
 if TYPE_CHECKING:
@@ -45,8 +47,9 @@ class ObjectCache:
         return self._objects.get((namespace, name))
 
     def put(self, found: Object) -> None:
-        with self._lock:
-            self._put(found)
+        if _is_object(found):
+            with self._lock:
+                self._put(found)
 
     def delete(self, namespace: str, name: str) -> None:
         """Gone for our readers from now on, whatever the watch is late to say."""
@@ -58,6 +61,8 @@ class ObjectCache:
 
     def apply(self, event: Object) -> None:
         found: Object = event["object"]
+        if event["type"] == "BOOKMARK" or not _is_object(found):
+            return
         with self._lock:
             if event["type"] == "DELETED":
                 self._deleted.discard(found["metadata"]["uid"])
@@ -70,6 +75,7 @@ class ObjectCache:
 
     def replace(self, items: list[Object], version: str) -> None:
         """With all that there is at that version; what was written later stays."""
+        items = [item for item in items if _is_object(item)]
         with self._lock:
             listed = {_key(item) for item in items}
             later = {"metadata": {"resourceVersion": version}}
@@ -94,6 +100,18 @@ class ObjectCache:
         self.changes += 1
 
 
+def _is_object(found: Any) -> bool:
+    """Whether it has what every object has. What has not is no reason to lose sight of the rest."""
+    metadata = found.get("metadata") if isinstance(found, dict) else None
+    if isinstance(metadata, dict):
+        said = [metadata.get(key) for key in ("name", "uid", "resourceVersion")]
+        if all(isinstance(part, str) for part in (*said, metadata.get("namespace", ""))):
+            return True
+    set_aside.ITEMS.labels("watch").inc()
+    log.warning("the API server sent what is no object: %s", reprlib.repr(found))
+    return False
+
+
 def _key(found: Object) -> Key:
     return found["metadata"].get("namespace", ""), found["metadata"]["name"]
 
@@ -102,6 +120,14 @@ def _is_newer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     first: str = one["metadata"]["resourceVersion"]
     second: str = other["metadata"]["resourceVersion"]
     return (len(first), first) > (len(second), second)
+
+
+def _version(event: Object) -> str | None:
+    """To go on from; None if it does not say."""
+    found = event["object"]
+    metadata = found.get("metadata") if isinstance(found, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return version if isinstance(version, str) else None
 
 
 class Watcher:
@@ -158,7 +184,7 @@ class Watcher:
             self.problem = None
             for event in events:
                 self.cache.apply(event)
-                self._version = event["object"]["metadata"]["resourceVersion"]
+                self._version = _version(event) or self._version
 
     def _failed(self, error: Exception) -> None:
         if self._stopped.is_set():

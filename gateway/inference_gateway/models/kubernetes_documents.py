@@ -49,10 +49,12 @@ def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
     rivals: dict[str, str] = {}
     ids: dict[str, str] = {}
     for metadata in sorted((n["metadata"] for n in namespaces), key=_age):
-        owner = metadata.get("labels", {}).get(LABEL_OWNER, "")
+        labels = metadata.get("labels")
+        owner = labels.get(LABEL_OWNER) if isinstance(labels, dict) else None
         # A label may hold more than a name may; no account is called like that.
-        if not re.fullmatch(NAME_PATTERN, owner) or "deletionTimestamp" in metadata:
+        if not re.fullmatch(NAME_PATTERN, str(owner or "")) or "deletionTimestamp" in metadata:
             continue
+        owner = str(owner)
         if owner in of:
             rivals[metadata["name"]] = owner
         else:
@@ -81,7 +83,8 @@ def may_hold(
 
 
 def _age(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    return metadata["creationTimestamp"], metadata["name"]
+    """One that does not say how old it is counts as the youngest."""
+    return str(metadata.get("creationTimestamp") or "~"), metadata["name"]
 
 
 def manifest(model: InferenceModel, namespace: str) -> dict[str, Any]:
@@ -104,7 +107,8 @@ def entry(found: Mapping[str, Any], owner: str, before: Entry | None) -> Entry:
     """
     metadata = found["metadata"]
     status = _status(found.get("status") or {})
-    if isinstance(before, InferenceModel) and before.metadata.generation == metadata["generation"]:
+    generation = metadata.get("generation")
+    if isinstance(before, InferenceModel) and before.metadata.generation == generation:
         return before.model_copy(update={"status": status})
     kept = {key: metadata[key] for key in _METADATA if key in metadata}
     content = {key: found[key] for key in ("apiVersion", "kind", "spec") if key in found}
@@ -122,7 +126,7 @@ def rival(found: Mapping[str, Any], owner: str, home: str) -> InvalidDocument:
     return InvalidDocument(f"{owner}/{name}", f"metadata.namespace: {says}")
 
 
-def _status(status: Mapping[str, Any]) -> InferenceModelStatus:
+def _status(status: Any) -> InferenceModelStatus:
     try:
         return InferenceModelStatus.model_validate(status)
     except ValidationError:

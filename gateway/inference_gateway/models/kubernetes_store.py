@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from inference_contract.inferencemodel import API_VERSION, PLURAL, InferenceModel
 from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
+from inference_gateway import set_aside
 from inference_gateway.health import Dependency, State
 from inference_gateway.models import kubernetes_api, namespaces
 from inference_gateway.models import kubernetes_documents as resources
@@ -23,7 +24,12 @@ from inference_gateway.models.kubernetes_cache import Watcher
 from inference_gateway.models.kubernetes_documents import Entry, Homes
 from inference_gateway.models.kubernetes_errors import store_error
 from inference_gateway.models.namespaces import OwnerNamespaces
-from inference_gateway.models.store import ModelMissing, NamespaceRefused, StoreUnavailable
+from inference_gateway.models.store import (
+    InvalidDocument,
+    ModelMissing,
+    NamespaceRefused,
+    StoreUnavailable,
+)
 from inference_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -199,7 +205,7 @@ class KubernetesModelStore:
     def _may_hold(self, owner: str, name: str, models: Iterable[dict[str, Any]]) -> bool:
         found = (m["metadata"] for m in models)
         holding = {
-            metadata["namespace"]
+            metadata.get("namespace", "")
             for metadata in found
             if metadata["name"] == name and "deletionTimestamp" not in metadata
         }
@@ -265,7 +271,7 @@ class KubernetesModelStore:
         rivals: dict[str, Entry] = {}
         for found in (found for w in self._models.values() for found in w.cache.all()):
             metadata = found["metadata"]
-            namespace, name = metadata["namespace"], metadata["name"]
+            namespace, name = metadata.get("namespace", ""), metadata["name"]
             if "deletionTimestamp" in metadata:
                 continue
             if (owner := owner_of.get(namespace)) is not None:
@@ -284,7 +290,13 @@ class KubernetesModelStore:
             before = None
         if before is not None and before.version == version:
             return before
-        entry = resources.entry(found, owner, before.entry if before else None)
+        try:
+            entry = resources.entry(found, owner, before.entry if before else None)
+        except Exception as error:  # of all models, the others must be listed
+            model_id = f"{owner}/{metadata['name']}"
+            set_aside.ITEMS.labels("models").inc()
+            log.exception("a resource cannot be read", extra={"model": model_id})
+            entry = InvalidDocument(model_id, f"cannot be read: {type(error).__name__}")
         return _Known(uid, version, owner, entry)
 
 

@@ -181,7 +181,7 @@ def _stamp(path: Path) -> Stamp:
 
 def _read_document(model_id: str, path: Path) -> InferenceModel | InvalidDocument:
     try:
-        model = documents.load(path.read_bytes())
+        model = documents.read(path)
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except documents.InvalidModel as error:
         return InvalidDocument(model_id, str(error))
@@ -208,7 +208,7 @@ def _compare(path: Path, model: InferenceModel) -> tuple[int, datetime, bool]:
     Raises FileNotFoundError.
     """
     try:
-        before = documents.load(path.read_bytes())
+        before = documents.read(path)
     except documents.InvalidModel:
         return 1, datetime.now(UTC), False
     created = before.metadata.creation_timestamp or datetime.now(UTC)

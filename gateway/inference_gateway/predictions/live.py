@@ -10,8 +10,9 @@ import orjson
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from inference_contract import queues
+from inference_contract import queues, values
 from inference_contract.predictions import EventType
+from inference_gateway import streamed
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.sse import HEARTBEAT, Position, StreamReader
 from inference_gateway.predictions.waiters import Ended, StreamEntry, Watcher
@@ -57,21 +58,29 @@ class Pages:
 
 
 async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
-    """What the current attempt has said so far, None if nothing, or if its beginning is lost.
+    """What the current attempt has said so far, None if nothing, if its beginning is lost, or if it
+    is more than an output may be.
 
     Raises:
         RedisError
     """
     key = queues.stream_key(queues.model_key(row["model"]), str(row["id"]))
     parts = []
-    number = 0
+    number = size = 0
     async for entry in pages.entries(key, after=f"{row['attempt']}-0"):
         number += 1
         if entry.id != b"%d-%d" % (row["attempt"], number):
             break
-        event = orjson.loads(entry.data)
-        if event.get("type") == EventType.OUTPUT:
-            parts.append(event["output"])
+        size += len(entry.data)
+        if size > streamed.MAX_BYTES:
+            return None
+        try:
+            event = orjson.loads(entry.data)
+            if event["type"] == EventType.OUTPUT:
+                values.check(event["output"])
+                parts.append(event["output"])
+        except (ValueError, TypeError, KeyError):  # It is no entry of ours: a runner may write any.
+            break
     if not parts:
         return None
     return "".join(parts) if is_text and all(isinstance(p, str) for p in parts) else parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -210,3 +211,75 @@ def test_attempts_have_an_end(lab: Any, attempt: int) -> None:
     relay.step()
     assert (lab.row(bad)["status"], lab.row(bad)["error_code"]) == ("failed", "undelivered")
     assert lab.queued() == [fine]
+
+
+@pytest.mark.parametrize(
+    "rings",
+    [
+        [{"x": "y"}],
+        [{"model": b"\xff\xfe"}],
+        [{"model": ""}],
+        [{"model": "x" * 100_000}],
+        [{"model": "a b\r\n"}, {"model": "../../x"}],
+        "string",
+        "last id",
+    ],
+)
+def test_a_bell_that_is_rung_wrong_keeps_nobody_from_being_heard(lab: Any, rings: Any) -> None:
+    if rings == "string":
+        lab.redis.set(queues.DOORBELL, "x")
+    elif rings == "last id":
+        last = "18446744073709551615-18446744073709551615"
+        lab.redis.xadd(queues.DOORBELL, {"model": "x"}, id=last)
+    else:
+        for ring in rings:
+            lab.redis.xadd(queues.DOORBELL, ring)
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    lab.finish(lab.claim())
+    lab.record()
+    assert lab.row(prediction)["status"] == "succeeded"
+    lab.redis.delete(queues.events_key("ada_echo"))
+
+
+def test_a_job_that_cannot_be_encoded_keeps_no_other_from_its_queue(lab: Any) -> None:
+    from inference_gateway.queue import JobQueue
+
+    def job(name: str, content: Any) -> Any:
+        known = {"id": name, "attempt": 1, "token": "t", "notify": [], "crashes": 0}
+        return {**known, "input": content}
+
+    odd = [{1, 2}, {"n": 2**70}, {"s": "\ud800"}, {1: 2}, {"o": object()}]
+    jobs = [job("a", {}), *(job(f"odd{n}", found) for n, found in enumerate(odd)), job("b", {})]
+    assert JobQueue(lab.redis).enqueue("ada/echo", jobs) == 2
+    assert lab.queued() == ["a", "b"]
+
+
+def test_accounts_that_are_none_keep_no_others_bytes_from_being_counted(lab: Any) -> None:
+    from inference_gateway.dispatch.usage import Usage
+
+    for number in (1, 2**128 - 1):
+        lab.insert(id=str(uuid.UUID(int=number)), model="\x01 no/model/at all")
+    lab.sql("UPDATE predictions SET owner = gen_random_uuid()")
+    lab.insert()
+    lab.sql("UPDATE predictions SET completed_at = 'infinity', status = 'failed'")
+    usage = Usage(lab.engine)
+    usage.step()
+    usage.step()
+    counted = {row["owner"] for row in lab.sql("SELECT owner FROM account_usage")}
+    assert counted == {row["owner"] for row in lab.sql("SELECT owner FROM predictions")}
+
+
+def test_a_caller_without_an_id_keeps_no_others_token_alive(lab: Any) -> None:
+    from inference_gateway.auth import standing
+    from inference_gateway.auth.accounts import Principal
+
+    lab.sql(
+        "INSERT INTO users (id, username, email, password_hash, webhook_secret)"
+        " VALUES (md5('ada')::uuid, 'ada', 'a@b', '!', 'whsec_x')"
+    )
+    known = str(lab.sql("SELECT md5('ada')::uuid AS id")[0]["id"])
+    odd = ["", "7", "x' OR true --", "a\0b", "\ud800", "{" + known]
+    callers = [Principal(user_id, "x", is_admin=False, until=0) for user_id in (*odd, known)]
+    found = standing.read(lab.engine, callers)
+    assert [found.apply(caller) for caller in callers] == [False] * len(odd) + [True]

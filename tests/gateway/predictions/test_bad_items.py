@@ -1,0 +1,183 @@
+"""Shared loops of the gateway, fed what nobody lets in: the others are served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import redis.asyncio
+from fastapi import FastAPI
+
+from inference_contract import queues
+from inference_gateway import orphans
+from inference_gateway.predictions.enqueuer import Enqueuer
+from inference_gateway.predictions.live import Pages, partial_output
+from inference_gateway.predictions.tails import Tails
+from inference_gateway.predictions.waiters import Watcher
+
+Sql = Callable[..., list[dict[str, Any]]]
+ID = "01a20adf-4edc-7989-89d1-14c94848be7c"
+STREAM = queues.stream_key("ada_echo", ID)
+_INSERT = (
+    "INSERT INTO predictions (id, owner, model, version, token, input, deadline)"
+    " VALUES (gen_random_uuid(), md5('ada')::uuid, %s, '1', 't', '{}', 'infinity')"
+)
+
+NO_ENTRIES = [
+    *({}, {"x": "y"}, {"d": ""}, {"d": "nonsense"}, {"d": b"\xff"}, {"d": "[" * 5000}, {"d": "1"}),
+    *({"d": "[]"}, {"d": "null"}, {"d": '{"type":[]}'}, {"d": '{"type":"output"}'}),
+    {"d": '{"type":"output","output":' + "[" * 250 + "]" * 250 + "}"},
+    {"d": '{"type":"output","output":"\\u0000"}'},
+]
+
+
+@pytest.fixture
+async def client_(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=5)
+    yield client
+    await client.aclose()
+
+
+def said(number: int) -> dict[Any, Any]:
+    return {"d": orjson.dumps({"type": "output", "output": number})}
+
+
+@pytest.mark.parametrize("fields", NO_ENTRIES)
+async def test_an_entry_that_is_none_ends_the_output_so_far(
+    client_: redis.asyncio.Redis, fields: dict[Any, Any]
+) -> None:
+    await client_.xadd(STREAM, said(1), id="1-1")
+    await client_.xadd(STREAM, fields or {"": ""}, id="1-2")
+    await client_.xadd(STREAM, said(3), id="1-3")
+    row: Any = {"model": "ada/echo", "id": ID, "attempt": 1}
+    is_output = "type" not in str(fields) or "output" in str(fields)
+    found = await partial_output(Pages(client_), row, is_text=False)
+    assert found == [1] if is_output else found in ([1], [1, 3])
+
+
+async def test_an_output_so_far_that_no_output_may_be_is_not_shown(
+    client_: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference_gateway.streamed.MAX_BYTES", 1000)
+    for number in range(100):
+        await client_.xadd(STREAM, said(number), id=f"1-{number + 1}")
+    row: Any = {"model": "ada/echo", "id": ID, "attempt": 1}
+    assert await partial_output(Pages(client_), row, is_text=False) is None
+
+
+@pytest.mark.parametrize("spoil", ["string", "gone", "last id", *range(len(NO_ENTRIES))])
+async def test_a_stream_that_is_none_keeps_no_reader_of_another_waiting(
+    client_: redis.asyncio.Redis, spoil: Any, eventually: Callable[..., Any]
+) -> None:
+    tails = Tails(client_)
+    await tails.start()
+    fine = Watcher("bob_fine", ID)
+    odd = Watcher("ada_echo", ID)
+    for watcher in (fine, odd):
+        await tails.add(watcher)
+        watcher.take()
+    if spoil == "string":
+        await client_.set(STREAM, "x")
+    elif spoil == "last id":
+        last = "18446744073709551615-18446744073709551615"
+        await client_.xadd(STREAM, said(1), id=last)
+    elif spoil != "gone":
+        await client_.xadd(STREAM, NO_ENTRIES[spoil] or {"": ""}, id="1-1")
+    for number in range(3):
+        await client_.xadd(queues.stream_key("bob_fine", ID), said(number), id=f"1-{number + 1}")
+        (entry,) = await eventually(fine.take)
+        assert orjson.loads(entry.data)["output"] == number
+    for watcher in (fine, odd):
+        tails.leave(watcher)
+    await tails.stop()
+
+
+def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(redis_client: Any) -> None:
+    def row(id: str, content: Any) -> dict[str, Any]:
+        return {"id": id, "attempt": 1, "token": "t", "input": content, "webhook_events": None}
+
+    enqueuer = Enqueuer(redis_client, 100)
+    enqueuer.enqueue("ada/echo", [row("a", {}), row("odd", {"n": {1, 2}}), row("b", {})])
+    waiting = redis_client.lrange(queues.queue_key("ada_echo"), 0, -1)
+    assert [queues.parse_job_id(name.decode())[1] for name in waiting] == ["a", "b"]
+    enqueuer.close()
+
+
+async def test_models_that_no_name_fits_keep_no_other_from_being_missed(
+    client: httpx.AsyncClient, app: FastAPI, sql: Sql, echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
+    odd = ["", "/", "x", "a/b/c", "../../x/y", "a/" + "x" * 5000, "\x01/\n", "é/ü", "gone/model"]
+    for model in odd:
+        sql(_INSERT, model)
+    await asyncio.to_thread(app.state.services.orphans.step)
+    ended = sql("SELECT model FROM predictions WHERE status = 'canceled'")
+    assert "gone/model" in {row["model"] for row in ended}
+
+
+async def test_a_model_that_cannot_be_looked_for_keeps_no_other_from_being_missed(
+    client: httpx.AsyncClient, app: FastAPI, sql: Sql, echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
+    store = app.state.services.catalog._store
+    is_gone = store.is_gone
+
+    def looked_for(model: str) -> bool:
+        if model == "a/odd":
+            raise TypeError("an answer that is none")
+        return bool(is_gone(model))
+
+    monkeypatch.setattr(store, "is_gone", looked_for)
+    for model in ("a/odd", "b/gone"):
+        sql(_INSERT, model)
+    await asyncio.to_thread(app.state.services.orphans.step)
+    states = {row["model"]: row["status"] for row in sql("SELECT model, status FROM predictions")}
+    assert states == {"a/odd": "starting", "b/gone": "canceled"}
+
+
+async def test_an_account_whose_model_stays_keeps_no_other_from_going(
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    sql: Sql,
+    make_model: Any,
+    user_token: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ada", "bob"):
+        user_token(name)
+        make_model(name, "m")
+    services = app.state.services
+    delete = services.catalog.delete
+
+    def deleted(model: str) -> None:
+        if model == "ada/m":
+            raise TypeError("an answer that is none")
+        delete(model)
+
+    monkeypatch.setattr(services.catalog, "delete", deleted)
+    sql("UPDATE users SET deleted_at = now()")
+    await asyncio.to_thread(services.departures.step)
+    assert services.catalog.ids() == ["ada/m"]
+
+
+async def test_a_model_that_cannot_be_served_hides_no_other(
+    client: httpx.AsyncClient, app: FastAPI, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference_gateway.models import catalog
+
+    checker = catalog.InputChecker
+
+    def checked(parameters: Any) -> Any:
+        if "odd" in parameters:
+            raise TypeError("no checker for this one")
+        return checker(parameters)
+
+    monkeypatch.setattr(catalog, "InputChecker", checked)
+    make_model("ada", "odd", visibility="public", input_schema={"odd": {"type": "string"}})
+    make_model("ada", "fine", visibility="public")
+    listed = await client.get("/v1/models")
+    assert [model["name"] for model in listed.json()["results"]] == ["fine"]
