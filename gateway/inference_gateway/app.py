@@ -29,6 +29,7 @@ from inference_gateway.health import Health
 from inference_gateway.limits import InFlight
 from inference_gateway.models import router as models
 from inference_gateway.models.catalog import ModelCatalog
+from inference_gateway.models.runs import RunCounts
 from inference_gateway.models.store import ModelStore
 from inference_gateway.models.yaml_store import YamlModelStore
 from inference_gateway.orphans import Orphans
@@ -149,6 +150,7 @@ async def running(
         redis_async=redis_async,
         catalog=catalog,
         model_quotas=ModelQuotas(settings, catalog),
+        runs=RunCounts(engine),
         orphans=orphans,
         departures=Departures(engine, catalog, orphans),
         authenticator=authenticator,

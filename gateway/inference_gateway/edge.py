@@ -11,7 +11,7 @@ import secrets
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inference_gateway import problems, urls
+from inference_gateway import methods, problems, urls
 from inference_gateway.answers import Answer, about
 from inference_gateway.errors import PROBLEM_JSON, GatewayError, Unavailable, Unconfirmed
 from inference_gateway.limits import SMALL_BYTES, CountedBody, InFlight, largest_body, too_large
@@ -62,7 +62,7 @@ class Edge:
                 self._admission.enter(authorization, client_of(scope))
             if length is None or length > SMALL_BYTES:
                 receive = body = self._counted(scope["path"], receive, length)
-            await self._app(scope, receive, answer.send)
+            await self._app(*methods.as_get(scope, receive, answer.send))
         except ConnectionResetError:
             return
         except asyncio.CancelledError:  # The server stops, and has waited long enough.

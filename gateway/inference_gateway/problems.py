@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from inference_gateway import db
+from inference_gateway import db, methods
 from inference_gateway.errors import (
     PROBLEM_JSON,
     FieldError,
@@ -91,9 +91,14 @@ def _http(request: Request, error: Exception) -> Response:
     detail = error.detail
     if error.status_code == 404 and detail == "Not Found":
         detail = f"nothing at {request.url.path}: /docs lists what there is"
-    elif error.status_code == 405:
-        detail = f"{request.method} is not possible at {request.url.path}"
-    return respond(_Http(error.status_code, detail, dict(error.headers or {})))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # The framework names those of one route, and a path can have several.
+        headers["Allow"] = methods.allowed(request.app, request.scope)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        detail = f"{request.method} is not possible at {request.url.path}: {headers['Allow']} are"
+    return respond(_Http(error.status_code, detail, headers))
 
 
 class _Http(GatewayError):

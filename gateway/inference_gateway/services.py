@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from inference_gateway.departures import Departures
     from inference_gateway.health import Health
     from inference_gateway.models.catalog import ModelCatalog
+    from inference_gateway.models.runs import RunCounts
     from inference_gateway.orphans import Orphans
     from inference_gateway.predictions.service import PredictionService
     from inference_gateway.quotas.models import ModelQuotas
@@ -36,6 +37,7 @@ class Services:
     redis_async: AsyncRedis
     catalog: ModelCatalog
     model_quotas: ModelQuotas
+    runs: RunCounts
     orphans: Orphans
     departures: Departures
     authenticator: Authenticator

@@ -163,6 +163,17 @@ class AccountUsage(Base):
     stored_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
+class ModelUsage(Base):
+    """How many predictions a model had, up to one: counted by dispatch."""
+
+    __tablename__ = "model_usage"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BigInteger)
+    last_id: Mapped[UUID]
+    """Of the newest that is counted. The greatest of all models' is how far that got."""
+
+
 class WebhookDelivery(Base):
     """One event for one receiver: sent at least once, under a stable id, for about a day."""
 

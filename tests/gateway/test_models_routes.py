@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,10 @@ import psycopg2
 import pytest
 
 from inference_contract import layout
+from inference_gateway import db
+from inference_gateway.dispatch.usage import Usage
 from inference_gateway.models.schemas import is_path, resource_name
+from inference_gateway.settings import Settings
 
 Headers = Callable[..., dict[str, str]]
 
@@ -330,3 +334,45 @@ async def test_an_endless_number_does_not_break_the_list(
     content = body.replace('"default": 1', '"default": 1, "maximum": 1e999')
     await client.post("/v1/models", headers=auth("ada"), content=content)
     assert (await client.get("/v1/models", headers=auth("ada"))).status_code == 200
+
+
+async def test_an_administrator_lists_what_they_may_read(
+    client: httpx.AsyncClient, auth: Headers, make_model: Callable[..., Any], home: Path
+) -> None:
+    make_model("ada", "echo")
+    broken = layout.model_file(home, "bob", "broken")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("a: [")
+    make_model("ada", "other")  # The catalog sees both.
+    root = auth("root", admin=True)
+    listed = (await client.get("/v1/models", headers=root)).json()["results"]
+    assert [model["id"] for model in listed] == ["ada/echo", "ada/other", "bob/broken"]
+    for model in listed:
+        assert (await client.get(model["url"], headers=root)).json() == model
+    assert (await client.get("/v1/models", headers=auth("eve"))).json()["results"] == []
+
+
+async def test_runs_are_counted(
+    client: httpx.AsyncClient, auth: Headers, make_model: Callable[..., Any], settings: Settings
+) -> None:
+    make_model("ada", "echo", visibility="public")
+    make_model("ada", "idle", visibility="public")
+    engine = db.engine(settings)
+    usage = Usage(engine)
+    body = {"model": "ada/echo", "input": {"prompt": "x"}}
+
+    async def runs() -> dict[str, int]:
+        await asyncio.sleep(0.6)  # What is known holds for half a second.
+        listed = (await client.get("/v1/models")).json()["results"]
+        one = (await client.get("/v1/models/ada/echo")).json()
+        counts = {model["name"]: model["run_count"] for model in listed}
+        assert one["run_count"] == counts["echo"]
+        return counts
+
+    for count in (1, 2, 3):
+        await client.post("/v1/predictions", json=body, headers=auth("bob"))
+        assert await runs() == {"echo": count, "idle": 0}
+        if count > 1:  # By dispatch, and then what came since.
+            await asyncio.to_thread(usage.step)
+            assert await runs() == {"echo": count, "idle": 0}
+    engine.dispose()

@@ -1,4 +1,5 @@
-"""How many bytes the predictions of each account take, for their quotas: `account_usage`.
+"""How many bytes the predictions of each account take, for their quotas, and how many each model
+had: `account_usage`, `model_usage`.
 
 What has ended never changes, so it is added up once, in pages: everything before the oldest
 prediction that is still open, and before the last ten minutes, as gateways make ids by their own
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -32,13 +34,16 @@ _OLDEST_OPEN = text(
 )
 _SETTLED = text(f"""
 WITH page AS (
-  SELECT id, owner, {_SIZE} AS size FROM predictions
+  SELECT id, owner, model, {_SIZE} AS size FROM predictions
   WHERE id > :after AND id < :before ORDER BY id LIMIT :page)
-SELECT owner, sum(size)::bigint, count(*), (SELECT id FROM page ORDER BY id DESC LIMIT 1)
-FROM page GROUP BY owner
+SELECT owner, model, sum(size)::bigint AS size, count(*) AS runs,
+  (array_agg(id ORDER BY id DESC))[1] AS last
+FROM page GROUP BY owner, model
 """)  # noqa: S608 - constants of ours
 _RECENT = text(f"""
-SELECT owner, sum({_SIZE})::bigint FROM predictions WHERE id > :after GROUP BY owner
+SELECT owner, model, sum({_SIZE})::bigint AS size, count(*) AS runs,
+  (array_agg(id ORDER BY id DESC))[1] AS last
+FROM predictions WHERE id > :after GROUP BY owner, model
 """)  # noqa: S608
 _WRITE = text("""
 INSERT INTO account_usage (owner, stored_bytes)
@@ -46,13 +51,42 @@ SELECT * FROM unnest(CAST(:owners AS uuid[]), CAST(:sizes AS bigint[]))
 ON CONFLICT (owner) DO UPDATE SET stored_bytes = excluded.stored_bytes
 WHERE account_usage.stored_bytes <> excluded.stored_bytes
 """)
+_WRITE_RUNS = text("""
+INSERT INTO model_usage (model, runs, last_id)
+SELECT * FROM unnest(
+  CAST(:models AS text[]), CAST(:runs AS bigint[]), CAST(:last_ids AS uuid[]))
+ON CONFLICT (model) DO UPDATE SET runs = excluded.runs, last_id = excluded.last_id
+WHERE model_usage.runs <> excluded.runs OR model_usage.last_id <> excluded.last_id
+""")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+
+
+class _Sums:
+    """What groups of predictions, by owner and model, add up to."""
+
+    def __init__(self) -> None:
+        self.sizes: Counter[UUID] = Counter()
+        self.runs: Counter[str] = Counter()
+        self.last: dict[str, UUID] = {}
+        """The newest of each model."""
+
+    def add(self, groups: Iterable[Any]) -> None:
+        for owner, model, size, runs, last in groups:
+            self.sizes[owner] += size
+            self.runs[model] += runs
+            self.last[model] = max(last, self.last.get(model, last))
+
+    def copy(self) -> _Sums:
+        made = _Sums()
+        made.sizes, made.runs = Counter(self.sizes), Counter(self.runs)
+        made.last = dict(self.last)
+        return made
 
 
 class Usage:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._settled: Counter[UUID] = Counter()
+        self._settled = _Sums()
         self._after = UUID(int=0)
 
     def step(self) -> float:
@@ -73,18 +107,19 @@ class Usage:
         bounds: dict[str, Any] = {"after": self._after, "page": _PAGE}
         bounds["before"] = before if oldest is None else min(before, oldest)
         rows = connection.execute(_SETTLED, bounds).all()
-        for owner, size, _, last in rows:
-            self._settled[owner] += size
-            self._after = last
-        return bool(sum(count for _, _, count, _ in rows) < _PAGE)
+        self._settled.add(rows)
+        self._after = max((row.last for row in rows), default=self._after)
+        return bool(sum(row.runs for row in rows) < _PAGE)
 
     def _write(self, connection: Connection) -> None:
-        sizes = Counter(self._settled)
-        for owner, size in connection.execute(_RECENT, {"after": self._after}):
-            sizes[owner] += size
-        if sizes:
+        sums = self._settled.copy()
+        sums.add(connection.execute(_RECENT, {"after": self._after}))
+        if sums.runs:
+            sizes, runs, last = sums.sizes, sums.runs, map(str, sums.last.values())
             rows = {"owners": list(map(str, sizes)), "sizes": list(sizes.values())}
             connection.execute(_WRITE, rows)
+            rows = {"models": list(runs), "runs": list(runs.values()), "last_ids": list(last)}
+            connection.execute(_WRITE_RUNS, rows)
 
 
 def _id_at(seconds: float) -> UUID:

@@ -119,16 +119,8 @@ class ModelCatalog:
         return self._entries.values()
 
     def visible(self, viewer: Principal | None) -> list[Entry]:
-        """All that this viewer may see, sorted by id; broken documents only to their owner."""
-        return [
-            entry
-            for entry in self._entries.values()
-            if (
-                entry.visible_to(viewer)
-                if isinstance(entry, CatalogModel)
-                else belongs_to(entry, viewer)
-            )
-        ]
+        """All that this viewer may read, sorted by id."""
+        return [entry for entry in self._entries.values() if may_read(entry, viewer)]
 
     def refresh(self) -> None:
         """Read the store. Blocks; safe on any thread."""
@@ -193,6 +185,13 @@ class ModelCatalog:
 
 def owner_of(model_id: str) -> str:
     return model_id.partition("/")[0]
+
+
+def may_read(entry: Entry, viewer: Principal | None) -> bool:
+    """Broken documents are there for their owner and for administrators."""
+    if isinstance(entry, CatalogModel) and entry.is_public:
+        return True
+    return viewer is not None and (viewer.is_admin or belongs_to(entry, viewer))
 
 
 def belongs_to(entry: Entry, user: Principal | None) -> bool:

@@ -18,10 +18,10 @@ from inference_gateway.auth.dependencies import AppServices, CurrentUser, Option
 from inference_gateway.auth.schemas import is_reserved
 from inference_gateway.errors import Forbidden, Invalid, NotFound
 from inference_gateway.limits import MAX_DOCUMENT_VALUES, check_values
-from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to
+from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to, may_read
 from inference_gateway.models.permissions import require_may_write
 from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
-from inference_gateway.models.wire import entry_out, model_out
+from inference_gateway.models.wire import entry_out
 from inference_gateway.services import Services
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -45,7 +45,7 @@ async def create_model(
     async with services.model_quotas.turn(user, model):
         made = await to_thread(_write, services, user, model, services.catalog.create)
     response.headers["Location"] = f"/v1/models/{made.id}"
-    return model_out(made, services.base_url(request), user)
+    return await _shown(made, request, user, services)
 
 
 @router.get("")
@@ -56,7 +56,7 @@ async def list_models(
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
 ) -> dict[str, Any]:
-    """Public models, and your own."""
+    """Public models, and your own; for administrators all."""
     after = _decode_cursor(cursor) if cursor else ""
     entries = services.catalog.visible(user)
     page = [entry for entry in entries if entry.id > after][: limit + 1]
@@ -66,7 +66,8 @@ async def list_models(
         page.pop()
         token = base64.urlsafe_b64encode(page[-1].id.encode()).decode()
         following = f"{base_url}/v1/models?limit={limit}&cursor={token}"
-    results = [entry_out(entry, base_url, user) for entry in page]
+    runs = await services.runs.get()
+    results = [entry_out(entry, base_url, user, runs.get(entry.id, 0)) for entry in page]
     return {"next": following, "previous": None, "results": results}
 
 
@@ -75,7 +76,7 @@ async def get_model(
     owner: str, name: str, request: Request, user: OptionalUser, services: AppServices
 ) -> dict[str, Any]:
     entry = _visible(services, f"{owner}/{name}", user)
-    return entry_out(entry, services.base_url(request), user)
+    return await _shown(entry, request, user, services)
 
 
 @router.put("/{owner}/{name}", openapi_extra=_body(InferenceModel))
@@ -101,7 +102,7 @@ async def put_model(
         except NotFound:
             made = await to_thread(_write, services, user, model, services.catalog.create)
             response.status_code = 201
-    return model_out(made, services.base_url(request), user)
+    return await _shown(made, request, user, services)
 
 
 @router.delete("/{owner}/{name}", status_code=204)
@@ -119,14 +120,18 @@ def _delete(services: Services, model_id: str) -> None:
     services.orphans.model_deleted(model_id)
 
 
+async def _shown(
+    entry: Entry, request: Request, user: Principal | None, services: Services
+) -> dict[str, Any]:
+    runs = await services.runs.get()
+    return entry_out(entry, services.base_url(request), user, runs.get(entry.id, 0))
+
+
 def _visible(services: Services, model_id: str, user: Principal | None) -> Entry:
-    """Raises NotFound; broken documents are there for their owner and for administrators."""
+    """Raises NotFound."""
     entry = services.catalog.entry(model_id)
-    if entry is not None:
-        if user is not None and _is_theirs(entry, user):
-            return entry
-        if isinstance(entry, CatalogModel) and entry.visible_to(None):
-            return entry
+    if entry is not None and may_read(entry, user):
+        return entry
     raise NotFound(f"no model {model_id}: GET /v1/models lists those you may use")
 
 

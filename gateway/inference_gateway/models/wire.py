@@ -17,13 +17,19 @@ from inference_gateway.models.openapi import openapi_schema
 from inference_gateway.models.store import InvalidDocument
 
 
-def entry_out(entry: Entry, base_url: str, viewer: Principal | None) -> dict[str, Any]:
+def entry_out(
+    entry: Entry, base_url: str, viewer: Principal | None, run_count: int
+) -> dict[str, Any]:
+    """
+    Args:
+        run_count: predictions that it had.
+    """
     if isinstance(entry, InvalidDocument):
-        return _invalid_out(entry, base_url)
-    return model_out(entry, base_url, viewer)
+        return _invalid_out(entry, base_url) | {"run_count": run_count}
+    return _model_out(entry, base_url, viewer) | {"run_count": run_count}
 
 
-def model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> dict[str, Any]:
+def _model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> dict[str, Any]:
     model, spec = entry.model, entry.model.spec
     trusted = viewer is not None and (viewer.is_admin or belongs_to(entry, viewer))
     created_at = model.metadata.creation_timestamp
@@ -33,7 +39,6 @@ def model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> d
         "description": spec.description,
         "generation": model.metadata.generation,
         "visibility": spec.visibility,
-        "run_count": 0,
         "created_at": created_at,
         "latest_version": {
             "id": spec.version,
@@ -105,7 +110,6 @@ def _invalid_out(entry: InvalidDocument, base_url: str) -> dict[str, Any]:
         "display_name": None,
         "description": "",
         "visibility": "private",
-        "run_count": 0,
         "created_at": None,
         "latest_version": None,
         "default_example": None,

@@ -6,13 +6,15 @@ A route of FastAPI with a pydantic body costs three times as much as all that is
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from inference_gateway.auth.accounts import Principal
 from inference_gateway.limits import SMALL_BYTES, check_values, read_body
-from inference_gateway.predictions import requests
+from inference_gateway.predictions import ids, requests
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
 from inference_gateway.predictions.schemas import to_wire
 from inference_gateway.predictions.service import Created
@@ -22,12 +24,12 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class CreatePrediction:
-    """Also at `/v1/models/{owner}/{name}/predictions`."""
+    """Also at `/v1/models/{owner}/{name}/predictions`, and at PUT of a prediction."""
 
     def __init__(self) -> None:
         self._large = asyncio.Lock()
 
-    async def _decode(self, content: bytes) -> CreateBody:
+    async def decode(self, content: bytes) -> CreateBody:
         """Raises Invalid, TooLarge."""
         if len(content) <= SMALL_BYTES:
             return requests.decode(content)
@@ -41,15 +43,21 @@ class CreatePrediction:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises GatewayError, which the app's handler turns into an answer."""
         services: Services = scope["app"].state.services
-        service = services.predictions
         given = dict(scope["headers"])
         authorization = given.get(b"authorization")
         user = await services.authenticate(
             None if authorization is None else authorization.decode("latin-1")
         )
-        headers = requests.parse_headers(given)
-        body = await self._decode(await read_body(receive))
-        base_url = (service.settings.public_url or _base_url(scope, given)).rstrip("/")
+        headers = _headers(scope, given)
+        body = await self.decode(await read_body(receive))
+        await self.answer(scope, send, user, body, headers)
+
+    async def answer(
+        self, scope: Scope, send: Send, user: Principal, body: CreateBody, headers: CreateHeaders
+    ) -> None:
+        """Create it. Raises GatewayError."""
+        service = scope["app"].state.services.predictions
+        base_url = (service.settings.public_url or _base_url(scope)).rstrip("/")
         created = await service.create(user, body, headers, _path_model(scope), base_url)
         content = to_wire(service.with_detail(created.row, user), base_url)
         status, extra = _status(created, headers, content)
@@ -60,6 +68,15 @@ class CreatePrediction:
         ]
         await send({"type": "http.response.start", "status": status, "headers": extra})
         await send({"type": "http.response.body", "body": encoded})
+
+
+def _headers(scope: Scope, given: dict[bytes, bytes]) -> CreateHeaders:
+    """Raises Invalid. Under an id of the caller's own an Idempotency-Key adds nothing."""
+    headers = requests.parse_headers(given)
+    chosen = scope.get("path_params", {}).get("prediction_id")
+    if chosen is None:
+        return headers
+    return replace(headers, idempotency_key=ids.key_of(requests.chosen_id(chosen)))
 
 
 def _status(
@@ -78,10 +95,14 @@ def _status(
 
 def _path_model(scope: Scope) -> str | None:
     parameters = scope.get("path_params")
-    return f"{parameters['owner']}/{parameters['name']}" if parameters else None
+    return (
+        f"{parameters['owner']}/{parameters['name']}"
+        if parameters and "owner" in parameters
+        else None
+    )
 
 
-def _base_url(scope: Scope, headers: dict[bytes, bytes]) -> str:
-    host = headers.get(b"host")
+def _base_url(scope: Scope) -> str:
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
     name = host.decode("latin-1") if host else "{}:{}".format(*scope["server"])
     return f"{scope['scheme']}://{name}{scope.get('root_path', '')}"

@@ -1,4 +1,8 @@
-"""Ids of predictions: UUIDv7 (RFC 9562), whose order is the order of creation."""
+"""Ids of predictions: UUIDv7 (RFC 9562), whose order is the order of creation.
+
+A caller may choose another (`PUT /v1/predictions/{id}`). That one is stored as an idempotency key
+which no header can hold; the row has an id of ours, whose order much relies on.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from uuid import UUID
 
 _POOL_BYTES = 4096
 _DIGITS = 31
+_CHOSEN = "\x1f"
+"""Begins the idempotency key that is a chosen id; a header's key is printable."""
 
 
 class IdSource:
@@ -41,3 +47,15 @@ class IdSource:
 def first_id(moment: datetime) -> UUID:
     """The least id that a prediction created at this moment, or later, can have."""
     return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
+
+
+def key_of(chosen: UUID) -> str:
+    """The idempotency key of a prediction whose id its caller chose."""
+    return f"{_CHOSEN}{chosen}"
+
+
+def chosen_by(idempotency_key: str | None) -> str | None:
+    """The id that the caller chose, if the key is one."""
+    if idempotency_key is not None and idempotency_key[0] == _CHOSEN:
+        return idempotency_key[1:]
+    return None

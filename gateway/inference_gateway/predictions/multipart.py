@@ -7,79 +7,123 @@ its part, and reaches the model as a data: URL.
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
-import orjson
-from starlette.datastructures import FormData, UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from inference_contract import values
-from inference_gateway.errors import Invalid
-from inference_gateway.limits import check_values
+from inference_gateway.errors import BadRequest, Invalid
+from inference_gateway.predictions import requests
+from inference_gateway.predictions.create import CreatePrediction
+from inference_gateway.predictions.requests import CreateBody
 
 PART = "prediction"
 _MAX_PARTS = 64
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;\s*[\w-]+=[\w.+-]+)*", re.ASCII)
+"""What the head of a data: URL can hold."""
 
 
 class MultipartPrediction:
-    """Rewrites the request and hands it on.
-
+    """
     Args:
-        create: takes the JSON request.
         max_part_bytes: of a part that is no file; files count against the largest body.
     """
 
-    def __init__(self, create: ASGIApp, max_part_bytes: int) -> None:
+    def __init__(self, create: CreatePrediction, max_part_bytes: int) -> None:
         self._create = create
         self._max_part_bytes = max_part_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises GatewayError, or HTTPException if the body is no form."""
+        """Raises GatewayError."""
         request = Request(scope, receive)
+        authorization = request.headers.get("authorization")
         # First of all: nobody unknown shall have us take in files.
         services = scope["app"].state.services
-        await services.authenticate(request.headers.get("authorization"))
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        await services.authenticate(authorization)
+        headers = requests.parse_headers(dict(scope["headers"]))
+        form = await self._form(request)
+        try:
+            body = await self._body(form)
+        finally:
+            await form.close()
+        # It may have taken long to come.
+        user = await services.authenticate(authorization)
+        await self._create.answer(scope, send, user, body, headers)
+
+    async def _form(self, request: Request) -> FormData:
+        """Its names and texts are bytes as Latin-1: the parser would take bad UTF-8 for that."""
+        kind, options = parse_options_header(request.headers.get("content-type", ""))
+        if kind != b"multipart/form-data" or b"boundary" not in options:
             raise Invalid("send multipart/form-data: curl does so with -F")
-        async with request.form(
-            max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=self._max_part_bytes
-        ) as form:
-            body = await as_json(form)
+        if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+            raise Invalid("send the form in UTF-8")
+        boundary = options[b"boundary"].decode("latin-1").replace("\\", "\\\\").replace('"', '\\"')
+        parser = MultiPartParser(
+            Headers({"content-type": f'{kind.decode()}; charset=latin-1; boundary="{boundary}"'}),
+            request.stream(),
+            max_files=_MAX_PARTS,
+            max_fields=_MAX_PARTS,
+            max_part_size=self._max_part_bytes,
+        )
+        try:
+            return await parser.parse()
+        except MultiPartException as error:
+            raise BadRequest(error.message) from error
 
-        async def receive_json() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+    async def _body(self, form: FormData) -> CreateBody:
+        """The request that a form stands for. Raises Invalid, which names the part."""
+        parts = [(_text(name), part) for name, part in form.multi_items()]
+        given = [part for name, part in parts if name == PART]
+        if len(given) != 1:
+            raise _invalid(PART, "must be there, once: the JSON of POST /v1/predictions")
+        content = given[0]
+        try:
+            body = await self._create.decode(
+                await content.read()
+                if isinstance(content, UploadFile)
+                else content.encode("latin-1")
+            )
+        except Invalid as error:
+            errors = error.errors or [{"field": PART, "message": error.detail}]
+            raise Invalid(f"{PART}: {error.detail}", errors=errors) from error
+        for name, part in parts:
+            if name != PART:
+                await _add(body.input, name, part)
+        return body
 
-        await self._create(scope, receive_json, send)
+
+async def _add(inputs: dict[str, Any], name: str, part: UploadFile | str) -> None:
+    """Raises Invalid."""
+    if not isinstance(part, UploadFile):
+        raise _invalid(name, f"is no file: put it into the input of the part {PART}")
+    if name in inputs:
+        raise _invalid(name, f"is there twice, as a file or in the input of the part {PART}")
+    media_type = part.content_type or "application/octet-stream"
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        raise _invalid(name, "has a Content-Type that no data: URL can hold")
+    encoding = part.headers.get("content-transfer-encoding", "binary").lower()
+    if encoding not in ("binary", "8bit", "7bit"):
+        raise _invalid(name, f"has the Content-Transfer-Encoding {encoding}: send the bytes")
+    encoded = base64.b64encode(await part.read()).decode()
+    inputs[name] = f"data:{media_type};base64,{encoded}"
 
 
-async def as_json(form: FormData) -> bytes:
-    """The JSON request that a form stands for. Raises Invalid, which names the part."""
-    given = form.get(PART)
-    content = await given.read() if isinstance(given, UploadFile) else (given or "").encode()
-    check_values(content)
+def _text(latin: str) -> str:
+    """Raises Invalid."""
+    content = latin.encode("latin-1")
     try:
-        body: Any = orjson.loads(content)
-        values.check(body)
-    except orjson.JSONDecodeError as error:
-        raise _invalid(PART, "must hold the JSON of POST /v1/predictions") from error
-    except values.Unacceptable as error:
-        raise _invalid(PART, str(error)) from error
-    inputs = body.setdefault("input", {}) if isinstance(body, dict) else None
-    if not isinstance(inputs, dict):
-        raise _invalid(PART, "must be an object, and so must be its input")
-    for name, part in form.multi_items():
-        if name == PART:
-            continue
-        if not values.is_text(name):
-            raise _invalid(values.text(name), "is no name: it must be UTF-8 without U+0000")
-        if not isinstance(part, UploadFile):
-            raise _invalid(name, f"is no file: put it into the input of the part {PART}")
-        if name in inputs:
-            raise _invalid(name, f"is in the input of the part {PART} too")
-        encoded = base64.b64encode(await part.read()).decode()
-        inputs[name] = f"data:{part.content_type or 'application/octet-stream'};base64,{encoded}"
-    return orjson.dumps(body)
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not values.is_text(text):
+        name = values.text(content.decode(errors="replace"))
+        raise _invalid(name, "is no name: it must be UTF-8 without U+0000")
+    return text
 
 
 def _invalid(part: str, message: str) -> Invalid:

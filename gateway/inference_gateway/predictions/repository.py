@@ -11,20 +11,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 
 from inference_contract.predictions import TERMINAL, PredictionStatus
-from inference_gateway.predictions.ids import first_id
+from inference_gateway.predictions.ids import first_id, key_of
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.tables import OPEN
 
 _GET = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+_KEYED = "owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
+_BY_KEY = text(f"SELECT * FROM predictions WHERE {_KEYED}")  # noqa: S608 - constants of ours
 _STATE = text(
     "SELECT model, status, completed_at FROM predictions WHERE id = :id AND owner = :owner"
 )
-_BY_KEY = text(
-    "SELECT * FROM predictions "
-    "WHERE owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
+_STATE_BY_KEY = text(
+    f"SELECT model, status, completed_at FROM predictions WHERE {_KEYED}"  # noqa: S608
 )
 _ENDED = text(
     "SELECT * FROM predictions WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
@@ -52,16 +53,24 @@ class Page:
 
 
 def get(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    with engine.connect() as connection:
-        found = connection.execute(_GET, {"id": prediction_id, "owner": owner}).one_or_none()
-    return None if found is None else found._asdict()
+    """By its own id, or the one that its owner chose."""
+    return _find(engine, (_GET, _BY_KEY), prediction_id, owner)
 
 
 def state(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
     """Its model, its status, and when it ended."""
+    return _find(engine, (_STATE, _STATE_BY_KEY), prediction_id, owner)
+
+
+def _find(
+    engine: Engine, queries: Sequence[TextClause], prediction_id: UUID, owner: str
+) -> Row | None:
+    wanted = {"id": prediction_id, "key": key_of(prediction_id), "owner": owner}
     with engine.connect() as connection:
-        found = connection.execute(_STATE, {"id": prediction_id, "owner": owner}).one_or_none()
-    return None if found is None else found._asdict()
+        for query in queries:
+            if (found := connection.execute(query, wanted).one_or_none()) is not None:
+                return found._asdict()
+    return None
 
 
 def by_key(engine: Engine, owner: str, key: str) -> Row | None:

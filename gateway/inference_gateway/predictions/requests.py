@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 import orjson
@@ -44,6 +45,7 @@ class CreateHeaders:
     wait_seconds: int = 0
     cancel_after: int | None = None
     idempotency_key: str | None = None
+    """Or an id that the caller chose: see `ids`."""
 
 
 _decoder = msgspec.json.Decoder(CreateBody)
@@ -113,6 +115,14 @@ def parse_headers(headers: dict[bytes, bytes]) -> CreateHeaders:
         cancel_after=None if cancel_after is None else duration(cancel_after.decode("latin-1")),
         idempotency_key=None if key is None else _key(key.decode("latin-1")),
     )
+
+
+def chosen_id(text: str) -> UUID:
+    """The id that a caller wants. Raises Invalid."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise _invalid("prediction_id", "choose a UUID") from None
 
 
 def wait_seconds(prefer: str) -> int:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from inference_contract.predictions import PredictionStatus
+from inference_gateway import accepts
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.errors import GatewayError
@@ -27,6 +28,7 @@ from inference_gateway.predictions.schemas import Row, encode
 from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
+_JSON = "application/json"
 
 
 class _Events(StreamingResponse):
@@ -44,9 +46,10 @@ class _Events(StreamingResponse):
 
 
 router = APIRouter(tags=["predictions"])
-router.routes.append(
-    Route("/v1/models/{owner}/{name}/predictions", CreatePrediction(), methods=["POST"])
-)
+router.routes += [
+    Route("/v1/models/{owner}/{name}/predictions", CreatePrediction(), methods=["POST"]),
+    Route("/v1/predictions/{prediction_id}", CreatePrediction(), methods=["PUT"]),
+]
 
 
 @router.get("/v1/predictions")
@@ -94,7 +97,7 @@ async def get_prediction(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """One of your predictions; with `Accept: text/event-stream`, its stream."""
-    if accept.partition(";")[0].strip() == EVENT_STREAM:
+    if accepts.prefers(accept, EVENT_STREAM, _JSON):
         return await _stream(services, prediction_id, user, last_event_id)
     row = await services.predictions.get(prediction_id, user.user_id)
     return _json(_shown(services, user, row, services.base_url(request)))
@@ -144,7 +147,7 @@ async def _stream(
 
 
 def _json(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
+    return Response(content, media_type=_JSON)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -12,6 +12,7 @@ import orjson
 from inference_contract import values
 from inference_contract.predictions import PredictionStatus
 from inference_gateway import stored
+from inference_gateway.predictions import ids
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +37,10 @@ def to_wire(row: Row, base_url: str) -> dict[str, Any]:
     Args:
         base_url: what clients reach the API at, without a slash at the end.
     """
-    url = f"{base_url}/v1/predictions/{row['id']}"
+    shown = ids.chosen_by(row.get("idempotency_key")) or str(row["id"])
+    url = f"{base_url}/v1/predictions/{shown}"
     return {
-        "id": str(row["id"]),
+        "id": shown,
         "model": row["model"],
         "model_id": row["model"],
         "version": row["version"],

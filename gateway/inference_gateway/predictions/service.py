@@ -28,7 +28,7 @@ from inference_gateway.hub import Hub
 from inference_gateway.lanes import Lane
 from inference_gateway.models.budget import ThreadBudget, TooCostly
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog, belongs_to
-from inference_gateway.predictions import live, metrics, repository, requests, sse, waiting
+from inference_gateway.predictions import ids, live, metrics, repository, requests, sse, waiting
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.readers import Readers
@@ -150,6 +150,7 @@ class PredictionService:
         """
         began = time.perf_counter()
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
+        await self._require_free(user, headers)
         try:
             row, size = await self._new_row(user, body, headers, path_model)
             row["base_url"] = base_url if body.webhook else None
@@ -169,6 +170,17 @@ class PredictionService:
         if not created.is_unfinished:
             metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
         return created
+
+    async def _require_free(self, user: Principal, headers: CreateHeaders) -> None:
+        """Raises Invalid if the id that the caller chose is one of ours, of a prediction of theirs.
+
+        Others' stay out of it: each account has its own."""
+        chosen = ids.chosen_by(headers.idempotency_key)
+        if chosen is None:
+            return
+        stored = await asyncio.to_thread(repository.get, self._engine, UUID(chosen), user.user_id)
+        if stored is not None and stored["idempotency_key"] != headers.idempotency_key:
+            raise _used_before(headers.idempotency_key)
 
     async def _accepted(
         self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
@@ -239,9 +251,9 @@ class PredictionService:
 
     async def cancel(self, prediction_id: str, owner: str) -> Row:
         """Raises NotFound."""
-        _parse_id(prediction_id)
+        row = await self._get(prediction_id, owner)
         return await asyncio.to_thread(
-            ending.cancel, self._engine, self._redis, prediction_id, owner
+            ending.cancel, self._engine, self._redis, str(row["id"]), owner
         )
 
     async def stream(
@@ -448,16 +460,19 @@ def _same_request(row: Row, stored: Row) -> Row:
     if stored is row or stored["id"] == row["id"]:
         return stored
     if stored["request_hash"] != row["request_hash"]:
-        message = "was used before, with another request"
-        raise Invalid(
-            f"Idempotency-Key {message}", errors=[{"field": "Idempotency-Key", "message": message}]
-        )
+        raise _used_before(row["idempotency_key"])
     metrics.REPLAYED.inc()
     return stored
 
 
 def _unknown(prediction_id: str) -> NotFound:
     return NotFound(f"no prediction {prediction_id}: GET /v1/predictions lists yours")
+
+
+def _used_before(key: str | None) -> Invalid:
+    field = "Idempotency-Key" if ids.chosen_by(key) is None else "prediction_id"
+    message = "was used before, with another request"
+    return Invalid(f"{field} {message}", errors=[{"field": field, "message": message}])
 
 
 def _parse_id(prediction_id: str) -> UUID:

@@ -20,7 +20,7 @@ import psycopg2
 
 from inference_gateway import db
 from inference_gateway.errors import GatewayError, Invalid, Unavailable, Unconfirmed
-from inference_gateway.predictions import metrics
+from inference_gateway.predictions import ids, metrics
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.store import InDoubt, Store
@@ -201,8 +201,9 @@ def _idempotency(new: NewPrediction) -> tuple[str, str]:
 
 def unconfirmed(new: NewPrediction) -> Unconfirmed:
     """What the caller is told when nobody knows whether the row was committed."""
-    if new.row["idempotency_key"] is not None:
-        again = "send the request again with the same Idempotency-Key, which finds it if it was"
+    if (key := new.row["idempotency_key"]) is not None:
+        what = "Idempotency-Key" if ids.chosen_by(key) is None else "id"
+        again = f"send the request again with the same {what}, which finds it if it was"
         return Unconfirmed(f"PostgreSQL did not say whether the prediction was stored: {again}")
     prediction = new.row["id"]
     return Unconfirmed(

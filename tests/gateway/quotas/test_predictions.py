@@ -143,7 +143,7 @@ async def test_the_database_knows_what_is_stored(
     end_all(settings)
     usage.step()
     assert sql(settings, counted) == sql(settings, truth)
-    assert not usage._settled
+    assert not usage._settled.sizes
     engine.dispose()
 
 
@@ -162,10 +162,10 @@ def test_what_has_ended_is_added_up_once_in_pages(
     usage = Usage(engine)
     while not sql(settings, "SELECT * FROM account_usage"):
         usage.step()
-    assert sum(usage._settled.values()) == sum(
+    assert sum(usage._settled.sizes.values()) == sum(
         size for (size,) in sql(settings, "SELECT stored_bytes FROM account_usage")
     )
-    assert len(usage._settled) == 2
+    assert len(usage._settled.sizes) == 2
     engine.dispose()
 
 
