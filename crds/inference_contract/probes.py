@@ -44,6 +44,11 @@ class ProbeServer:
                 self.end_headers()
                 self.wfile.write(reply.body)
 
+            def end_headers(self) -> None:
+                self.send_header("Cache-Control", "no-store")
+                self.send_header("X-Content-Type-Options", "nosniff")
+                super().end_headers()
+
             def log_message(self, format: str, *args: object) -> None:
                 """Probes come every few seconds: not worth a line."""
 

@@ -28,11 +28,11 @@ Headers = tuple[tuple[bytes, bytes], ...]
 _ASSETS = "/static-offline-docs/"
 """Scripts and styles of the pages, the same for everybody: caches may keep them."""
 _NO_SNIFF: Headers = ((b"x-content-type-options", b"nosniff"),)
-_PRIVATE: Headers = ((b"cache-control", b"no-store"), *_NO_SNIFF)
+PRIVATE: Headers = ((b"cache-control", b"no-store"), *_NO_SNIFF)
 """Answers to one caller; errors too, which quote what they asked for."""
 # The pages of the API docs begin with a script of their own, and ReDoc makes a worker.
 _PAGE: Headers = (
-    *_PRIVATE,
+    *PRIVATE,
     (
         b"content-security-policy",
         b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -122,7 +122,7 @@ async def _send_large(message: Message, send: Send) -> None:
 
 def _headers(path: str) -> Headers:
     if path.startswith("/v1/"):
-        return _PRIVATE
+        return PRIVATE
     return _NO_SNIFF if path.startswith(_ASSETS) else _PAGE
 
 

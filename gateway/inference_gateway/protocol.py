@@ -13,6 +13,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from inference_gateway.answers import PRIVATE
 from inference_gateway.connections import Connections, Limits, Phase
 from inference_gateway.errors import (
     PROBLEM_JSON,
@@ -236,9 +237,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
         body = problem.problem()
         head = STATUS_LINE.get(problem.status, b"HTTP/1.1 400 \r\n")
-        head += b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (
-            PROBLEM_JSON.encode(),
-            len(body),
+        headers = (
+            (b"content-type", PROBLEM_JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *PRIVATE,
         )
+        head += b"".join(b"%s: %s\r\n" % header for header in headers) + b"\r\n"
         self.transport.write(head + body)
         self.transport.close()

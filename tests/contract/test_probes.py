@@ -31,3 +31,14 @@ def test_two_hundred_slow_clients_shut_no_probe_out(
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
             assert reply.read() == b"ok"
         wait_until(lambda: threading.active_count() - before < 60)
+
+
+@pytest.mark.parametrize("request_line", ["GET /health", "GET /nothing", "POST /health"])
+def test_no_cache_keeps_an_answer_and_nothing_guesses_what_it_is(
+    port: int, request_line: str
+) -> None:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=5)) as client:
+        client.sendall(f"{request_line} HTTP/1.0\r\n\r\n".encode())
+        head = b"".join(iter(lambda: client.recv(4096), b"")).lower()
+    assert b"cache-control: no-store\r\n" in head
+    assert b"x-content-type-options: nosniff\r\n" in head

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inference_contract.logs import JsonFormatter
 from inference_gateway import db
+from inference_gateway.dispatch import batches
 from inference_gateway.settings import Settings
 from inference_gateway.startup import ConfigurationError, read_settings
 
@@ -45,9 +46,9 @@ def test_errors_of_the_database_are_told_without_what_was_to_be_stored(
 ) -> None:
     for error in _failures(settings):
         assert SECRET in str(getattr(error, "orig", "")), "or this test shows nothing"
-        described = db.describe(error)
-        assert described
-        assert SECRET not in described
+        for described in (db.describe(error), batches.reason(error)):
+            assert described
+            assert SECRET not in described
         try:
             raise error
         except SQLAlchemyError:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from inference_gateway import db
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -50,5 +52,4 @@ def blames_data(error: Exception) -> bool:
 
 def reason(error: Exception) -> str:
     """In one line."""
-    said = str(error.orig if isinstance(error, DBAPIError) else error)
-    return said.splitlines()[0] if said else type(error).__name__
+    return db.describe(error) or type(error).__name__

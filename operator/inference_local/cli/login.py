@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from typing import Annotated
 
 import typer
@@ -19,7 +20,12 @@ def login(
     ] = None,
     username: Annotated[str | None, typer.Option(help="Asked for if left out.")] = None,
     token: Annotated[
-        str | None, typer.Option(help="An API token, in place of username and password.")
+        str | None,
+        typer.Option(
+            envvar="INFERENCE_TOKEN",
+            help="An API token, in place of username and password; '-' reads it from standard "
+            "input. Other users of this machine can read what a command line says.",
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -28,7 +34,9 @@ def login(
 
     place = Home(home)
     server = (url or local_url(place)).rstrip("/")
-    if token is None:
+    if token == "-":  # noqa: S105 - where it comes from
+        token = sys.stdin.readline().strip()
+    if not token:
         token = _token_by_password(server, username)
     account = Api(server, token).call("GET", "/v1/account")
     if not place.root.exists():
