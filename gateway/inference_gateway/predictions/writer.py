@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 
-from inference_gateway import db
+from inference_gateway import db, set_aside
 from inference_gateway.errors import GatewayError, Invalid, Unavailable, Unconfirmed
 from inference_gateway.predictions import ids, metrics
 from inference_gateway.predictions.enqueuer import Enqueuer
@@ -154,8 +154,9 @@ class Writer:
         batch.sort(key=_idempotency)
         try:
             stored = store.insert([new.row for new in batch])
-        except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+        except (psycopg2.DataError, psycopg2.IntegrityError, TypeError, ValueError) as error:
             if len(batch) == 1:
+                set_aside.ITEMS.labels("writer").inc()
                 log.warning("an input cannot be stored: %s", db.describe(error))
                 return [(batch[0], Invalid("the input cannot be stored"))]
             middle = len(batch) // 2

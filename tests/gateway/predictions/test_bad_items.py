@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import orjson
+import psycopg2
 import pytest
 import redis.asyncio
 from fastapi import FastAPI
 
 from inference_contract import queues
 from inference_gateway import orphans
+from inference_gateway.errors import Invalid
 from inference_gateway.predictions.enqueuer import Enqueuer
+from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.live import Pages, partial_output
+from inference_gateway.predictions.store import Store
 from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Watcher
+from inference_gateway.predictions.writer import NewPrediction, Writer
 
 Sql = Callable[..., list[dict[str, Any]]]
 ID = "01a20adf-4edc-7989-89d1-14c94848be7c"
@@ -181,3 +187,26 @@ async def test_a_model_that_cannot_be_served_hides_no_other(
     make_model("ada", "fine", visibility="public")
     listed = await client.get("/v1/models")
     assert [model["name"] for model in listed.json()["results"]] == ["fine"]
+
+
+def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
+    database_url: str, redis_client: Any, sql: Sql
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    def new(content: Any) -> NewPrediction:
+        row = dict.fromkeys(
+            ("webhook", "webhook_events", "base_url", "idempotency_key", "request_hash")
+        )
+        row |= {"id": IdSource().new()[0], "owner": ID, "model": "ada/echo", "version": "1"}
+        known: Any = {"token": "t", "lives_seconds": 60, "created_at": None, "deadline": None}
+        return NewPrediction({**row, **known, "input": content}, 10, Future(loop=loop))
+
+    batch = [new({}), new({"n": {1, 2}}), new({"n": 2**70}), new({"\ud800": 1}), new({})]
+    store = Store(lambda: psycopg2.connect(database_url))
+    outcomes = Writer([store], Enqueuer(redis_client, 100))._insert(store, list(batch))
+    store.close()
+    loop.close()
+    assert [isinstance(outcome, Invalid) for _, outcome in outcomes] == [False, *[True] * 3, False]
+    stored = {str(row["id"]) for row in sql("SELECT id FROM predictions")}
+    assert stored == {batch[0].row["id"], batch[-1].row["id"]}
