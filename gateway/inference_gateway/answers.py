@@ -46,7 +46,16 @@ _PAGE: Headers = (
 class Answer:
     """The `send` of one request."""
 
-    __slots__ = ("_began", "_in_flight", "_request_id", "_scope", "_send", "_taken", "has_begun")
+    __slots__ = (
+        "_began",
+        "_in_flight",
+        "_request_id",
+        "_scope",
+        "_send",
+        "_taken",
+        "has_begun",
+        "refused",
+    )
 
     def __init__(self, scope: Scope, send: Send, request_id: bytes, in_flight: InFlight) -> None:
         self._scope = scope
@@ -56,6 +65,8 @@ class Answer:
         self._began = time.perf_counter()
         self._request_id = request_id
         self.has_begun = False
+        self.refused: Unavailable | None = None
+        """Why it may not begin: the framework takes what its `send` raises for something else."""
 
     async def send(self, message: Message) -> None:
         """Raises Unavailable, of an answer's begin, if too much is under way."""
@@ -63,7 +74,11 @@ class Answer:
             headers = message.get("headers", ())
             if size := _large_size(headers):
                 # What a POST did is done: only a GET can be refused by now.
-                self._in_flight.take(size, refuse=self._scope["method"] == "GET")
+                try:
+                    self._in_flight.take(size, refuse=self._scope["method"] == "GET")
+                except Unavailable as error:
+                    self.refused = error
+                    raise
                 self._taken = size
             self.has_begun = True
             message["headers"] = [

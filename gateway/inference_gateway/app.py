@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, store, limiter, admission) as services:
+        async with running(settings, store, limiter, admission, in_flight) as services:
             app.state.services = services
             yield
 
@@ -130,7 +130,11 @@ def model_store(settings: Settings) -> ModelStore:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, store: ModelStore, limiter: Limiter, admission: Admission
+    settings: Settings,
+    store: ModelStore,
+    limiter: Limiter,
+    admission: Admission,
+    in_flight: InFlight,
 ) -> AsyncIterator[Services]:
     """Everything that a gateway needs, started; stopped in the reverse order."""
     engine = db.engine(settings)
@@ -156,7 +160,7 @@ async def running(
         authenticator=authenticator,
         admission=admission,
         predictions=PredictionService(
-            settings, engine, redis_sync, redis_async, catalog, authenticator
+            settings, engine, redis_sync, redis_async, catalog, authenticator, in_flight
         ),
         tokens=tokens,
         passwords=passwords,

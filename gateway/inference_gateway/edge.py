@@ -70,7 +70,7 @@ class Edge:
                 raise
             await _send_problem(answer.send, _stopped(scope["method"]))
         except Exception as error:
-            problem = _problem(error, scope, request_id)
+            problem = answer.refused or _problem(error, scope, request_id)
             if answer.has_begun:
                 raise
             await _send_problem(answer.send, problem)

@@ -26,7 +26,7 @@ from inference_gateway.predictions.waiters import Ended, Waiter
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[list[str]], Iterable[Row]]
-"""Ids → the rows among them that have ended. Blocks."""
+"""Ids → the rows among them that have ended, without what may be large. Blocks."""
 
 _POLL_SECONDS = 1.0
 _KEEP_SECONDS = 60.0
@@ -186,7 +186,7 @@ class Hub:
             part = waiting[start : start + _LOOKUP_AT_ONCE]
             for row in await asyncio.to_thread(self._lookup, part):
                 for waiter in self._waiters.get(str(row["id"]), ()):
-                    waiter.resolve(Ended(row))
+                    waiter.resolve(Ended(row, is_whole=False))
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -34,6 +34,10 @@ class InFlight:
     def give(self, size: int) -> None:
         self._taken -= size
 
+    @property
+    def is_full(self) -> bool:
+        return self._taken >= self._most
+
 
 def largest_body(path: str, max_body_bytes: int) -> int:
     if path.startswith("/v1/models") and not path.endswith("/predictions"):

@@ -1,63 +1,37 @@
 """What callers can do to the others: the worst answer of `/health/live` while each of them tries,
-and the gateway's memory. A caller is an entry of `CALLERS`."""
+what of it was not waiting for a processor, and the gateway's memory. A caller is an entry of
+`CALLERS`."""
 
 from __future__ import annotations
 
+import json
 import socket
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 
 import httpx
-import psutil
 
 import report
-from stack import Stack
+from inference_contract import files
+from stack import HERE, Stack
 
 WORST_MS = 100
 MOST_MIB = 300
-SECONDS = 5
-
-
-@dataclass
-class Watch:
-    """Asks for `/health/live` on a new connection each time, and looks at the gateway's memory."""
-
-    port: int
-    process: psutil.Process
-    milliseconds: list[float] = field(default_factory=list)
-    mib: float = 0
-    refused: int = 0
-
-    def ask(self) -> None:
-        began = time.perf_counter()
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
-                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                self.refused += not client.recv(4096).startswith(b"HTTP/1.1 200")
-        except OSError:
-            self.refused += 1
-        self.milliseconds.append(1000 * (time.perf_counter() - began))
-        self.mib = max(self.mib, self.process.memory_info().rss / 2**20)
+SECONDS = 3
 
 
 @contextmanager
-def _watching(watch: Watch) -> Iterator[None]:
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.wait(0.02):
-            watch.ask()
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def _watching(port: int, pid: int) -> Iterator[dict[str, float]]:
+    """Filled in the end; see `watch`."""
+    seen: dict[str, float] = {}
+    argv = [sys.executable, str(HERE / "watch.py"), str(port), str(pid)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield seen
+        seen |= json.loads(process.communicate()[0])
 
 
 def _connect(stack: Stack) -> socket.socket:
@@ -86,8 +60,16 @@ def _post(path: str, body: bytes, headers: str = "") -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _validation(stack: Stack) -> None:
-    items = {"allOf": [{"type": "integer"}] * 150}
+def _authorized(stack: Stack) -> str:
+    return f"Authorization: {stack.headers['Authorization']}\r\n"
+
+
+def _predict(stack: Stack, value: bytes) -> bytes:
+    return _post("/v1/predictions", b'{"input":{"v":%s}}' % value, _authorized(stack))
+
+
+def _schema(stack: Stack, items: dict[str, object], count: int) -> None:
+    """Inputs of so many numbers against a schema."""
     stack.apply(
         "hostile",
         type="custom",
@@ -95,17 +77,84 @@ def _validation(stack: Stack) -> None:
         engine={"className": "a:B"},
         inputSchema={"v": {"type": "array", "items": items}},
     )
-    body = {"model": "admin/hostile", "input": {"v": list(range(40_000))}}
+    values = json.dumps(list(range(count))).encode()
+    body = b'{"model":"admin/hostile","input":{"v":%s}}' % values
+    _repeat(stack, lambda: _post("/v1/predictions", body, _authorized(stack)))
+
+
+def _document(stack: Stack, parameters: dict[str, object]) -> None:
+    """Registrations of a model with these."""
+    body = {"name": "hostile", "model_type": "custom", "model_path": "a/b"}
+    body |= {"class_name": "a:B", "input_schema": parameters}
+    content = json.dumps(body).encode()
+    _repeat(stack, lambda: _post("/v1/models", content, _authorized(stack)))
+
+
+_SOME_ROW = """
+INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, completed_at,
+  output)
+SELECT gen_random_uuid(), id, 'admin/m', '1', 't', '{}', now(), 'succeeded', now(), %s::jsonb
+FROM users WHERE is_admin LIMIT 1 RETURNING id"""
+
+
+def _get_output(stack: Stack, output: str, path: str, reads: bool = True) -> None:
+    """Many at once ask for a prediction with this output."""
+    ((found,),) = stack.sql(_SOME_ROW, output)
+    head = f"GET {path.format(found)} HTTP/1.1\r\nHost: a\r\n{_authorized(stack)}\r\n".encode()
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        httpx.post(f"{stack.url}/v1/predictions", json=body, headers=stack.headers, timeout=60)
+
+    def get(_: int) -> None:
+        while time.monotonic() < end:
+            with suppress(OSError), _connect(stack) as client:
+                client.sendall(head)
+                while reads and client.recv(1_000_000) and time.monotonic() < end:
+                    pass
+                if not reads:
+                    time.sleep(max(0, end - time.monotonic()))
+
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(get, range(50)))
+    stack.sql("DELETE FROM predictions WHERE id = %s", found)
+
+
+def _streams(stack: Stack) -> None:
+    stack.apply("m", type="custom", source={"path": "/nowhere"}, engine={"className": "a:B"})
+    body = {"model": "admin/m", "input": {}}
+    made = httpx.post(f"{stack.url}/v1/predictions", json=body, headers=stack.headers).json()
+    path = f"/v1/predictions/{made['id']}/stream"
+    _idle(stack, f"GET {path} HTTP/1.1\r\nHost: a\r\n{_authorized(stack)}\r\n".encode(), 1500)
+
+
+def _registrations(stack: Stack) -> str:
+    """300 at once, while an account logs in."""
+    account = {"username": "honest", "email": "h@example.com", "password": "a-long-password"}
+    httpx.post(f"{stack.url}/v1/auth/register", json=account, timeout=60)
+
+    def register(number: int) -> None:
+        name = f"flood{number}-{time.time_ns() % 10**9}"
+        body = {**account, "username": name, "email": f"{name}@example.com"}
+        with suppress(httpx.HTTPError):
+            httpx.post(f"{stack.url}/v1/auth/register", json=body, timeout=60)
+
+    with ThreadPoolExecutor(50) as threads:
+        flood = [threads.submit(register, number) for number in range(300)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        form = {"username": "honest", "password": account["password"]}
+        httpx.post(f"{stack.url}/v1/auth/token", data=form, timeout=60)
+        took = time.monotonic() - began
+        for one in flood:
+            one.cancel()
+    return f"log-in of another: {took:.1f} s"
 
 
 def _unknown_keys() -> bytes:
     return b"{" + b",".join(b'"k%d":1' % number for number in range(6000)) + b"}"
 
 
-CALLERS: dict[str, Callable[[Stack], None]] = {
+GET = "/v1/predictions/{}"
+CALLERS: dict[str, Callable[[Stack], str | None]] = {
+    # Each is measured for itself; what it returns is printed beside.
     "nobody": lambda _: time.sleep(SECONDS),
     "5,000 idle connections": _idle,
     "5,000 half-sent heads": lambda s: _idle(s, b"GET / HTTP/1.1\r\nA: "),
@@ -136,20 +185,53 @@ CALLERS: dict[str, Callable[[Stack], None]] = {
             f"Authorization: {s.headers['Authorization']}\r\n",
         ),
     ),
-    "schema times input": _validation,
+    "JSON 60,000 deep": lambda s: _repeat(s, lambda: _predict(s, b"[" * 60_000 + b"]" * 60_000)),
+    "list of 180,000 numbers": lambda s: _repeat(
+        s, lambda: _predict(s, b"[%s1]" % (b"1," * 180_000))
+    ),
+    "slow bodies of predictions": lambda s: _idle(s, _predict(s, b"1" * 9000)[:-1], 2000),
+    "allOf of 150, 40,000 numbers": lambda s: _schema(
+        s, {"allOf": [{"type": "integer"}] * 150}, 40_000
+    ),
+    "enum of 1,000, 100,000 numbers": lambda s: _schema(s, {"enum": [*range(1000)]}, 100_000),
+    "document: pattern": lambda s: _document(
+        s, {"v": {"type": "array", "items": {"type": "string", "pattern": "(a+)+$"}}}
+    ),
+    "document: allOf of 9,000": lambda s: _document(
+        s, {"v": {"type": "array", "items": {"allOf": [{"type": "integer"}] * 9000}}}
+    ),
+    "document: 60 times allOf of 150": lambda s: _document(
+        s,
+        {
+            f"v{number}": {"type": "array", "items": {"allOf": [{"type": "integer"}] * 150}}
+            for number in range(60)
+        },
+    ),
+    "document: unknown keys": lambda s: _document(
+        s, {f"v{number}": {"type": "int"} for number in range(9000)}
+    ),
+    "1,500 streams": _streams,
+    "50 GETs of a text of 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', GET),
+    "50 GETs of 3,000,000 lists": lambda s: _get_output(s, f"[{'[],' * 3_000_000}1]", GET),
+    "50 streams of a text of 9 MB": lambda s: _get_output(
+        s, f'"{"x" * 9_000_000}"', GET + "/stream"
+    ),
+    "50 pages of 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', "/v1/predictions"),
+    "50 that never read 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', GET, reads=False),
+    "300 registrations": _registrations,
 }
 
 
 def measure(stack: Stack) -> None:
     report.title("hostile callers: the worst of /health/live, and the gateway's memory")
+    files.raise_limit()
     (pid,) = stack.groups()["gateway"]
     rows = []
     for name, attack in CALLERS.items():
-        watch = Watch(stack.port, psutil.Process(pid))
-        with _watching(watch):
-            attack(stack)
-        worst = max(watch.milliseconds)
-        verdict = worst <= WORST_MS and watch.mib <= MOST_MIB and not watch.refused
-        figures = (f"{worst:.0f}", f"{watch.mib:.0f}", watch.refused, "" if verdict else "MISSED")
-        rows.append((name, *figures))
-    report.table(("caller", "worst ms", "RSS MiB", "refused", f"({WORST_MS} ms, {MOST_MIB})"), rows)
+        with _watching(stack.port, pid) as seen:
+            note = attack(stack) or ""
+        good = seen["own_ms"] <= WORST_MS and seen["mib"] <= MOST_MIB and not seen["refused"]
+        figures = [f"{seen[key]:.0f}" for key in ("worst_ms", "own_ms", "mib", "refused")]
+        rows.append((name, *figures, "" if good else "MISSED", note))
+    heads = ("caller", "worst ms", "less waiting for a CPU", "RSS MiB", "refused")
+    report.table((*heads, f"({WORST_MS} ms, {MOST_MIB})", ""), rows)

@@ -21,6 +21,7 @@ from inference_gateway.errors import (
     NotFound,
     Unavailable,
 )
+from inference_gateway.lanes import Lane
 from inference_gateway.models.budget import Budget
 from inference_gateway.models.inputs import InputChecker
 from inference_gateway.models.openapi import openapi_schema
@@ -88,6 +89,7 @@ class ModelCatalog:
         self._entries: dict[str, Entry] = {}
         """Replaced whole, never changed, so that readers need no lock."""
         self._lock = threading.Lock()
+        self.checks = Lane("checks of documents", most_waiting=50, most_of_one=4)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -101,6 +103,7 @@ class ModelCatalog:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await asyncio.to_thread(self._store.stop)
+        self.checks.close()
 
     def get(self, model_id: str, viewer: Principal | None) -> CatalogModel:
         """Raises NotFound, also for a private model of somebody else; Conflict for its owner if

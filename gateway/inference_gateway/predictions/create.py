@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from inference_gateway import stored
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.limits import SMALL_BYTES, check_values, read_body
 from inference_gateway.predictions import ids, requests
@@ -61,7 +62,7 @@ class CreatePrediction:
         created = await service.create(user, body, headers, _path_model(scope), base_url)
         content = to_wire(service.with_detail(created.row, user), base_url)
         status, extra = _status(created, headers, content)
-        encoded = orjson.dumps(content)
+        encoded = orjson.dumps(content, default=stored.as_json)
         extra += [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(encoded)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -89,6 +89,7 @@ async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
 async def follow(
     pages: Pages,
     row: Row,
+    whole: Callable[[], Awaitable[Row]],
     watcher: Watcher,
     has: Position | None,
     heartbeat_seconds: float,
@@ -96,6 +97,7 @@ async def follow(
     """The events of one prediction until its end, for one reader.
 
     Args:
+        whole: reads the row with its output and logs.
         watcher: registered before `row` was read, and resolved if that has ended.
         has: what the reader has already.
     """
@@ -109,7 +111,7 @@ async def follow(
                 yield chunk
         elif chunk := b"".join(map(reader.feed, fresh)):
             yield chunk
-        if has_ended and (chunk := _finish(reader, row, watcher.end.result())):
+        if has_ended and (chunk := await _finish(reader, row, whole, watcher.end.result())):
             yield chunk
         if has_ended or reader.is_done:
             return
@@ -130,6 +132,10 @@ async def _read(pages: Pages, reader: StreamReader, watcher: Watcher) -> AsyncIt
             await asyncio.sleep(_REDIS_PAUSE_SECONDS)
 
 
-def _finish(reader: StreamReader, row: Row, end: Ended | None) -> bytes:
+async def _finish(
+    reader: StreamReader, row: Row, whole: Callable[[], Awaitable[Row]], end: Ended | None
+) -> bytes:
     """Nothing if the gateway stops: the reader comes again."""
-    return b"" if end is None else reader.finish({**row, **end.columns})
+    if end is None:
+        return b""
+    return reader.finish({**row, **end.columns} if end.is_whole else await whole())

@@ -14,21 +14,36 @@ from uuid import UUID
 from sqlalchemy import Engine, TextClause, text
 
 from inference_contract.predictions import TERMINAL, PredictionStatus
+from inference_gateway import stored
 from inference_gateway.predictions.ids import first_id, key_of
 from inference_gateway.predictions.schemas import Row
-from inference_gateway.tables import OPEN
+from inference_gateway.tables import OPEN, Prediction
 
-_GET = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+_LARGE = ("input", "output", "logs")
+_JSON = ("input", "output")
+_COLUMNS = Prediction.__table__.columns.keys()
+_BRIEF = ", ".join(name for name in _COLUMNS if name not in _LARGE)
+_TEXTS = ", ".join(f"{name}::text AS {name}" if name in _JSON else name for name in _COLUMNS)
+_SIZE = " + ".join(f"coalesce(pg_column_size({name}), 0)" for name in _LARGE)
+_SMALL_BYTES = 8000
+"""As PostgreSQL stores them, compressed."""
 _KEYED = "owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
 _BY_KEY = text(f"SELECT * FROM predictions WHERE {_KEYED}")  # noqa: S608 - constants of ours
-_STATE = text(
-    "SELECT model, status, completed_at FROM predictions WHERE id = :id AND owner = :owner"
-)
-_STATE_BY_KEY = text(
-    f"SELECT model, status, completed_at FROM predictions WHERE {_KEYED}"  # noqa: S608
-)
+
+
+def _either(columns: str, condition: str = "true") -> tuple[TextClause, TextClause]:
+    """By a prediction's own id, or the one that its owner chose."""
+    select = f"SELECT {columns} FROM predictions WHERE {condition} AND"  # noqa: S608
+    return text(f"{select} id = :id AND owner = :owner"), text(f"{select} {_KEYED}")
+
+
+_GET = _either("*")
+_GET_SMALL = _either("*", f"{_SIZE} < {_SMALL_BYTES}")
+_GET_TEXTS = _either(_TEXTS)
+_STATE = _either(_BRIEF)
 _ENDED = text(
-    "SELECT * FROM predictions WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
+    f"SELECT {_BRIEF} FROM predictions "  # noqa: S608
+    "WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
 )
 
 
@@ -53,13 +68,28 @@ class Page:
 
 
 def get(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """By its own id, or the one that its owner chose."""
-    return _find(engine, (_GET, _BY_KEY), prediction_id, owner)
+    """By its own id, or the one that its owner chose: here and below."""
+    return _find(engine, _GET, prediction_id, owner)
+
+
+def get_small(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
+    """None also if the row is large."""
+    return _find(engine, _GET_SMALL, prediction_id, owner)
+
+
+def get_texts(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
+    """For those who pass it on: large values are `stored.PassedOn`."""
+    row = _find(engine, _GET_TEXTS, prediction_id, owner)
+    return None if row is None else _passed_on(row)
 
 
 def state(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """Its model, its status, and when it ended."""
-    return _find(engine, (_STATE, _STATE_BY_KEY), prediction_id, owner)
+    """The row without what may be large."""
+    return _find(engine, _STATE, prediction_id, owner)
+
+
+def _passed_on(row: Row) -> Row:
+    return {**row, **{name: stored.passed_on(row[name]) for name in _JSON}}
 
 
 def _find(
@@ -81,7 +111,7 @@ def by_key(engine: Engine, owner: str, key: str) -> Row | None:
 
 
 def ended(engine: Engine, ids: Sequence[str]) -> list[Row]:
-    """The rows, of these, that have ended."""
+    """The rows, of these, that have ended, without what may be large."""
     with engine.connect() as connection:
         return [row._asdict() for row in connection.execute(_ENDED, {"ids": list(ids)})]
 
@@ -126,14 +156,15 @@ def page(
           )
           FROM walk, ids WHERE size < :max_bytes AND n < least(:limit, cardinality(list))
         )
-        SELECT predictions.*, (SELECT cardinality(list) FROM ids) AS found FROM predictions
+        SELECT {_TEXTS}, (SELECT cardinality(list) FROM ids) AS found FROM predictions
         WHERE id = ANY ((SELECT list[1:(SELECT max(n) FROM walk)] FROM ids)::uuid[])
         ORDER BY id {order}
     """  # noqa: S608 - clauses of ours
     parameters |= {"older_than": older_than, "newer_than": newer_than}
     parameters |= {"limit": limit, "max_bytes": max_bytes}
     with engine.connect() as connection:
-        rows: list[Row] = [row._asdict() for row in connection.execute(text(query), parameters)]
+        found = connection.execute(text(query), parameters)
+        rows = [_passed_on(row._asdict()) for row in found]
     more = bool(rows) and rows[0]["found"] > len(rows)
     if upwards:
         return Page(rows[::-1], has_older=True, has_newer=more)

@@ -74,7 +74,7 @@ def show(row: Row, base_url: str) -> dict[str, Any]:
 def encode(row: Row, base_url: str) -> bytes:
     """`show` as JSON, whatever the row holds."""
     try:
-        return orjson.dumps(show(row, base_url))
+        return orjson.dumps(show(row, base_url), default=stored.as_json)
     except Exception as error:  # of a list, the others must be shown
         _log.exception("a prediction cannot be shown", extra={"prediction": str(row["id"])})
         return orjson.dumps(_unreadable(row, base_url, values.text(str(error))))

@@ -26,6 +26,7 @@ from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.errors import GatewayError, Invalid, NotFound
 from inference_gateway.hub import Hub
 from inference_gateway.lanes import Lane
+from inference_gateway.limits import InFlight
 from inference_gateway.models.budget import ThreadBudget, TooCostly
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog, belongs_to
 from inference_gateway.predictions import ids, live, metrics, repository, requests, sse, waiting
@@ -77,6 +78,7 @@ class PredictionService:
         redis_async: redis.asyncio.Redis,
         catalog: ModelCatalog,
         authenticator: Authenticator,
+        in_flight: InFlight | None = None,
         *,
         recheck_seconds: float = RECHECK_SECONDS,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
@@ -88,6 +90,9 @@ class PredictionService:
         self._redis_async = redis_async
         self._catalog = catalog
         self._heartbeat_seconds = heartbeat_seconds
+        self._in_flight = in_flight or InFlight(settings.max_bytes_in_flight)
+        # Before an answer counts as under way it is in memory several times.
+        self._large, self._paging = asyncio.Semaphore(2), asyncio.Semaphore(3)
         self._ids = IdSource()
         self._hub = Hub(redis_async, self._ended, recheck_seconds)
         self._tails = Tails(redis_async)
@@ -178,7 +183,7 @@ class PredictionService:
         chosen = ids.chosen_by(headers.idempotency_key)
         if chosen is None:
             return
-        stored = await asyncio.to_thread(repository.get, self._engine, UUID(chosen), user.user_id)
+        stored = await asyncio.to_thread(repository.state, self._engine, UUID(chosen), user.user_id)
         if stored is not None and stored["idempotency_key"] != headers.idempotency_key:
             raise _used_before(headers.idempotency_key)
 
@@ -221,11 +226,7 @@ class PredictionService:
 
     async def waits_for(self, prediction_id: str, user: Principal) -> dict[str, str] | None:
         """`detail` of its row as it is now. Raises NotFound."""
-        known = _parse_id(prediction_id)
-        row = await asyncio.to_thread(repository.state, self._engine, known, user.user_id)
-        if row is None:
-            raise _unknown(prediction_id)
-        return self.detail(row, user)
+        return self.detail(await self._state(prediction_id, user.user_id), user)
 
     def with_detail(self, row: Row, user: Principal) -> Row:
         """The row, and what it waits for."""
@@ -239,15 +240,16 @@ class PredictionService:
         older_than: UUID | None,
         newer_than: UUID | None,
     ) -> repository.Page:
-        return await asyncio.to_thread(
-            repository.page,
-            self._engine,
-            wanted,
-            limit,
-            older_than,
-            newer_than,
-            self.settings.max_page_bytes,
-        )
+        async with self._paging:
+            return await asyncio.to_thread(
+                repository.page,
+                self._engine,
+                wanted,
+                limit,
+                older_than,
+                newer_than,
+                self.settings.max_page_bytes,
+            )
 
     async def cancel(self, prediction_id: str, owner: str) -> Row:
         """Raises NotFound."""
@@ -271,21 +273,22 @@ class PredictionService:
     async def _stream(
         self, prediction_id: str, user: Principal, last_event_id: str | None
     ) -> EventStream:
-        row = await self._get(prediction_id, user.user_id)
+        row = await self._state(prediction_id, user.user_id)
         watcher = Watcher(queues.model_key(row["model"]), str(row["id"]), user)
         await self._watch(watcher)
         try:
             # Once more: it may have ended before the watcher was there.
-            row = await self._get(prediction_id, user.user_id)
+            row = await self._state(prediction_id, user.user_id)
             self.authenticator.require(user)
         except BaseException:
             self._unwatch(watcher)
             raise
         if has_ended(row):
-            watcher.resolve(Ended(row))
+            watcher.resolve(Ended(row, is_whole=False))
         events = live.follow(
             self._pages,
             row,
+            lambda: self._whole(prediction_id, user.user_id),
             watcher,
             sse.parse_id(last_event_id),
             self._heartbeat_seconds,
@@ -400,8 +403,8 @@ class PredictionService:
             self._hub.leave(waiter)
         if isinstance(end, Ended):
             # Nobody may have said yet when it was created, though it has ended since.
-            known = row["created_at"] is not None
-            return Created({**row, **end.columns} if known else await self._read(row))
+            known = row["created_at"] is not None and end.is_whole
+            return Created({**row, **end.columns}) if known else await self._read(row)
         if end is row:
             return Created(row, is_unfinished=True)
         older = _same_request(row, end)
@@ -416,21 +419,43 @@ class PredictionService:
         timer = asyncio.get_running_loop().call_later(seconds, waiter.resolve, None)
         try:
             # It may have ended before the waiter was there.
-            row = await self._read(row)
-            end = Ended(row) if has_ended(row) else await waiter.end
+            now = await self._state(str(row["id"]), str(row["owner"]))
+            end = Ended(now, is_whole=False) if has_ended(now) else await waiter.end
         finally:
             timer.cancel()
             self._hub.leave(waiter)
         if end is None:
-            return Created(row, is_unfinished=True)
-        return Created({**row, **end.columns})
+            return Created({**row, **now}, is_unfinished=True)
+        return Created({**row, **end.columns}) if end.is_whole else await self._read(row)
 
-    async def _read(self, row: Row) -> Row:
-        """The row as it is now."""
-        return await self._get(str(row["id"]), str(row["owner"]))
+    async def _read(self, row: Row) -> Created:
+        """The row of a prediction that has ended; unfinished while no more answers are taken."""
+        async with self._large:
+            if self._in_flight.is_full:
+                return Created(row, is_unfinished=True)
+            prediction_id, owner = str(row["id"]), str(row["owner"])
+            return Created(await self._find(repository.get_texts, prediction_id, owner))
 
     async def _get(self, prediction_id: str, owner: str) -> Row:
-        row = await asyncio.to_thread(repository.get, self._engine, _parse_id(prediction_id), owner)
+        """For those who pass it on. Raises NotFound."""
+        with contextlib.suppress(NotFound):
+            return await self._find(repository.get_small, prediction_id, owner)
+        async with self._large:
+            return await self._find(repository.get_texts, prediction_id, owner)
+
+    async def _whole(self, prediction_id: str, owner: str) -> Row:
+        async with self._large:
+            return await self._find(repository.get, prediction_id, owner)
+
+    async def _state(self, prediction_id: str, owner: str) -> Row:
+        """The row without what may be large. Raises NotFound."""
+        return await self._find(repository.state, prediction_id, owner)
+
+    async def _find(
+        self, how: Callable[[Engine, UUID, str], Row | None], prediction_id: str, owner: str
+    ) -> Row:
+        """Raises NotFound."""
+        row = await asyncio.to_thread(how, self._engine, _parse_id(prediction_id), owner)
         if row is None:
             raise _unknown(prediction_id)
         return row

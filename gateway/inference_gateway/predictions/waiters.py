@@ -18,6 +18,8 @@ class Ended(NamedTuple):
 
     columns: Row
     """Of its row: all, or those that the end has set."""
+    is_whole: bool = True
+    """Else the row must be read for its output and logs, which may be large."""
 
 
 class Waiter:

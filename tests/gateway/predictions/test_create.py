@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -22,6 +23,12 @@ BODY = {"model_id": "ada/echo", "input": {"text": "hi"}}
 async def _create(client: httpx.AsyncClient, auth: Auth, body: Any = BODY, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client.post("/v1/predictions", json=body, headers={**auth("ada"), **named})
+
+
+@pytest.fixture
+def nothing_under_way(settings: Settings) -> None:
+    """Room for no large answer."""
+    settings.max_bytes_in_flight = 0
 
 
 async def test_a_prediction_is_stored_and_queued(
@@ -101,6 +108,27 @@ async def test_what_a_caller_is_told_is_what_get_says_right_after(
     read = await client.get(answered["urls"]["get"], headers=auth("ada"))
     assert read.json() == answered
     assert answered["output"] == output
+
+
+async def test_while_too_much_is_under_way_a_large_end_is_not_waited_for(
+    nothing_under_way: None,
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    runner: Any,
+    recorder: Any,
+    eventually: Eventually,
+    sql: Sql,
+) -> None:
+    call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
+    (job,) = await eventually(runner.waiting)
+    output = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9000), k=30_000)))
+    runner.say("succeeded", job, output=output, predict_time=0.5)
+    answered = await call
+    assert (answered.status_code, answered.json()["status"]) == (202, "starting")
+    assert sql("SELECT status FROM predictions") == [{"status": "succeeded"}]
+    refused = await client.get(answered.json()["urls"]["get"], headers=auth("ada"))
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
 
 
 async def test_an_event_that_redis_lost_is_nothing_that_anybody_was_told(

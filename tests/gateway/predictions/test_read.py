@@ -37,6 +37,14 @@ def _fill(sql: Sql, count: int, owner: str = "ada", status: str = "starting") ->
     return made[::-1]
 
 
+def _ended(sql: Sql, output: str) -> str:
+    """The id of one that has ended with this output."""
+    (made,) = _fill(sql, 1)
+    end = "status = 'succeeded', completed_at = now(), output = %s"
+    sql(f"UPDATE predictions SET {end} WHERE id = %s", output, made)
+    return made
+
+
 async def _page(client: httpx.AsyncClient, auth: Auth, url: str) -> tuple[list[str], Any]:
     reply = await client.get(url, headers=auth("ada"))
     assert reply.status_code == 200, reply.text
@@ -231,3 +239,23 @@ def test_what_cannot_be_encoded_is_shown_as_an_error() -> None:
     )
     assert (shown["id"], shown["error_code"], shown["output"]) == ("x", "unreadable", None)
     assert "cannot be shown" in shown["error"]
+
+
+async def test_a_large_output_is_passed_on_as_it_is_stored(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql
+) -> None:
+    output = [[number, {"text": "]{[" * 5}] for number in range(8000)]
+    found = _ended(sql, orjson.dumps(output).decode())
+    shown = (await client.get(f"/v1/predictions/{found}", headers=auth("ada"))).json()
+    assert (shown["status"], shown["output"]) == ("succeeded", output)
+    listed = (await client.get("/v1/predictions", headers=auth("ada"))).json()["results"]
+    assert listed == [shown]
+
+
+async def test_a_large_output_that_is_too_deep_is_not_shown(
+    client: httpx.AsyncClient, auth: Auth, sql: Sql
+) -> None:
+    deep = "[" * 100 + "]" * 100
+    found = _ended(sql, f"[{', '.join([deep] * 1000)}]")
+    shown = (await client.get(f"/v1/predictions/{found}", headers=auth("ada"))).json()
+    assert (shown["output"], shown["error_code"]) == (None, "unreadable")
