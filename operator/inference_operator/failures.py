@@ -14,6 +14,8 @@ from inference_operator.runners import Exit, Runner, Slot
 
 FIRST_BACKOFF = 1.0
 MAX_BACKOFF = 300.0
+MAX_BACKOFF_AFTER_READY = 5.0
+"""Of one that was Ready and died of what it ran: MAX_ATTEMPTS ends that, and others wait."""
 HEALTHY_AFTER = 60.0
 """Seconds of Ready after which earlier deaths no longer count."""
 
@@ -31,10 +33,12 @@ class Failure:
     """In a row."""
     at: float
     log_tail: Sequence[str] = ()
+    was_ready: bool = False
 
     @property
     def next_start(self) -> float:
-        return self.at + min(FIRST_BACKOFF * 2.0 ** min(self.count - 1, 30), MAX_BACKOFF)
+        longest = MAX_BACKOFF_AFTER_READY if self.was_ready else MAX_BACKOFF
+        return self.at + min(FIRST_BACKOFF * 2.0 ** min(self.count - 1, 30), longest)
 
 
 def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | None:
@@ -58,6 +62,7 @@ def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | N
         count=previous.count + 1 if previous and in_a_row else 1,
         at=now,
         log_tail=tuple(ended.log_tail),
+        was_ready=was_ready,
     )
 
 

@@ -71,6 +71,15 @@ def test_the_backoff_doubles_up_to_five_minutes(count: int, seconds: float) -> N
     assert Failure("h", CRASH, "", count, NOW).next_start == NOW + seconds
 
 
+@pytest.mark.parametrize(("ready_for", "seconds"), [(None, 300), (5, 5)])
+def test_who_was_ready_is_back_within_seconds_however_often_it_dies(
+    ready_for: float | None, seconds: float
+) -> None:
+    failure = after_exit(_before(20), _exit(1, ready_for=ready_for), NOW)
+    assert failure
+    assert failure.next_start == NOW + seconds
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
