@@ -87,11 +87,13 @@ def create_app(settings: Settings) -> FastAPI:
     multipart = MultipartPrediction(create, settings.max_input_bytes)
     app.router.routes.insert(1, Route(f"{_PREDICTIONS}/multipart", multipart, methods=["POST"]))
     app.state.create = edge(create)
+    documented = app.router.routes[:2]
     for part in (predictions.router, models.router, auth.router, users.router, health.router):
         app.include_router(part)
+        documented += part.routes
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     app.add_api_route("/", _index, include_in_schema=False)
-    docs.install(app)
+    docs.install(app, documented)
     return app
 
 

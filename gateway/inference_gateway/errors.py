@@ -18,10 +18,11 @@ GatewayError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NotRequired, TypeVar
 
 import orjson
+from typing_extensions import TypedDict
 
 PROBLEM_JSON = "application/problem+json"
 _MAX_ERRORS = 20
@@ -34,6 +35,20 @@ class FieldError(TypedDict):
     field: str
     """Path of the field, dotted: `input.prompt`."""
     message: str
+
+
+class Problem(TypedDict):
+    """The body of an answer (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
+    error_count: NotRequired[int]
+    """All of them, if more were found than are listed."""
+    prediction_id: NotRequired[str]
+    """What may have been stored."""
 
 
 class GatewayError(Exception):
@@ -53,12 +68,11 @@ class GatewayError(Exception):
         self.detail = detail
         self.errors = list(errors)
         self.headers = dict(headers or {})
-        self.members: dict[str, str] = {}
-        """Further members of the body."""
+        self.prediction_id: str | None = None
 
     def problem(self) -> bytes:
         """The body of the answer."""
-        body: dict[str, Any] = {
+        body: Problem = {
             "type": "about:blank",
             "title": self.title,
             "status": self.status,
@@ -71,8 +85,22 @@ class GatewayError(Exception):
             ]
         if len(self.errors) > _MAX_ERRORS:
             body["error_count"] = len(self.errors)
-        body |= self.members
+        if self.prediction_id is not None:
+            body["prediction_id"] = self.prediction_id
         return orjson.dumps(body)
+
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+def raises(*errors: type[GatewayError]) -> Callable[[_Endpoint], _Endpoint]:
+    """Marks an endpoint, or a dependency of some, for the OpenAPI document."""
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        endpoint.raises = errors  # type: ignore[attr-defined]
+        return endpoint
+
+    return mark
 
 
 def cut(text: str) -> str:
@@ -153,5 +181,4 @@ class Unconfirmed(Unavailable):
 
     def __init__(self, detail: str, *, prediction_id: str | None = None) -> None:
         super().__init__(detail, headers={"Retry-After": "2"})
-        if prediction_id is not None:
-            self.members["prediction_id"] = prediction_id
+        self.prediction_id = prediction_id

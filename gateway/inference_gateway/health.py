@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from typing_extensions import TypedDict
 
 from inference_contract import queues
 from inference_gateway import db, migrations, progress
@@ -40,6 +41,25 @@ class Dependency:
     message: str
 
 
+class DependencyOut(TypedDict):
+    status: State
+    message: str
+
+
+class ReportOut(TypedDict):
+    status: State
+    dependencies: dict[str, DependencyOut]
+
+
+class Live(TypedDict):
+    status: State
+
+
+_UNREADY: dict[int | str, dict[str, Any]] = {
+    503: {"model": ReportOut, "description": "Requests cannot be served."}
+}
+
+
 @dataclass(frozen=True)
 class Report:
     dependencies: dict[str, Dependency]
@@ -53,8 +73,8 @@ class Report:
     def is_ready(self) -> bool:
         return self.status is not State.UNAVAILABLE
 
-    def body(self) -> dict[str, Any]:
-        dependencies = {
+    def body(self) -> ReportOut:
+        dependencies: dict[str, DependencyOut] = {
             name: {"status": dependency.status, "message": dependency.message}
             for name, dependency in self.dependencies.items()
         }
@@ -202,8 +222,8 @@ async def _report(request: Request) -> Report:
     return await health.report()
 
 
-@router.get("")
-async def health(request: Request, response: Response) -> dict[str, Any]:
+@router.get("", responses=_UNREADY)
+async def health(request: Request, response: Response) -> ReportOut:
     """Overall state, and that of each dependency."""
     report = await _report(request)
     response.status_code = 200 if report.is_ready else 503
@@ -211,12 +231,12 @@ async def health(request: Request, response: Response) -> dict[str, Any]:
 
 
 @router.get("/live")
-async def live() -> dict[str, str]:
+async def live() -> Live:
     """Whether the process answers at all; looks at nothing else."""
     return {"status": State.OK}
 
 
-@router.get("/ready")
-async def ready(request: Request, response: Response) -> dict[str, Any]:
+@router.get("/ready", responses=_UNREADY)
+async def ready(request: Request, response: Response) -> ReportOut:
     """503 while requests cannot be served: then send none here."""
     return await health(request, response)

@@ -16,10 +16,11 @@ import httpx
 import psycopg2
 import pytest
 import uvicorn
+from documented import Documented
 from fastapi import FastAPI
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.app import create_app, front
+from inference_gateway.app import create_app
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.models.yaml_store import YamlModelStore
 from inference_gateway.settings import Settings
@@ -60,8 +61,16 @@ def app(settings: Settings) -> FastAPI:
 
 
 @pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(front(app))
+def documented(app: FastAPI) -> Iterator[Documented]:
+    """The app for callers; afterwards, every answer must be in its OpenAPI document."""
+    made = Documented(app)
+    yield made
+    assert made.faults == []
+
+
+@pytest.fixture
+async def client(app: FastAPI, documented: Documented) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(documented)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
@@ -70,9 +79,9 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def live_server(app: FastAPI) -> uvicorn.Server:
+def live_server(documented: Documented) -> uvicorn.Server:
     config = uvicorn.Config(
-        front(app),
+        documented,
         host="127.0.0.1",
         port=0,
         log_config=None,

@@ -52,7 +52,8 @@ def send(client: httpx.AsyncClient, call: Call, headers: dict[str, str]) -> Any:
     method, path = call
     body: dict[str, Any] | None = None
     if method in ("POST", "PUT"):
-        body = DOCUMENT if method == "PUT" else {"version": "ada/echo", "input": {"prompt": "x"}}
+        is_model = (method, path) == ("PUT", "/v1/models/{owner}/{name}")
+        body = DOCUMENT if is_model else {"version": "ada/echo", "input": {"prompt": "x"}}
     return client.request(method, path.format(**NAMES), json=body, headers=headers)
 
 

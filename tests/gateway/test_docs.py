@@ -40,3 +40,27 @@ async def test_metrics(client: httpx.AsyncClient) -> None:
     await client.get("/nothing")
     text = (await client.get("/metrics")).text
     assert 'inference_gateway_requests_total{method="GET",status="404"}' in text
+
+
+async def test_every_operation_says_what_it_answers(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    vague = [
+        (method, path, status, media_type)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for status, answer in operation["responses"].items()
+        for media_type, content in answer.get("content", {}).items()
+        if not {"$ref", "items", "description"} & {*content.get("schema", {})}
+    ]
+    assert vague == []
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_what_can_go_wrong_everywhere_is_said_everywhere(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            expected = {"400", "408", "413", "414", "431", "500", "503"}
+            assert expected <= {*operation["responses"]}, path
+            if operation.get("security") and not path.startswith("/health"):
+                assert {"401", "429"} <= {*operation["responses"]}, path

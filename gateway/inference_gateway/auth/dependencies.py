@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from inference_gateway.auth.accounts import Principal
-from inference_gateway.errors import Forbidden
+from inference_gateway.errors import Forbidden, Unauthorized, raises
 from inference_gateway.services import Services
 
 # Only tells OpenAPI (and so the Authorize button) about the scheme; our own check answers.
@@ -23,12 +23,14 @@ def _services(request: Request) -> Services:
 AppServices = Annotated[Services, Depends(_services)]
 
 
+@raises(Unauthorized)
 async def _current_user(
     request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
 ) -> Principal:
     return await services.authenticate(request.headers.get("authorization"))
 
 
+@raises(Unauthorized)
 async def _optional_user(
     request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
 ) -> Principal | None:

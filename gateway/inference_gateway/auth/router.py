@@ -12,13 +12,14 @@ from fastapi import APIRouter, Form, Request, Response
 from inference_gateway.auth import accounts, schemas
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.auth.throttle import COOKIE, COOKIE_SECONDS
-from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized
+from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, raises
 from inference_gateway.rates.addresses import client_of
 
 router = APIRouter(prefix="/v1")
 
 
 @router.post("/auth/register", status_code=201, tags=["account"])
+@raises(Forbidden, Conflict)
 async def register(
     request: Request, body: schemas.Registration, services: AppServices
 ) -> schemas.Registered:
@@ -50,6 +51,7 @@ def _check_name(services: AppServices, username: str) -> None:
 
 
 @router.post("/auth/token", tags=["account"])
+@raises(Unauthorized, Forbidden)
 async def log_in(
     request: Request,
     response: Response,
@@ -88,6 +90,7 @@ async def log_out(user: CurrentUser, services: AppServices) -> Response:
 
 
 @router.post("/auth/password", status_code=204, tags=["account"])
+@raises(Forbidden)
 async def change_password(
     body: schemas.NewPassword, request: Request, user: CurrentUser, services: AppServices
 ) -> Response:
@@ -111,6 +114,7 @@ async def account(user: CurrentUser) -> schemas.AccountOut:
 
 
 @router.post("/auth/tokens", status_code=201, tags=["account"])
+@raises(Forbidden)
 async def create_token(
     body: schemas.NewApiToken, user: CurrentUser, services: AppServices
 ) -> schemas.ApiTokenCreated:
@@ -129,6 +133,7 @@ async def list_tokens(user: CurrentUser, services: AppServices) -> list[schemas.
 
 
 @router.delete("/auth/tokens/{token_id}", status_code=204, tags=["account"])
+@raises(NotFound)
 async def revoke_token(token_id: UUID, user: CurrentUser, services: AppServices) -> Response:
     if not await to_thread(accounts.revoke_api_token, services.engine, user.user_id, token_id):
         raise NotFound(f"you have no API token {token_id}")

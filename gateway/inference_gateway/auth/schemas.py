@@ -68,6 +68,13 @@ class UserOut(BaseModel):
     disabled_at: datetime | None
 
 
+class UserPage(BaseModel):
+    next: str | None
+    """The URL of the page that follows."""
+    previous: None = None
+    results: list[UserOut]
+
+
 class Registered(BaseModel):
     id: UUID
     username: str

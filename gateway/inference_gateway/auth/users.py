@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -12,11 +12,13 @@ from inference_gateway.auth import accounts, administration, schemas
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.administration import UserInfo
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, require_admin
+from inference_gateway.errors import Conflict, Forbidden, NotFound, raises
 from inference_gateway.rates.addresses import client_of
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 
+@raises(Forbidden)
 async def _administrator(user: CurrentUser) -> Principal:
     require_admin(user, "see and change accounts")
     return user
@@ -27,6 +29,7 @@ Username = Annotated[str, Path(max_length=254, pattern=schemas.NO_NUL)]
 
 
 @router.post("", status_code=201)
+@raises(Conflict)
 async def create_user(
     body: schemas.NewUser, request: Request, _: Administrator, services: AppServices
 ) -> schemas.UserOut:
@@ -50,7 +53,7 @@ async def list_users(
     services: AppServices,
     cursor: Annotated[str, Query(max_length=254, pattern=schemas.NO_NUL)] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
-) -> dict[str, Any]:
+) -> schemas.UserPage:
     """All accounts, by name."""
     found = await to_thread(administration.list_users, services.engine, cursor, limit + 1)
     page = found[:limit]
@@ -58,15 +61,17 @@ async def list_users(
     if len(found) > limit:
         base_url = services.base_url(request)
         following = f"{base_url}/v1/users?limit={limit}&cursor={page[-1].username}"
-    return {"next": following, "previous": None, "results": [_out(user) for user in page]}
+    return schemas.UserPage(next=following, results=[_out(user) for user in page])
 
 
 @router.get("/{username}")
+@raises(NotFound)
 async def get_user(username: Username, _: Administrator, services: AppServices) -> schemas.UserOut:
     return _out(await to_thread(administration.get, services.engine, username))
 
 
 @router.patch("/{username}")
+@raises(NotFound, Conflict)
 async def change_user(
     username: Username, body: schemas.UserChange, _: Administrator, services: AppServices
 ) -> schemas.UserOut:
@@ -84,6 +89,7 @@ async def change_user(
 
 
 @router.delete("/{username}", status_code=204)
+@raises(NotFound, Conflict)
 async def delete_user(username: Username, _: Administrator, services: AppServices) -> Response:
     """Delete the account: its tokens end, its models are removed, its open predictions canceled.
     Nobody gets its name again."""

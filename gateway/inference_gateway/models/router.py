@@ -17,29 +17,38 @@ from inference_gateway.auth import accounts
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, OptionalUser
 from inference_gateway.auth.schemas import is_reserved
-from inference_gateway.errors import Forbidden, Invalid, NotFound
+from inference_gateway.errors import Conflict, Forbidden, Invalid, NotFound, raises
 from inference_gateway.limits import MAX_DOCUMENT_VALUES, SMALL_BYTES, check_values
 from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to, may_read
 from inference_gateway.models.permissions import require_may_write
 from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
-from inference_gateway.models.wire import entry_out
+from inference_gateway.models.wire import ModelOut, ModelPage, entry_out
 from inference_gateway.services import Services
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-@router.post("", status_code=201, openapi_extra=_body(NewModel))
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Its path."}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={201: {"headers": _LOCATION, "description": "It is registered."}},
+    openapi_extra=_body(NewModel),
+)
+@raises(Forbidden, Conflict, Invalid)
 async def create_model(
     request: Request,
     response: Response,
     user: CurrentUser,
     services: AppServices,
-) -> dict[str, Any]:
+) -> ModelOut:
     """Register a model, by the short form or by a whole InferenceModel document."""
     model = await _parsed(request, user, services, partial(parse_new_model, owner=user.username))
     require_may_write(user, model)
@@ -49,7 +58,8 @@ async def create_model(
     return await _shown(made, request, user, services)
 
 
-@router.get("", response_model=dict[str, Any])
+@router.get("", response_model=ModelPage)
+@raises(Invalid)
 async def list_models(
     request: Request,
     user: OptionalUser,
@@ -83,14 +93,20 @@ async def list_models(
 
 
 @router.get("/{owner}/{name}")
+@raises(NotFound)
 async def get_model(
     owner: str, name: str, request: Request, user: OptionalUser, services: AppServices
-) -> dict[str, Any]:
+) -> ModelOut:
     entry = _visible(services, f"{owner}/{name}", user)
     return await _shown(entry, request, user, services)
 
 
-@router.put("/{owner}/{name}", openapi_extra=_body(InferenceModel))
+@router.put(
+    "/{owner}/{name}",
+    responses={201: {"model": ModelOut, "description": "It was not there before."}},
+    openapi_extra=_body(InferenceModel),
+)
+@raises(Forbidden, NotFound, Conflict, Invalid)
 async def put_model(
     owner: str,
     name: str,
@@ -98,7 +114,7 @@ async def put_model(
     response: Response,
     user: CurrentUser,
     services: AppServices,
-) -> dict[str, Any]:
+) -> ModelOut:
     """Create the model, or replace its document: 201 or 200."""
     model = await _parsed(request, user, services, parse_document)
     if model.id != f"{owner}/{name}":
@@ -117,6 +133,7 @@ async def put_model(
 
 
 @router.delete("/{owner}/{name}", status_code=204)
+@raises(Forbidden, NotFound, Conflict)
 async def delete_model(owner: str, name: str, user: CurrentUser, services: AppServices) -> Response:
     """Remove the model. What waits for it is canceled, what runs may finish."""
     model_id = f"{owner}/{name}"
@@ -133,7 +150,7 @@ def _delete(services: Services, model_id: str) -> None:
 
 async def _shown(
     entry: Entry, request: Request, user: Principal | None, services: Services
-) -> dict[str, Any]:
+) -> ModelOut:
     runs = await services.runs.get()
     return entry_out(entry, services.base_url(request), user, runs.get(entry.id, 0))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from inference_contract.inferencemodel import (
     ConditionStatus,
@@ -10,26 +13,87 @@ from inference_contract.inferencemodel import (
     InferenceModel,
     InferenceModelSpec,
     Reason,
+    Visibility,
 )
+from inference_contract.modeltype import ModelType
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to
 from inference_gateway.models.openapi import openapi_schema
 from inference_gateway.models.store import InvalidDocument
 
 
-def entry_out(
-    entry: Entry, base_url: str, viewer: Principal | None, run_count: int
-) -> dict[str, Any]:
+class Version(TypedDict):
+    id: str
+    created_at: datetime | None
+    cog_version: str
+    openapi_schema: dict[str, Any]
+
+
+class Status(TypedDict):
+    ready: bool
+    reason: str | None
+    message: str
+    replicas: int
+    ready_replicas: int
+    queued: int
+    in_flight: int
+    conditions: list[dict[str, Any]]
+    log_tail: list[str]
+
+
+class Identity(TypedDict):
+    id: str
+    owner: str
+    name: str
+    url: str
+
+
+class ModelOut(Identity):
+    """What only the last ones have, a document that is no model lacks."""
+
+    display_name: str | None
+    description: str
+    visibility: Visibility
+    run_count: int
+    """Predictions that it had."""
+    created_at: datetime | None
+    latest_version: Version | None
+    default_example: None
+    status: Status
+    generation: NotRequired[int]
+    cover_image_url: NotRequired[None]
+    github_url: NotRequired[None]
+    license_url: NotRequired[None]
+    paper_url: NotRequired[None]
+    model_type: NotRequired[ModelType]
+    version: NotRequired[str]
+    model_path: NotRequired[str | None]
+    hardware: NotRequired[str]
+    input_schema: NotRequired[dict[str, dict[str, Any]]]
+    min_replicas: NotRequired[int]
+    max_replicas: NotRequired[int]
+
+
+class ModelPage(TypedDict):
+    next: str | None
+    """The URL of the page that follows."""
+    previous: None
+    results: list[ModelOut]
+
+
+def entry_out(entry: Entry, base_url: str, viewer: Principal | None, run_count: int) -> ModelOut:
     """
     Args:
         run_count: predictions that it had.
     """
     if isinstance(entry, InvalidDocument):
-        return _invalid_out(entry, base_url) | {"run_count": run_count}
-    return _model_out(entry, base_url, viewer) | {"run_count": run_count}
+        return _invalid_out(entry, base_url, run_count)
+    return _model_out(entry, base_url, viewer, run_count)
 
 
-def _model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> dict[str, Any]:
+def _model_out(
+    entry: CatalogModel, base_url: str, viewer: Principal | None, run_count: int
+) -> ModelOut:
     model, spec = entry.model, entry.model.spec
     trusted = viewer is not None and (viewer.is_admin or belongs_to(entry, viewer))
     created_at = model.metadata.creation_timestamp
@@ -39,6 +103,7 @@ def _model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> 
         "description": spec.description,
         "generation": model.metadata.generation,
         "visibility": spec.visibility,
+        "run_count": run_count,
         "created_at": created_at,
         "latest_version": {
             "id": spec.version,
@@ -65,7 +130,7 @@ def _model_out(entry: CatalogModel, base_url: str, viewer: Principal | None) -> 
     }
 
 
-def _identity(model_id: str, base_url: str) -> dict[str, str]:
+def _identity(model_id: str, base_url: str) -> Identity:
     owner, _, name = model_id.partition("/")
     url = f"{base_url}/v1/models/{model_id}"
     return {"id": model_id, "owner": owner, "name": name, "url": url}
@@ -81,7 +146,7 @@ def _model_path(spec: InferenceModelSpec, *, trusted: bool) -> str | None:
     return spec.source.path if trusted else None
 
 
-def _status(model: InferenceModel, *, trusted: bool) -> dict[str, Any]:
+def _status(model: InferenceModel, *, trusted: bool) -> Status:
     """Messages and logs of a runner may quote its code and paths: for those who may see these."""
     status = model.status
     ready = status.condition(ConditionType.READY)
@@ -102,14 +167,19 @@ def _status(model: InferenceModel, *, trusted: bool) -> dict[str, Any]:
     }
 
 
-def _invalid_out(entry: InvalidDocument, base_url: str) -> dict[str, Any]:
+def _invalid_out(entry: InvalidDocument, base_url: str, run_count: int) -> ModelOut:
     """A document of the folder that is no model: its owner shall find out here why."""
     message = f"{entry.error}: correct the document"
+    identity = _identity(entry.id, base_url)
     return {
-        **_identity(entry.id, base_url),
+        "id": identity["id"],
+        "owner": identity["owner"],
+        "name": identity["name"],
+        "url": identity["url"],
         "display_name": None,
         "description": "",
-        "visibility": "private",
+        "visibility": Visibility.PRIVATE,
+        "run_count": run_count,
         "created_at": None,
         "latest_version": None,
         "default_example": None,

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from inference_gateway import stored
 from inference_gateway.auth.accounts import Principal
+from inference_gateway.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from inference_gateway.limits import SMALL_BYTES, check_values, read_body
 from inference_gateway.predictions import ids, requests
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
@@ -26,6 +27,8 @@ Headers = list[tuple[bytes, bytes]]
 
 class CreatePrediction:
     """Also at `/v1/models/{owner}/{name}/predictions`, and at PUT of a prediction."""
+
+    raises = (Unauthorized, Forbidden, NotFound, Conflict, Invalid)
 
     def __init__(self) -> None:
         self._large = asyncio.Lock()

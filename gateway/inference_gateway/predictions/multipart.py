@@ -34,6 +34,8 @@ class MultipartPrediction:
         max_part_bytes: of a part that is no file; files count against the largest body.
     """
 
+    raises = CreatePrediction.raises
+
     def __init__(self, create: CreatePrediction, max_part_bytes: int) -> None:
         self._create = create
         self._max_part_bytes = max_part_bytes

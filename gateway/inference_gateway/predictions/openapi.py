@@ -14,7 +14,7 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-PREDICTION = {
+PREDICTION: dict[str, Any] = {
     "type": "object",
     "title": "Prediction",
     "properties": {
@@ -50,9 +50,36 @@ PREDICTION = {
         },
         "source": _TEXT,
         "webhook": _or_null(_TEXT),
-        "urls": {"type": "object", "additionalProperties": _TEXT},
+        "urls": {
+            "type": "object",
+            "required": ["get", "cancel", "stream", "web"],
+            "additionalProperties": {"type": "string", "format": "uri"},
+        },
     },
+    "additionalProperties": False,
 }
+PREDICTION["required"] = [name for name in PREDICTION["properties"] if name != "status_detail"]
+_REF = {"$ref": "#/components/schemas/Prediction"}
+_URL = _or_null({"type": "string", "format": "uri"})
+_PAGE = {
+    "type": "object",
+    "title": "PredictionPage",
+    "required": ["next", "previous", "results"],
+    "properties": {"next": _URL, "previous": _URL, "results": {"type": "array", "items": _REF}},
+    "additionalProperties": False,
+}
+_EVENTS = {
+    "type": "string",
+    "description": "Events `output` and `logs` (text), `error` (JSON with `detail`) and, last, "
+    "`done` (JSON), each with an `id`, after which `Last-Event-ID` goes on. Lines that begin with "
+    "`:` are comments.",
+}
+ONE: dict[str, Any] = {"content": {"application/json": {"schema": _REF}}}
+PAGE: dict[str, Any] = {
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionPage"}}}
+}
+EVENTS: dict[str, Any] = {"content": {"text/event-stream": {"schema": _EVENTS}}}
+PREDICTION_OR_EVENTS: dict[str, Any] = {"content": ONE["content"] | EVENTS["content"]}
 _MODEL_NAME = {"type": "string", "examples": ["owner/name"]}
 CREATE = {
     "type": "object",
@@ -89,21 +116,23 @@ _ANSWERS = {
     "201": "Accepted; with `Prefer: wait`: ended.",
     "202": "Accepted, and not ended while you waited.",
 }
-_PROBLEMS = {
-    "401": "Not logged in.",
-    "404": "No such model.",
-    "413": "Body or input too large.",
-    "422": "A field is not valid: `errors` names it.",
-    "429": "The model has too many open predictions.",
-    "503": "Nothing was stored, or nobody knows: `detail` says which. With an Idempotency-Key "
-    "the same request finds what was; without, look for the `prediction_id` given here.",
+_ANSWER_HEADERS = {
+    "Location": {"schema": {"type": "string", "format": "uri"}, "description": "Its URL."},
+    "Preference-Applied": {"schema": _TEXT, "description": "`wait=N`, if that was asked for."},
+}
+_CHOSEN_ID = {
+    "name": "prediction_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+    "description": "The same request again gives the same prediction.",
 }
 
 
 def add(schema: dict[str, Any]) -> None:
     """Put the routes and their schemas into the document that FastAPI generated."""
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= {"Prediction": PREDICTION, "CreatePrediction": CREATE}
+    schemas |= {"Prediction": PREDICTION, "CreatePrediction": CREATE, "PredictionPage": _PAGE}
     paths = schema["paths"]
     paths.setdefault("/v1/predictions", {})["post"] = _operation("create_prediction", [])
     in_path = [
@@ -112,6 +141,9 @@ def add(schema: dict[str, Any]) -> None:
     ]
     path = paths.setdefault("/v1/models/{owner}/{name}/predictions", {})
     path["post"] = _operation("create_prediction_of_model", in_path)
+    put = _operation("put_prediction", [_CHOSEN_ID])
+    put["parameters"] = [p for p in put["parameters"] if p["name"] != "Idempotency-Key"]
+    paths["/v1/predictions/{prediction_id}"]["put"] = put
     multipart = _operation("create_prediction_with_files", [])
     multipart["requestBody"]["content"] = {"multipart/form-data": {"schema": _FORM}}
     paths.setdefault("/v1/predictions/multipart", {})["post"] = multipart
@@ -124,12 +156,9 @@ def _operation(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str,
     ]
     prediction = {"application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}}
     body = {"application/json": {"schema": {"$ref": "#/components/schemas/CreatePrediction"}}}
-    problem: dict[str, Any] = {"application/problem+json": {"schema": {"type": "object"}}}
     responses = {
-        code: {"description": text, "content": prediction} for code, text in _ANSWERS.items()
-    }
-    responses |= {
-        code: {"description": text, "content": problem} for code, text in _PROBLEMS.items()
+        code: {"description": text, "content": prediction, "headers": dict(_ANSWER_HEADERS)}
+        for code, text in _ANSWERS.items()
     }
     return {
         "tags": ["predictions"],

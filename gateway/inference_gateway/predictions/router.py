@@ -19,8 +19,8 @@ from inference_contract.predictions import PredictionStatus
 from inference_gateway import accepts
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
-from inference_gateway.errors import GatewayError
-from inference_gateway.predictions import waiting
+from inference_gateway.errors import GatewayError, Invalid, NotFound, raises
+from inference_gateway.predictions import openapi, waiting
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
 from inference_gateway.predictions.repository import Filter
@@ -52,7 +52,8 @@ router.routes += [
 ]
 
 
-@router.get("/v1/predictions")
+@router.get("/v1/predictions", responses={200: openapi.PAGE})
+@raises(Invalid)
 async def list_predictions(
     request: Request,
     user: CurrentUser,
@@ -86,8 +87,9 @@ async def list_predictions(
 @router.get(
     "/v1/predictions/{prediction_id}",
     response_model=None,
-    responses={200: {"content": {EVENT_STREAM: {}}}},
+    responses={200: openapi.PREDICTION_OR_EVENTS},
 )
+@raises(NotFound)
 async def get_prediction(
     prediction_id: str,
     request: Request,
@@ -106,8 +108,9 @@ async def get_prediction(
 @router.get(
     "/v1/predictions/{prediction_id}/stream",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENT_STREAM: {}}}},
+    responses={200: openapi.EVENTS},
 )
+@raises(NotFound)
 async def stream_prediction(
     prediction_id: str,
     user: CurrentUser,
@@ -119,7 +122,8 @@ async def stream_prediction(
     return await _stream(services, prediction_id, user, last_event_id)
 
 
-@router.post("/v1/predictions/{prediction_id}/cancel")
+@router.post("/v1/predictions/{prediction_id}/cancel", responses={200: openapi.ONE})
+@raises(NotFound)
 async def cancel_prediction(
     prediction_id: str, request: Request, user: CurrentUser, services: AppServices
 ) -> Response:
