@@ -25,7 +25,7 @@ VOLUMES = Path(__file__).with_name("volumes.yaml")
 CODE = Path(__file__).parents[1] / "e2e" / "models"
 CRD = "inferencemodels.inference-server.dev"
 NAME = "inference-e2e"
-ACCOUNTS = [f"e2e-{number}" for number in range(1, 13)]
+ACCOUNTS = [f"e2e-{number}" for number in range(1, 19)]
 STORAGE_CLASS = NAME
 
 Volume = Callable[[str, Path], str]

@@ -1,0 +1,50 @@
+"""An administrator gives a namespace to another account while predictions come in."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from release import Account, Release, is_ready, kubectl
+from traffic import Traffic
+
+from inference_contract.pods import LABEL_OWNER, RunnerEnv
+
+
+def _serving(account: Account) -> set[str]:
+    """The ids of the models that the ready pods of `echo` serve."""
+    environments = [
+        {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}
+        for pod in account.pods("echo")
+        if is_ready(pod)
+    ]
+    return {environment[RunnerEnv.MODEL_ID] for environment in environments}
+
+
+def test_a_namespace_changes_hands(release: Release, account: Account, echo: str) -> None:
+    """What waited is canceled, what ran ends, and nobody's prediction runs with another's model."""
+    heir = release.account()
+    moved = f"{heir.name}/echo"
+    made = [account.create(echo, text=f"text {number}") for number in range(60)]
+    label = ("label", "--overwrite", "namespace", account.namespace)
+    start = time.monotonic()
+    try:
+        kubectl(*label, f"{LABEL_OWNER}={heir.name}")
+        heir.wait_until(lambda: heir.api.get(f"/v1/models/{moved}").status_code == 200)
+        assert account.api.get(f"/v1/models/{echo}").status_code == 404
+        with Traffic(release, heir, moved) as traffic:
+            traffic.flows(timeout=120)
+            print(f"20 predictions of the heir after {time.monotonic() - start:.1f} s")
+            ended = [account.until_ended(prediction) for prediction in made]
+        print(traffic.tally())
+        outcomes = {(p["status"], p["error_code"]) for p in ended}
+        print(outcomes)
+        assert outcomes <= {("succeeded", None), ("canceled", "model_deleted")}
+        assert all(p["output"] == p["input"]["text"].upper() for p in ended if p["output"])
+        heir.wait_until(lambda: _serving(account) == {moved}, 120, every=0.5)
+        listed = json.dumps(heir.api.get("/v1/predictions").json())
+        assert not [p["id"] for p in made if p["id"] in listed]
+    finally:
+        kubectl(*label, f"{LABEL_OWNER}={account.name}")
+    account.wait_until(lambda: account.api.get(f"/v1/models/{echo}").status_code == 200)
+    assert account.predict(echo, 120, text="back")["output"] == "BACK"
