@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
+import pytest
 from release import Account, Release, is_ready, kubectl
 from traffic import Traffic
 
@@ -21,6 +23,7 @@ def _serving(account: Account) -> set[str]:
     return {environment[RunnerEnv.MODEL_ID] for environment in environments}
 
 
+@pytest.mark.skipif("E2E_SHARED" in os.environ, reason="there every account has a namespace")
 def test_a_namespace_changes_hands(release: Release, account: Account, echo: str) -> None:
     """What waited waits until it is given back, and runs with nobody else's model."""
     heir = release.account()
