@@ -47,7 +47,7 @@ def test_a_download_says_how_far_it_is_and_is_no_load(
     house: House, node_hub: Hub, tiny: dict[str, bytes], runner_image: str
 ) -> None:
     """It takes twice as long as a load may."""
-    node_hub.add(REPO, {**tiny, "ballast.dat": random.Random(0).randbytes(60_000_000)})
+    node_hub.add(REPO, {**tiny, "ballast.codes": random.Random(0).randbytes(60_000_000)})
     node_hub.rate = 5_000_000
     house.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
     house.make(minReplicas=1, source=SOURCE, timeouts={"loadSeconds": 6})
