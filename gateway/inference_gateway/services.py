@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,9 @@ class Services:
     throttle: LoginThrottle
     health: Health
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Who is calling. Raises Unauthorized, Unavailable."""
-        return await self.admission.authenticate(self.authenticator, authorization)
+    def authenticate(self, authorization: str | None) -> Awaitable[Principal]:
+        """Who is calling. Raises Unauthorized, Unavailable, when awaited."""
+        return self.admission.authenticate(self.authenticator, authorization)
 
     def base_url(self, request: Request) -> str:
         """What the caller reaches the API at, without a slash at the end."""

@@ -54,6 +54,9 @@ class CatalogModel:
         self.key = queues.model_key(model.id)
         self.owner = model.owner
         self.owner_id = owner_id
+        self.details: dict[bool, dict[str, str]] = {}
+        """What `predictions.waiting` says of it, by whether the reader is trusted. A model that
+        changes, in its status too, becomes another object."""
         self.is_public = model.spec.visibility is Visibility.PUBLIC
         # A status changes every few seconds, the spec it hangs on does not.
         self._check: InputChecker

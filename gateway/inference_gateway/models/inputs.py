@@ -61,6 +61,8 @@ class InputChecker:
 
     def _adapted(self, value: dict[str, Any]) -> dict[str, Any]:
         """A copy if need be: whoever sent it goes on reading it."""
+        if not self._adapts:
+            return value
         changed = {n: adapt(value[n]) for n, adapt in self._adapts.items() if n in value}
         return {**value, **changed} if changed else value
 

@@ -63,7 +63,9 @@ class CreatePrediction:
         service = scope["app"].state.services.predictions
         base_url = (service.settings.public_url or _base_url(scope)).rstrip("/")
         created = await service.create(user, body, headers, _path_model(scope), base_url)
-        content = to_wire(service.with_detail(created.row, user), base_url)
+        content = to_wire(created.row, base_url)
+        if (said := service.detail(created.row, user)) is not None:
+            content["status_detail"] = said
         status, extra = _status(created, headers, content)
         encoded = orjson.dumps(content, default=stored.as_json)
         extra += [
@@ -107,6 +109,10 @@ def _path_model(scope: Scope) -> str | None:
 
 
 def _base_url(scope: Scope) -> str:
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    host = b""
+    for header, value in scope["headers"]:  # A generator would cost as much again.
+        if header == b"host":
+            host = value
+            break
     name = host.decode("latin-1") if host else "{}:{}".format(*scope["server"])
     return f"{scope['scheme']}://{name}{scope.get('root_path', '')}"

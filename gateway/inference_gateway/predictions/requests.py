@@ -48,6 +48,7 @@ class CreateHeaders:
     """Or an id that the caller chose: see `ids`."""
 
 
+_NO_HEADERS = CreateHeaders()
 _decoder = msgspec.json.Decoder(CreateBody)
 
 
@@ -109,7 +110,7 @@ def parse_headers(headers: dict[bytes, bytes]) -> CreateHeaders:
     cancel_after = headers.get(b"cancel-after")
     key = headers.get(b"idempotency-key")
     if prefer is cancel_after is key is None:
-        return CreateHeaders()
+        return _NO_HEADERS
     return CreateHeaders(
         wait_seconds=wait_seconds(prefer.decode("latin-1")) if prefer else 0,
         cancel_after=None if cancel_after is None else duration(cancel_after.decode("latin-1")),

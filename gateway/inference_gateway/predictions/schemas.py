@@ -39,7 +39,7 @@ def to_wire(row: Row, base_url: str) -> dict[str, Any]:
     """
     shown = ids.chosen_by(row.get("idempotency_key")) or str(row["id"])
     url = f"{base_url}/v1/predictions/{shown}"
-    return {
+    wire = {
         "id": shown,
         "model": row["model"],
         "model_id": row["model"],
@@ -59,8 +59,10 @@ def to_wire(row: Row, base_url: str) -> dict[str, Any]:
         "source": "api",
         "webhook": row["webhook"],
         "urls": {"get": url, "cancel": f"{url}/cancel", "stream": f"{url}/stream", "web": url},
-        **({"status_detail": row["status_detail"]} if "status_detail" in row else {}),
     }
+    if "status_detail" in row:
+        wire["status_detail"] = row["status_detail"]
+    return wire
 
 
 def show(row: Row, base_url: str) -> dict[str, Any]:

@@ -51,6 +51,7 @@ HEARTBEAT_SECONDS = 15.0
 _LAST_CALL_SECONDS = 2.5
 """What is not stored so long after the process was told to stop is answered without knowing."""
 _DEFAULT_EVENTS = ["completed"]
+_STARTING = PredictionStatus.STARTING.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ class PredictionService:
         """
         began = time.perf_counter()
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
-        await self._require_free(user, headers)
+        if headers.idempotency_key is not None:
+            await self._require_free(user, headers.idempotency_key)
         try:
             row, size = await self._new_row(user, body, headers, path_model)
             row["base_url"] = base_url if body.webhook else None
@@ -176,16 +178,16 @@ class PredictionService:
             metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
         return created
 
-    async def _require_free(self, user: Principal, headers: CreateHeaders) -> None:
+    async def _require_free(self, user: Principal, key: str) -> None:
         """Raises Invalid if the id that the caller chose is one of ours, of a prediction of theirs.
 
         Others' stay out of it: each account has its own."""
-        chosen = ids.chosen_by(headers.idempotency_key)
+        chosen = ids.chosen_by(key)
         if chosen is None:
             return
         stored = await asyncio.to_thread(repository.state, self._engine, UUID(chosen), user.user_id)
-        if stored is not None and stored["idempotency_key"] != headers.idempotency_key:
-            raise _used_before(headers.idempotency_key)
+        if stored is not None and stored["idempotency_key"] != key:
+            raise _used_before(key)
 
     async def _accepted(
         self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
@@ -219,8 +221,9 @@ class PredictionService:
 
     def detail(self, row: Row, user: Principal) -> dict[str, str] | None:
         """What the prediction waits for; None once it runs."""
-        model_id = row["model"]
-        entry = self._catalog.entry(model_id)
+        if row["status"] != _STARTING:
+            return None
+        entry = self._catalog.entry(row["model"])
         is_trusted = user.is_admin or (entry is not None and belongs_to(entry, user))
         return waiting.detail(entry, row, is_trusted=is_trusted)
 
@@ -321,9 +324,11 @@ class PredictionService:
         current = model.model.spec.version
         if version not in (None, current):
             raise NotFound(f"{model_id} has no version {version}: it is at version {current}")
-        content = requests.encode_input(
-            await self._checked(user.user_id, model, body.input), self.settings.max_input_bytes
-        )
+        try:
+            value = model.validate_input(body.input)
+        except TooCostly:
+            value = await self._checked(user.user_id, model, body.input)
+        content = requests.encode_input(value, self.settings.max_input_bytes)
         if body.webhook is not None:
             check_url(body.webhook, self.settings.webhook_allow_loopback and user.is_admin)
         self._enqueuer.check_open(model_id)
@@ -334,7 +339,7 @@ class PredictionService:
             "owner": user.user_id,
             "model": model_id,
             "version": current,
-            "status": PredictionStatus.STARTING.value,
+            "status": _STARTING,
             "attempt": 1,
             "token": token,
             "input": orjson.Fragment(content),
@@ -358,9 +363,7 @@ class PredictionService:
         return row, len(content)
 
     async def _checked(self, user_id: str, model: CatalogModel, value: object) -> dict[str, Any]:
-        """Raises Invalid, TooManyRequests, Unavailable."""
-        with contextlib.suppress(TooCostly):
-            return model.validate_input(value)
+        """On a thread: it takes long. Raises Invalid, TooManyRequests, Unavailable."""
         seconds = self.settings.validation_seconds
         try:
             return await self._checks.run(

@@ -24,6 +24,7 @@ _STAGES = {
     Reason.NOT_READY: "loading",
 }
 """Of what passes by itself; whatever else it is, the model is `blocked`: somebody must act."""
+_STARTING = PredictionStatus.STARTING.value
 _OWNER_SEES = "the model cannot start now; its owner sees why"
 
 
@@ -34,14 +35,17 @@ def detail(entry: Entry | None, row: Row, *, is_trusted: bool) -> dict[str, str]
     Args:
         is_trusted: whether the reader may see what a runner says: it may quote code and paths.
     """
-    if row["status"] != PredictionStatus.STARTING or row["completed_at"] is not None:
+    if row["status"] != _STARTING or row["completed_at"] is not None:
         return None
     if entry is None:
         return _said("blocked", "ModelGone", "the model is not there any more")
     if not isinstance(entry, CatalogModel):
         message = f"the model's document is not valid: {entry.error}" if is_trusted else _OWNER_SEES
         return _said("blocked", Reason.INVALID_MODEL, message)
-    return _of_model(entry.model, is_trusted=is_trusted)
+    said = entry.details.get(is_trusted)
+    if said is None:
+        said = entry.details[is_trusted] = _of_model(entry.model, is_trusted=is_trusted)
+    return said
 
 
 def _of_model(model: InferenceModel, *, is_trusted: bool) -> dict[str, str]:
