@@ -92,12 +92,13 @@ def live_server(documented: Documented) -> uvicorn.Server:
 
 
 @pytest.fixture
-def live_url(live_server: uvicorn.Server) -> Iterator[str]:
+def live_url(live_server: uvicorn.Server, wait_until: Callable[..., Any]) -> Iterator[str]:
     """The app behind a real uvicorn on a thread."""
     server, config = live_server, live_server.config
     listener = config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
+    wait_until(lambda: server.started)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
     thread.join(10)
