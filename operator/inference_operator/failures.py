@@ -51,6 +51,8 @@ def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | N
         return None  # One prediction's fault: the others shall not wait for a backoff.
     healthy = runner.ready_since is not None and now - runner.ready_since >= HEALTHY_AFTER
     in_a_row = previous is not None and previous.hash == runner.hash and not healthy
+    if previous is not None and previous.was_ready and not was_ready:
+        in_a_row = False  # That it cannot start is new: what it died of before was what it ran.
     load_failed = (
         ended.code in (RunnerExit.LOAD_FAILED, RunnerExit.MISCONFIGURED)
         or runner.phase is RunnerPhase.FAILED

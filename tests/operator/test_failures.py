@@ -71,6 +71,13 @@ def test_the_backoff_doubles_up_to_five_minutes(count: int, seconds: float) -> N
     assert Failure("h", CRASH, "", count, NOW).next_start == NOW + seconds
 
 
+def test_deaths_of_what_was_run_do_not_delay_the_next_start_when_that_fails() -> None:
+    died = Failure("h", CRASH, "", 8, NOW - 10, was_ready=True)
+    failure = after_exit(died, _exit(None), NOW)
+    assert failure
+    assert failure.count == 1
+
+
 @pytest.mark.parametrize(("ready_for", "seconds"), [(None, 300), (5, 5)])
 def test_who_was_ready_is_back_within_seconds_however_often_it_dies(
     ready_for: float | None, seconds: float
