@@ -94,7 +94,7 @@ class Edge:
         authorization: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"host":
-                host = value
+                host = b"%b,%b" % (host, value) if host else value  # Two are none that is allowed.
             elif name == b"content-length":
                 # The server refuses what is no number, a body that is longer than this, and
                 # both this and Transfer-Encoding.

@@ -132,6 +132,12 @@ async def test_in_a_header(started: FastAPI, known: Any) -> None:
     assert not wrong
 
 
+async def test_two_hosts_are_refused(started: FastAPI) -> None:
+    """One would be checked, and the links of the answer might have the other."""
+    assert await _status(started, "get", "/health/live", "") == 200
+    assert await _status(started, "get", "/health/live", "", ((b"host", b"other"),)) == 400
+
+
 async def test_in_a_body(started: FastAPI, known: Any) -> None:
     wrong = []
     bodies: dict[str, dict[str, Any]] = {
