@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 
 HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).parent / "inference")
+PROGRAM = "inference" if shutil.which("inference") == COMMAND else COMMAND
+"""As the command names itself: so that what it says can be typed."""
 DOCUMENT = HERE / "models" / "shout.yaml"
 
 
@@ -177,10 +180,10 @@ def test_a_wrong_token_is_one_clear_line(stack: Any) -> None:
 def test_without_a_server_one_line_says_what_to_do(stack: Any, tmp_path: Path) -> None:
     nowhere = type(stack)(tmp_path / "nowhere")
     assert nowhere.run("models", "list").stderr == (
-        "inference: no server here yet: start it with `inference up`, or `inference login URL`\n"
+        f"inference: no server here yet: start it with `{PROGRAM} up`, or `{PROGRAM} login URL`\n"
     )
     assert nowhere.run("down").stdout == "not running\n"
-    assert "start it with `inference up`" in nowhere.run("status").stderr
+    assert f"start it with `{PROGRAM} up`" in nowhere.run("status").stderr
     assert not nowhere.home.exists()
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,12 @@ def test_the_server_starts_serves_and_stops(
 
 
 @pytest.fixture(scope="module")
-def shout(stack: Any, wait_until: Callable[..., Any]) -> str:
+def shout(stack: Any, wait_until: Callable[..., Any]) -> Iterator[str]:
     stack.run("models", "apply", "-f", str(DOCUMENT))
     wait_until(lambda: "yes" in stack.run("models", "list").stdout)
-    return "admin/shout"
+    yield "admin/shout"
+    stack.run("models", "delete", "shout")
+    wait_until(lambda: "shout" not in stack.run("models", "list").stdout)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--json",), ("--stream",), ("--stream", "--json")])

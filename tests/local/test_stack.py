@@ -166,6 +166,7 @@ def test_every_setting_is_set_or_passed_on(stack: Any) -> None:
     elsewhere |= {"KUBECONFIG", "WATCH_NAMESPACES"}
     elsewhere |= {"OWNER_NAMESPACE_PREFIX", "CREATE_OWNER_NAMESPACES"}
     elsewhere |= {"OWNER_NAMESPACE_POD_SECURITY"}
+    elsewhere |= {"OWNER_NAMESPACE_QUOTA", "OWNER_NAMESPACE_LARGEST_CLAIM"}
     fields = {*GatewaySettings.model_fields, *OperatorSettings.model_fields}
     assert {field.upper() for field in fields} - elsewhere <= ours
 

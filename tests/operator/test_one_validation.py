@@ -141,6 +141,7 @@ def test_a_default_is_judged_as_an_input(parameter: dict[str, Any], value: objec
     from pydantic import ValidationError
 
     from inference_contract.parameters import Parameter, problem, simple_items
+    from inference_gateway.models.budget import Budget
     from inference_gateway.models.inputs import _compile
 
     parameter.pop("default", None)
@@ -149,4 +150,4 @@ def test_a_default_is_judged_as_an_input(parameter: dict[str, Any], value: objec
     except ValidationError:
         return
     if made.items is None or simple_items(made.items) is not None:
-        assert (problem(made, value) is None) is (_compile(made)(value) is None)
+        assert (problem(made, value) is None) is (_compile(made)(value, Budget()) is None)
