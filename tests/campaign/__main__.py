@@ -40,13 +40,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     total: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    failed = []
+    failed: dict[int, list[Violation]] = {}
     for seed in seeds:
         violations, counts, happened = campaign(seed, predictions, faults, only)
         total.update(counts)
         kinds.update(happened)
         if violations:
-            failed.append(seed)
+            failed[seed] = violations
     _report(total, kinds, failed)
     return 1 if failed else 0
 
@@ -77,8 +77,6 @@ def campaign(
         violations = judge(world.evidence(), ledger)
         if violations:
             _keep(world, seed)
-    for violation in violations[:SHOWN]:
-        print(f"  seed {seed}: {violation}", flush=True)
     ledger.counts["predictions"] = len(ledger.calls)
     seconds = time.monotonic() - began
     print(
@@ -135,7 +133,8 @@ def _keep(world: World, seed: int) -> None:
     print(f"  its logs: {target}", flush=True)
 
 
-def _report(total: Counter[str], kinds: Counter[str], failed: list[int]) -> None:
+def _report(total: Counter[str], kinds: Counter[str], failed: dict[int, list[Violation]]) -> None:
+    """The tables, and last what was violated: of a long log people see the end."""
     print("\n| fault | times |\n|---|---|")
     for name in ALL:
         if kinds[name]:
@@ -143,7 +142,11 @@ def _report(total: Counter[str], kinds: Counter[str], failed: list[int]) -> None
     print("\n| what clients saw | times |\n|---|---|")
     for name, count in sorted(total.items()):
         print(f"| {name} | {count} |")
-    print(f"\n{'seeds with violations: ' + str(failed) if failed else 'no violations'}")
+    print("" if failed else "\nno violations")
+    for seed, violations in failed.items():
+        print(f"seed {seed}: {len(violations)} violations")
+        for violation in violations[:SHOWN]:
+            print(f"  {violation}")
 
 
 if __name__ == "__main__":
