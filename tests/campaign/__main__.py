@@ -1,11 +1,12 @@
 """`make campaign`: predictions of every kind under faults of every kind; are the promises kept?
 
 Environment: SEED (the first one), SEEDS (how many), PREDICTIONS and FAULTS (of each seed), ONLY (a
-part of the faults' names), VERBOSE, SHOW (violations at most). Exit code 1 if a promise was broken.
+part of the faults' names), SHOW (violations at most). Exit code 1 if a promise was broken.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -14,7 +15,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 from bystander import Bystander
@@ -23,9 +25,9 @@ from faults import ALL, HARMLESS, REDIS_ERRORS, NotNow
 from judge import Violation, judge
 from ledger import Ledger
 from receivers import receiving
-from world import World, started
+from world import Overdue, World, started
 
-_HEALTHY_WITHIN = 60
+_WHOLE_WITHIN = 60
 _ENDED_WITHIN = 120
 SHOWN = int(os.environ.get("SHOW", "20"))
 _KEPT = Path("/tmp/inference-campaign")
@@ -63,6 +65,7 @@ def campaign(
         world = opened.enter_context(started())
         hooks = opened.enter_context(receiving(ledger))
         callers = Callers(world, ledger, str(seed), hooks)
+        bystander = Bystander(world, ledger)
         names = _deal([name for name in ALL if only in name], chance)
         done = 0
         for number in range(faults):
@@ -70,13 +73,13 @@ def campaign(
             callers.allow(share - done)
             done = share
             name = next(names)
-            if _happens(name, world, ledger, random.Random(f"{seed} {number}")):
+            if _happens(name, world, ledger, bystander, random.Random(f"{seed} {number}")):
                 happened[name] += 1
         callers.finish()
         _settle(world, ledger)
         violations = judge(world.evidence(), ledger)
         if violations:
-            _keep(world, seed)
+            _keep(world, ledger, violations, seed)
     ledger.counts["predictions"] = len(ledger.calls)
     seconds = time.monotonic() - began
     print(
@@ -94,26 +97,35 @@ def _deal(names: Sequence[str], chance: random.Random) -> Iterator[str]:
         yield from chance.sample(names, len(names))
 
 
-def _happens(name: str, world: World, ledger: Ledger, chance: random.Random) -> bool:
-    """Let it hold for a while; False if it could not."""
-    bystander = Bystander(world, ledger, name) if name in HARMLESS else None
+def _happens(
+    name: str, world: World, ledger: Ledger, bystander: Bystander, chance: random.Random
+) -> bool:
+    """Let it hold for a while, until all is whole again; False if it could not.
+
+    The next fault finds a whole world, so that nobody blames it for what the last one did.
+    """
+    ledger.happens(f"{name} begins")
+    possible = True
     try:
-        with ExitStack() as stack:
-            if bystander:
-                stack.enter_context(bystander)
-            stack.enter_context(ALL[name](world, chance))
+        watching = bystander.watching(name) if name in HARMLESS else nullcontext()
+        with watching, ALL[name](world, chance):
+            pass
     except (NotNow, *REDIS_ERRORS) as error:
+        possible = False
         ledger.count(f"not possible: {name}")
-        if os.environ.get("VERBOSE"):
-            print(f"  {name}: {error!r}", flush=True)
-        return False
-    except AssertionError as error:
+        ledger.happens(f"{name} is not possible: {error!r}")
+    except (AssertionError, Overdue) as error:
         ledger.complain(f"{name}: {error}")
+    ledger.happens(f"{name} is over")
     try:
-        world.until(world.is_healthy, _HEALTHY_WITHIN, f"health is ok after: {name}")
-    except TimeoutError as error:
+        world.until(
+            lambda: world.is_healthy() and bystander.is_served(),
+            _WHOLE_WITHIN,
+            f"health is ok, and a bystander is served, after {name}",
+        )
+    except Overdue as error:
         ledger.complain(str(error))
-    return True
+    return possible
 
 
 def _settle(world: World, ledger: Ledger) -> None:
@@ -121,16 +133,24 @@ def _settle(world: World, ledger: Ledger) -> None:
     try:
         world.until(lambda: not world.open_predictions(), _ENDED_WITHIN, "all have ended")
         world.until(lambda: not world.pending_webhooks(), _ENDED_WITHIN, "all webhooks were sent")
-    except TimeoutError as error:
+    except Overdue as error:
         ledger.complain(str(error))
 
 
-def _keep(world: World, seed: int) -> None:
-    """The logs of a campaign that found something."""
+def _keep(world: World, ledger: Ledger, violations: list[Violation], seed: int) -> None:
+    """What a campaign that found something leaves: logs, its history, and what is blamed."""
     target = _KEPT / f"seed-{seed}"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(world.home / "logs", target)
-    print(f"  its logs: {target}", flush=True)
+    (target / "history.txt").write_text("\n".join(ledger.history) + "\n")
+    blamed = "\n".join(map(str, violations))
+    (target / "violations.txt").write_text(blamed + "\n")
+    rows = [row for row in world.whole_rows() if row["id"] in blamed]
+    heard = [claim for claim in ledger.claims if claim.prediction in blamed]
+    told = [delivery for delivery in ledger.deliveries if delivery.prediction in blamed]
+    evidence = {"rows": rows, "claims": heard, "deliveries": told}
+    (target / "evidence.json").write_text(json.dumps(evidence, default=asdict, indent=1))
+    print(f"  its logs, history and evidence: {target}", flush=True)
 
 
 def _report(total: Counter[str], kinds: Counter[str], failed: dict[int, list[Violation]]) -> None:

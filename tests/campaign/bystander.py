@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from types import TracebackType
-from typing import Self
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -17,41 +18,52 @@ _WITHIN_SECONDS = 10
 
 
 class Bystander:
-    """Asks without a pause while it is entered; whatever goes wrong is a complaint."""
-
-    def __init__(self, world: World, ledger: Ledger, during: str) -> None:
+    def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world
         self._ledger = ledger
-        self._during = during
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._numbers = itertools.count()
+        self._headers = {**world.headers, "Prefer": f"wait={_WITHIN_SECONDS}"}
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def is_served(self) -> bool:
+        """Whether one prediction of theirs is answered, and rightly."""
+        with self._client() as client:
+            return not self._problem(client)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopped.set()
-        self._thread.join()
+    @contextmanager
+    def watching(self, during: str) -> Iterator[None]:
+        """Ask without a pause; whatever goes wrong is a complaint."""
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(during, stopped), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
 
-    def _ask(self) -> None:
-        headers = {**self._world.headers, "Prefer": f"wait={_WITHIN_SECONDS}"}
-        with httpx.Client(base_url=self._world.url, timeout=2 * _WITHIN_SECONDS) as client:
-            for number in itertools.count():
-                body = {"model_id": "admin/bystander", "input": {"text": f"bystander {number}"}}
-                try:
-                    reply = client.post("/v1/predictions", json=body, headers=headers)
-                    right = reply.is_success and reply.json()["output"] == f"BYSTANDER {number}"
-                    problem = "" if right else f"{reply.status_code} {reply.text[:200]}"
-                except httpx.HTTPError as error:
-                    problem = repr(error)
-                if problem:
-                    self._ledger.complain(f"a bystander, during {self._during}: {problem}")
+    def _watch(self, during: str, stopped: threading.Event) -> None:
+        began = time.monotonic()
+        with self._client() as client:
+            while True:
+                if problem := self._problem(client):
+                    seconds = time.monotonic() - began
+                    self._ledger.complain(
+                        f"a bystander, {seconds:.1f} s after {during} began: {problem}"
+                    )
                 self._ledger.count("bystanders' predictions")
-                if self._stopped.is_set():
+                if stopped.is_set():
                     return
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self._world.url, timeout=2 * _WITHIN_SECONDS)
+
+    def _problem(self, client: httpx.Client) -> str:
+        """What is wrong with the answer; nothing if all is well."""
+        number = next(self._numbers)
+        body = {"model_id": "admin/bystander", "input": {"text": f"bystander {number}"}}
+        try:
+            reply = client.post("/v1/predictions", json=body, headers=self._headers)
+            right = reply.is_success and reply.json()["output"] == f"BYSTANDER {number}"
+            return "" if right else f"{reply.status_code} {reply.text[:300]}"
+        except httpx.HTTPError as error:
+            return repr(error)

@@ -15,14 +15,15 @@ import httpx
 import psycopg2
 import redis
 
-from hostile import CALLERS, RUNNERS
+from attackers import CALLERS, RUNNERS
+from inference_operator import procfs
 from world import LEASE_SECONDS, World
 
 Fault = Callable[[World, random.Random], AbstractContextManager[None]]
 
 
 class NotNow(Exception):
-    """What shall suffer is not there this moment."""
+    """What shall suffer is not there."""
 
 
 def _pid(world: World, name: str, chance: random.Random) -> int:
@@ -37,19 +38,23 @@ def _pid(world: World, name: str, chance: random.Random) -> int:
 
 
 @contextmanager
-def _killed(name: str, world: World, chance: random.Random) -> Iterator[None]:
+def _killed(
+    name: str, world: World, chance: random.Random, number: int = signal.SIGKILL
+) -> Iterator[None]:
+    """Until it is gone: what asks it before that finds all as it was."""
     pid = _pid(world, name, chance)
+    identity = procfs.identity(pid)
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     yield
+    world.until(lambda: procfs.identity(pid) != identity, 60, f"{name} has ended")
 
 
 @contextmanager
 def _stopped(name: str, world: World, chance: random.Random) -> Iterator[None]:
     """SIGTERM: it ends as it should, and is started anew."""
-    with suppress(ProcessLookupError):
-        os.kill(_pid(world, name, chance), signal.SIGTERM)
-    yield
+    with _killed(name, world, chance, signal.SIGTERM):
+        yield
 
 
 @contextmanager
@@ -75,13 +80,12 @@ def _redis_emptied(world: World, chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def _redis_without_its_file(world: World, chance: random.Random) -> Iterator[None]:
-    """Killed, and what it had written is gone."""
-    pid = _pid(world, "valkey", chance)
-    os.kill(pid, signal.SIGKILL)
+    """What it had written is gone, and then it is killed: the next one finds nothing."""
     for file in sorted((world.home / "valkey").rglob("*"), reverse=True):
         with suppress(OSError):
             file.unlink() if file.is_file() else file.rmdir()
-    yield
+    with _killed("valkey", world, chance):
+        yield
 
 
 @contextmanager

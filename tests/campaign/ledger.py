@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from cases import End
 
@@ -58,6 +59,8 @@ class Ledger:
         self.complaints: list[str] = []
         """What a caller saw that must never be."""
         self.counts: Counter[str] = Counter()
+        self.history: list[str] = []
+        """Faults and complaints as they came, with their times as logs have them."""
         self._lock = threading.Lock()
 
     def call(self, call: Call) -> None:
@@ -77,6 +80,12 @@ class Ledger:
     def complain(self, what: str) -> None:
         with self._lock:
             self.complaints.append(what)
+        self.happens(f"complaint: {what}")
+
+    def happens(self, what: str) -> None:
+        with self._lock:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self.history.append(f"{now} {what}")
 
     def count(self, what: str) -> None:
         with self._lock:

@@ -63,6 +63,10 @@ _MODELS = {
 """`villain` is one whose runner counts as hostile; `bystander` is who must not notice."""
 
 
+class Overdue(Exception):
+    """Something is not so in time; the message says what."""
+
+
 class World:
     """A started stack, with its models ready."""
 
@@ -131,9 +135,10 @@ class World:
     def is_healthy(self) -> bool:
         """Whether all is there again: its processes, and what they need."""
         try:
-            return httpx.get(f"{self.url}/health", timeout=5).json()["status"] == "ok"
+            says_ok = httpx.get(f"{self.url}/health", timeout=5).json()["status"] == "ok"
         except (httpx.HTTPError, ValueError, KeyError):
             return False
+        return says_ok and self.stack.is_ready()
 
     def connect(self, **options: Any) -> Any:
         """To the database itself, whatever lies in between. Raises psycopg2.OperationalError."""
@@ -174,6 +179,10 @@ class World:
             MAX_ATTEMPTS,
         )
 
+    def whole_rows(self) -> list[dict[str, Any]]:
+        """Predictions with all that is stored of them."""
+        return [row for (row,) in self.sql("SELECT to_jsonb(p) - 'token' FROM predictions p")]
+
     def open_predictions(self) -> int:
         return int(self.sql("SELECT count(*) FROM predictions WHERE completed_at IS NULL")[0][0])
 
@@ -182,7 +191,7 @@ class World:
         return int(self.sql(statement)[0][0])
 
     def until(self, condition: Callable[[], T], seconds: float, what: str) -> T:
-        """Raises TimeoutError, which says what was waited for."""
+        """Raises Overdue, which says what was waited for."""
         end = time.monotonic() + seconds
         while True:
             try:
@@ -191,7 +200,7 @@ class World:
             except psycopg2.OperationalError:
                 pass
             if time.monotonic() > end:
-                raise TimeoutError(f"not so after {seconds:.0f} s: {what}")
+                raise Overdue(f"not so after {seconds:.0f} s: {what}")
             time.sleep(0.05)
 
 

@@ -95,13 +95,14 @@ class Stack:
         return pid
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Until the supervisor has every process of its own up and ready."""
+        """Until it `is_ready`."""
         end = time.monotonic() + timeout
-        while not self._is_ready():
+        while not self.is_ready():
             assert time.monotonic() < end, f"not ready: {self._state()}{self._logs()}"
             time.sleep(0.02)
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether the supervisor has every process of its own up and ready."""
         state = self._state()
         children = state.get("children", {}).values()
         return state.get("phase") == "ready" and all(
