@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from inference_contract import files, logs, statefile
-from inference_gateway.app import create_app, front
+from inference_gateway.app import create_app, front, prepare
 from inference_gateway.connections import Connections, Limits, Phase
 from inference_gateway.listening import listen
 from inference_gateway.protocol import BoundedProtocol
@@ -55,8 +56,13 @@ class Server(uvicorn.Server):
         self._port = port
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        prepare(self._app)
         await super().startup(sockets)
         if self.started:
+            # What is there by now stays: to look through it for garbage again and again would take
+            # a tenth of a second each time.
+            gc.collect()
+            gc.freeze()
             if self._settings.state_file is not None:
                 content = {"pid": os.getpid(), "port": self._port}
                 statefile.write(self._settings.state_file, content)

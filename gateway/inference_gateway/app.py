@@ -97,6 +97,17 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def prepare(app: FastAPI) -> None:
+    """Build what FastAPI would build while the first requests wait: routes, the OpenAPI document.
+
+    Not done in `create_app`: it takes a fifth of a second.
+    """
+    nowhere: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(dict(nowhere))
+    app.openapi()
+
+
 def front(app: FastAPI) -> ASGIApp:
     """The same, but that POST of predictions passes by the framework's layers: they cost 70 µs."""
 

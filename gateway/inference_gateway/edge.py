@@ -73,6 +73,9 @@ class Edge:
             problem = answer.refused or _problem(error, scope, request_id)
             if answer.has_begun:
                 raise
+            # Its frames hold what the request held, and some hold it: only the garbage collector
+            # would free them.
+            problem.__traceback__ = error.__traceback__ = None
             await _send_problem(answer.send, problem)
         finally:
             answer.close()

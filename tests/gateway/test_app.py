@@ -19,10 +19,11 @@ import psycopg2
 import pytest
 import redis
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from inference_contract import queues
 from inference_gateway import migrations, progress
-from inference_gateway.app import create_app
+from inference_gateway.app import create_app, prepare
 from inference_gateway.health import State, schema_state
 from inference_gateway.settings import Settings
 
@@ -104,6 +105,25 @@ async def health_of(settings: Settings) -> tuple[int, dict[str, str], int]:
         parts = ready.json()["dependencies"]
         assert parts.pop("dispatch")["status"] == "degraded", "there is none"
         return ready.status_code, {n: p["status"] for n, p in parts.items()}, live.status_code
+
+
+async def test_once_prepared_the_first_requests_build_nothing(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(app)
+    built: list[object] = []
+    original = TypeAdapter.__init__
+
+    def counted(self: TypeAdapter[Any], *arguments: Any, **named: Any) -> None:
+        built.append(self)
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(TypeAdapter, "__init__", counted)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        for path in ("/health/live", "/openapi.json", "/nothing"):
+            await client.get(path)
+    assert built == []
 
 
 async def test_it_starts_without_postgresql(settings: Settings) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import AsyncIterator
+import sys
+import weakref
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import psycopg2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from sqlalchemy.exc import OperationalError
 
+from inference_gateway.errors import GatewayError
 from inference_gateway.settings import Settings
 
 
@@ -106,3 +110,52 @@ async def test_a_database_that_is_away(app: FastAPI, error: Exception) -> None:
     assert answer.headers["Retry-After"] == "2"
     assert "nothing was stored" in answer.json()["detail"]
     assert "internal" not in answer.text
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What goes goes by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/auth/register", 413),
+        ("GET", "/v1/predictions", 401),
+        ("GET", "/nothing", 404),
+    ],
+)
+async def test_an_error_goes_with_its_request(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, method: str, path: str, status: int
+) -> None:
+    """It holds the frames that it came through, and they what the request held."""
+    seen: list[weakref.ref[GatewayError]] = []
+    original = GatewayError.problem
+
+    def problem(self: GatewayError) -> bytes:
+        seen.append(weakref.ref(self))
+        return original(self)
+
+    monkeypatch.setattr(GatewayError, "problem", problem)
+    content = b"x" * 100_000 if method == "POST" else b""
+    assert (await client.request(method, path, content=content)).status_code == status
+    assert [error() for error in seen] == [None]
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_large_answer_that_is_refused_goes_with_its_request(
+    client: httpx.AsyncClient, app: FastAPI, settings: Settings
+) -> None:
+    content = bytes(settings.max_bytes_in_flight + 1)
+
+    async def large() -> Response:
+        return Response(content)
+
+    app.add_api_route("/large", large)
+    held = sys.getrefcount(content)
+    assert (await client.get("/large")).status_code == 503
+    assert sys.getrefcount(content) == held

@@ -15,7 +15,8 @@ from inference_gateway.services import Services
 _SCHEME = HTTPBearer(auto_error=False, description="An access token or an API token.")
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # Not a plain function: FastAPI would call that on a thread.
     services: Services = request.app.state.services
     return services
 
