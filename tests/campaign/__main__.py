@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
@@ -31,6 +31,8 @@ _WHOLE_WITHIN = 60
 _ENDED_WITHIN = 120
 SHOWN = int(os.environ.get("SHOW", "20"))
 _KEPT = Path("/tmp/inference-campaign")
+Recoveries = defaultdict[str, list[float]]
+"""Fault → of each time that it happened, seconds until all was whole again."""
 
 
 def main() -> int:
@@ -41,12 +43,13 @@ def main() -> int:
     only = os.environ.get("ONLY", "")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     total: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
+    kinds: Recoveries = defaultdict(list)
     failed: dict[int, list[Violation]] = {}
     for seed in seeds:
         violations, counts, happened = campaign(seed, predictions, faults, only)
         total.update(counts)
-        kinds.update(happened)
+        for name, seconds in happened.items():
+            kinds[name] += seconds
         if violations:
             failed[seed] = violations
     _report(total, kinds, failed)
@@ -55,10 +58,10 @@ def main() -> int:
 
 def campaign(
     seed: int, predictions: int, faults: int, only: str
-) -> tuple[list[Violation], Counter[str], Counter[str]]:
+) -> tuple[list[Violation], Counter[str], Recoveries]:
     """One stack, one seed: what was violated, what was told, which faults happened."""
     ledger = Ledger()
-    happened: Counter[str] = Counter()
+    happened: Recoveries = defaultdict(list)
     chance = random.Random(seed)
     began = time.monotonic()
     with ExitStack() as opened:
@@ -73,8 +76,11 @@ def campaign(
             callers.allow(share - done)
             done = share
             name = next(names)
-            if _happens(name, world, ledger, bystander, random.Random(f"{seed} {number}")):
-                happened[name] += 1
+            own = random.Random(f"{seed} {number}")
+            possible = _happens(name, world, ledger, bystander, own)
+            recovery = _recovers(name, world, ledger, bystander)
+            if possible:
+                happened[name].append(recovery)
         callers.finish()
         _settle(world, ledger)
         violations = judge(world.evidence(), ledger)
@@ -83,7 +89,7 @@ def campaign(
     ledger.counts["predictions"] = len(ledger.calls)
     seconds = time.monotonic() - began
     print(
-        f"seed {seed}: {len(ledger.calls)} predictions, {happened.total()} faults, "
+        f"seed {seed}: {len(ledger.calls)} predictions, {sum(map(len, happened.values()))} faults, "
         f"{len(ledger.claims) + len(ledger.deliveries)} ends told, {len(violations)} violations, "
         f"{seconds:.0f} s",
         flush=True,
@@ -100,23 +106,25 @@ def _deal(names: Sequence[str], chance: random.Random) -> Iterator[str]:
 def _happens(
     name: str, world: World, ledger: Ledger, bystander: Bystander, chance: random.Random
 ) -> bool:
-    """Let it hold for a while, until all is whole again; False if it could not.
-
-    The next fault finds a whole world, so that nobody blames it for what the last one did.
-    """
+    """Let it hold for a while; False if it could not."""
     ledger.happens(f"{name} begins")
-    possible = True
     try:
         watching = bystander.watching(name) if name in HARMLESS else nullcontext()
         with watching, ALL[name](world, chance):
             pass
     except (NotNow, *REDIS_ERRORS) as error:
-        possible = False
         ledger.count(f"not possible: {name}")
         ledger.happens(f"{name} is not possible: {error!r}")
+        return False
     except (AssertionError, Overdue) as error:
         ledger.complain(f"{name}: {error}")
+    return True
+
+
+def _recovers(name: str, world: World, ledger: Ledger, bystander: Bystander) -> float:
+    """Wait until all is whole again, so that nobody blames the next fault for this one: seconds."""
     ledger.happens(f"{name} is over")
+    began = time.monotonic()
     try:
         world.until(
             lambda: world.is_healthy() and bystander.is_served(),
@@ -125,7 +133,7 @@ def _happens(
         )
     except Overdue as error:
         ledger.complain(str(error))
-    return possible
+    return time.monotonic() - began
 
 
 def _settle(world: World, ledger: Ledger) -> None:
@@ -153,12 +161,12 @@ def _keep(world: World, ledger: Ledger, violations: list[Violation], seed: int) 
     print(f"  its logs, history and evidence: {target}", flush=True)
 
 
-def _report(total: Counter[str], kinds: Counter[str], failed: dict[int, list[Violation]]) -> None:
+def _report(total: Counter[str], kinds: Recoveries, failed: dict[int, list[Violation]]) -> None:
     """The tables, and last what was violated: of a long log people see the end."""
-    print("\n| fault | times |\n|---|---|")
+    print("\n| fault | times | seconds until all was whole, at most |\n|---|---|---|")
     for name in ALL:
-        if kinds[name]:
-            print(f"| {name} | {kinds[name]} |")
+        if seconds := kinds.get(name):
+            print(f"| {name} | {len(seconds)} | {max(seconds):.1f} |")
     print("\n| what clients saw | times |\n|---|---|")
     for name, count in sorted(total.items()):
         print(f"| {name} | {count} |")

@@ -200,7 +200,7 @@ class Caller:
                         if name == "done":
                             return self._done(prediction, json.loads(data), output)
                         last_id = event_id
-                        if self._chance.random() < _CUT:
+                        if time.monotonic() > end or self._chance.random() < _CUT:
                             break
             except httpx.TransportError:
                 time.sleep(_PAUSE)

@@ -15,12 +15,43 @@ from inference_gateway.replies import each
 
 _CHUNK = 500
 """Jobs per script call: Redis serves nobody else meanwhile."""
-_STATUSES = """
-local found = {}
+_LOOKS_AT = 20_000
+"""Places in queues that one script call looks at, and those of one queue more: a few milliseconds.
+What it has not come to is looked for another time."""
+
+# A job that waits says so, and stands in its queue. The two are keys of their own, and a runner may
+# pop what it likes: if the queue has lost it, no claim ever finds it, and it is no job any more.
+# A queue is in the order of its jobs' ids, nearly. So only what should stand before the first is
+# looked for; for what is lost that holds as soon as those before it have run.
+_STATUSES = f"""
+local queues, looked = {{}}, 0
+
+local function stands_in_queue(id)
+  local name = 'rq:queue:' .. string.match(id, '^(.*)_.-_.-$')
+  local queue = queues[name]
+  if not queue then
+    local head = redis.pcall('LINDEX', name, 0)
+    local is_empty = type(head) ~= 'string'
+    queue = {{head = head, is_empty = is_empty, size = is_empty or redis.call('LLEN', name)}}
+    queues[name] = queue
+  end
+  if queue.is_empty then return false end
+  if id >= queue.head or looked > {_LOOKS_AT} then return true end
+  looked = looked + queue.size
+  return redis.call('LPOS', name, id)
+end
+
+local found = {{}}
 for i, id in ipairs(ARGV) do
   local key = 'rq:job:' .. id
-  found[i] = redis.pcall('HEXISTS', key, 'waits') == 1 and 'queued'
-    or redis.call('TYPE', key).ok == 'hash' and 'started' or ''
+  if redis.pcall('HEXISTS', key, 'waits') ~= 1 then
+    found[i] = redis.call('TYPE', key).ok == 'hash' and 'started' or ''
+  elseif stands_in_queue(id) then
+    found[i] = 'queued'
+  else
+    redis.call('DEL', key)
+    found[i] = ''
+  end
 end
 return found
 """

@@ -117,6 +117,65 @@ def test_what_was_lost_comes_before_what_is_new(lab: Any) -> None:
     assert lab.queued() == [lost, new]
 
 
+def _in_order(lab: Any, count: int) -> list[str]:
+    return [lab.insert(id=uuid.UUID(int=number)) for number in range(1, count + 1)]
+
+
+def test_jobs_whose_queue_was_lost_are_handed_out_before_what_is_new(lab: Any) -> None:
+    *lost, new = _in_order(lab, 4)
+    lab.enqueue(*lost)
+    lab.redis.delete(queues.queue_key("ada_echo"))
+    lab.enqueue(new)
+    relay = lab.relay()
+    relay.step()
+    relay.step()
+    assert lab.queued() == [*lost, new]
+    assert [lab.row(prediction)["attempt"] for prediction in [*lost, new]] == [2, 2, 2, 1]
+    left = [queues.job_key(queues.job_id("ada_echo", prediction, 1)) for prediction in lost]
+    assert lab.redis.exists(*left) == 0
+
+
+def test_a_job_that_its_runner_popped_is_handed_out_when_those_before_it_have_run(lab: Any) -> None:
+    first, popped, last = _in_order(lab, 3)
+    lab.enqueue(first, popped, last)
+    lab.redis.lrem(queues.queue_key("ada_echo"), 1, queues.job_id("ada_echo", popped, 1))
+    lab.relay().step()
+    assert lab.queued() == [first, last]
+    lab.claim()
+    lab.relay().step()
+    assert lab.queued() == [popped, last]
+
+
+def test_a_queue_that_is_none_is_made_anew(lab: Any) -> None:
+    prediction = lab.insert()
+    lab.enqueue(prediction)
+    lab.redis.set(queues.queue_key("ada_echo"), "a string")
+    relay = lab.relay()
+    relay.step()  # It cannot be written, and is removed.
+    relay.step()
+    assert lab.queued() == [prediction]
+
+
+def test_a_job_that_was_enqueued_late_is_left_alone(lab: Any) -> None:
+    late, prompt = _in_order(lab, 2)
+    lab.enqueue(prompt)
+    lab.enqueue(late)
+    lab.relay().step()
+    assert lab.queued() == [prompt, late]
+    assert lab.row(late)["attempt"] == 1
+
+
+def test_a_very_long_queue_is_looked_through_once_a_tick(lab: Any) -> None:
+    *lost, late = _in_order(lab, 3)
+    lab.enqueue(*lost)
+    lab.redis.delete(queues.queue_key("ada_echo"))
+    lab.redis.rpush(queues.queue_key("ada_echo"), *["ada_echo_z"] * 20_001)
+    lab.enqueue(late)
+    lab.relay().step()
+    attempts = [lab.row(prediction)["attempt"] for prediction in [*lost, late]]
+    assert attempts == [1, 1, 1]
+
+
 def test_a_long_queue_takes_several_ticks(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "_PAGE", 2)
     predictions = [lab.insert(id=uuid.UUID(int=number)) for number in range(1, 8)]
