@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import redis
 
 from inference_contract import queues
-from inference_contract.predictions import Job
+from inference_contract.predictions import Job, WebhookEvent
 from inference_gateway import set_aside
 from inference_gateway.replies import is_keys_own
 
@@ -50,6 +51,22 @@ _CHUNK = 500
 """Jobs per script call: Redis serves nobody else meanwhile."""
 _CHUNK_BYTES = 8_000_000
 """Of their inputs, unless one is larger: Redis takes only so much of a client at once."""
+
+
+_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
+
+
+def to_job(row: Mapping[str, Any]) -> Job:
+    """What a runner gets of a row; one that was just made has no `crashes` yet."""
+    wanted = row["webhook_events"] or ()
+    return Job(
+        id=str(row["id"]),
+        attempt=row["attempt"],
+        token=row["token"],
+        input=row["input"],
+        notify=[event for event in _WHILE_RUNNING if event in wanted],
+        crashes=row.get("crashes", 0),
+    )
 
 
 class JobQueue:

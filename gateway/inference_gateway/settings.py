@@ -102,6 +102,11 @@ class Settings(DatabaseSettings):
     quota_stored_bytes: Quantity = Field(
         "50Gi", description="Inputs, outputs and logs of an account's predictions; 0: any size."
     )
+    queued_bytes_per_account: int = Field(
+        64_000_000,
+        ge=0,
+        description="Inputs of an account's predictions in Redis, bytes; the others wait; 0: any.",
+    )
     inference_home: Path | None = Field(
         None, description="Embedded mode: folder of the model documents; unset on Kubernetes."
     )

@@ -29,6 +29,8 @@ from inference_gateway import stored
 
 OPEN = "status IN ('starting', 'processing')"
 """The predicate of the open-predictions index: queries must repeat it word for word."""
+HELD = f"held AND {OPEN}"
+"""And that of those that are not on their queues yet."""
 
 
 stored.register()
@@ -114,6 +116,10 @@ class Prediction(Base):
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
     """Attempts that died while running."""
     input: Mapped[dict[str, Any]]
+    input_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    """As JSON: what it takes in Redis."""
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Not on its queue yet: Redis has as much of its owner's inputs as it may (`queued.py`)."""
     output: Mapped[Any | None] = mapped_column(JSONB)
     logs: Mapped[str] = mapped_column(server_default="")
     error: Mapped[str | None]
@@ -144,6 +150,7 @@ class Prediction(Base):
         # an index full of dead entries and tripled the cost of recording.
         Index("predictions_open_idx", "model", "id", postgresql_where=text(OPEN)),
         Index("predictions_open_owner_idx", "owner", postgresql_where=text(OPEN)),
+        Index("predictions_held_idx", "owner", "model", "id", postgresql_where=text(HELD)),
         Index(
             "predictions_idempotency_idx",
             "owner",

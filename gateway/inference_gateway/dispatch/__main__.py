@@ -22,6 +22,7 @@ from inference_contract import files, logs, statefile
 from inference_contract.probes import ProbeServer, Reply
 from inference_gateway import db, progress
 from inference_gateway.dispatch import metrics
+from inference_gateway.dispatch.feeder import Feeder
 from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.loops import Loop
 from inference_gateway.dispatch.record import prepare
@@ -42,8 +43,8 @@ _MISCONFIGURED = 2
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _STOP_SECONDS = 1.5
 _TELL_EVERY = 1.0
-_WRITERS = 3
-"""Recorder, relay and sweeper: a connection each."""
+_WRITERS = 4
+"""Recorder, relay, sweeper and feeder: a connection each."""
 _WEBHOOK_CONNECTIONS = 4
 """A thread of the webhooks has one for as long as it marks what came of its attempt."""
 
@@ -113,10 +114,12 @@ def _loops(settings: Settings) -> list[Loop]:
         wake=wake,
     )
     usage = Usage(db.engine(settings, pool_size=1))
+    feeder = Feeder(engine, client, budget=settings.queued_bytes_per_account)
     loops = [
         Loop("recorder", recorder.step),
         Loop("relay", relay.step),
         Loop("sweeper", sweeper.step),
+        Loop("feeder", feeder.step),
         Loop("webhooks", delivery.step, wake),
         Loop("usage", usage.step),
     ]

@@ -17,6 +17,10 @@ STALE = Counter(
 HANDED_OUT = Counter("inference_handed_out_again", "Predictions given a new attempt.", ["reason"])
 ENDED = Counter("inference_ended_by_dispatch", "Predictions ended without a runner.", ["code"])
 OPEN = Gauge("inference_open_predictions", "Predictions that have not ended.", ["status"])
+HELD = Gauge(
+    "inference_held_predictions",
+    "Predictions that wait outside of Redis, which has as much of inputs as it may.",
+)
 OLDEST = Gauge(
     "inference_oldest_open_prediction_seconds", "Age of the oldest prediction that has not ended."
 )

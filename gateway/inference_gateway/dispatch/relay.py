@@ -27,7 +27,8 @@ _SELECT = f"""
 SELECT id, model, status, attempt, token, crashes,
        cancel_requested_at IS NOT NULL AS cancel_requested
 FROM predictions
-WHERE {OPEN} AND status = 'starting' AND created_at < now() - interval '2 seconds' {{bound}}
+WHERE {OPEN} AND status = 'starting' AND NOT held
+  AND created_at < now() - interval '2 seconds' {{bound}}
 ORDER BY model DESC, id DESC
 LIMIT :page
 """  # noqa: S608 - constants of ours

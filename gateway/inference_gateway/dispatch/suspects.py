@@ -13,19 +13,18 @@ import orjson
 import redis
 from sqlalchemy import Engine, text
 
-from inference_contract.predictions import ErrorCode, Job, PredictionStatus, WebhookEvent
+from inference_contract.predictions import ErrorCode, PredictionStatus
 from inference_contract.queues import model_key, queue_key
 from inference_gateway.dispatch import batches, metrics, position
 from inference_gateway.dispatch.fence import FENCE
 from inference_gateway.dispatch.verdicts import HandOut, Reason, Verdict
 from inference_gateway.ending import Ending, end, withdraw
-from inference_gateway.queue import JobQueue
+from inference_gateway.queue import JobQueue, to_job
 from inference_gateway.replies import is_keys_own
 
 _log = logging.getLogger(__name__)
 _TOKEN_BYTES = 16
 _ASK_AGAIN = 0.05
-_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
 
 _HAND_OUT = text(f"""
 WITH v AS MATERIALIZED (
@@ -114,7 +113,7 @@ class Suspects:
         """A model whose queue cannot be written keeps its own predictions waiting, and no other's:
         the relay comes back to them, `MOST_ATTEMPTS` times."""
         try:
-            self._queue.enqueue(model, map(_job, rows), front=True)
+            self._queue.enqueue(model, map(to_job, rows), front=True)
         except redis.ResponseError as error:
             if not is_keys_own(error):
                 raise
@@ -154,17 +153,6 @@ def _new_attempt(order: HandOut) -> dict[str, Any]:
         "next_token": secrets.token_urlsafe(_TOKEN_BYTES),
         "crashes": int(order.reason is Reason.CRASHED),
     }
-
-
-def _job(row: dict[str, Any]) -> Job:
-    return Job(
-        id=str(row["id"]),
-        attempt=row["attempt"],
-        token=row["token"],
-        input=row["input"],
-        notify=[event for event in _WHILE_RUNNING if event in (row["webhook_events"] or ())],
-        crashes=row["crashes"],
-    )
 
 
 def _story(verdict: Verdict) -> dict[str, object]:

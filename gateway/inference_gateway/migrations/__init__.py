@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision this version of the code wants. Revisions are numbered, so they can be compared."""
 
 

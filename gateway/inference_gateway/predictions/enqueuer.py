@@ -12,11 +12,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from inference_contract import queues
-from inference_contract.predictions import Job, WebhookEvent
 from inference_gateway.errors import TooManyRequests
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.schemas import Row
-from inference_gateway.queue import JobQueue
+from inference_gateway.queue import JobQueue, to_job
+from inference_gateway.quotas.queued import Room
 from inference_gateway.replies import is_keys_own
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ _ASKING_SECONDS = 5.0
 """Then one thread asks, for which it may need so long; the others go on storing meanwhile."""
 _COUNT_EVERY = 1.0
 """Seconds that a count of a model's open predictions holds."""
-_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
 
 
 @dataclass(slots=True)
@@ -37,12 +36,17 @@ class _Open:
 
 
 class Enqueuer:
-    """Safe to use from several threads."""
+    """Safe to use from several threads.
 
-    def __init__(self, client: redis.Redis, max_open: int) -> None:
+    Args:
+        room: is kept up to date as long as there is something to enqueue.
+    """
+
+    def __init__(self, client: redis.Redis, max_open: int, room: Room | None = None) -> None:
         self._redis = _prompt(client)
         self._jobs = JobQueue(self._redis)
         self._max_open = max_open
+        self._room = room or Room()
         self._open: dict[str, _Open] = {}
         self._away_until = 0.0
         """0 if the last answer was one."""
@@ -63,7 +67,8 @@ class Enqueuer:
             )
 
     def enqueue(self, model: str, rows: Sequence[Row]) -> None:
-        """Enqueue what is committed. Without Redis it does nothing: the relay finds the rows."""
+        """Enqueue what is committed and not held back. Without Redis it does nothing: the relay
+        finds the rows."""
         now = time.monotonic()
         if now < self._away_until:
             metrics.NOT_ENQUEUED.inc(len(rows))
@@ -71,8 +76,11 @@ class Enqueuer:
         if self._away_until:
             self._away_until = now + _ASKING_SECONDS
         try:
-            self._jobs.enqueue(model, map(_job, rows))
+            ready = [row for row in rows if not row["held"]]
+            if ready:
+                self._jobs.enqueue(model, map(to_job, ready))
             self._count(model, len(rows), now)
+            self._room.look(self._redis)
             self._away_until = 0.0
         except redis.RedisError as error:
             # Of a key of the model's, which its runners may have spoiled, no other model suffers.
@@ -91,18 +99,6 @@ class Enqueuer:
             pipe.llen(queues.queue_key(key))
             pipe.zcard(queues.in_flight_key(key))
             self._open[model] = _Open(sum(pipe.execute()), now)
-
-
-def _job(row: Row) -> Job:
-    wanted = row["webhook_events"] or ()
-    return Job(
-        id=row["id"],
-        attempt=row["attempt"],
-        token=row["token"],
-        input=row["input"],
-        notify=[event for event in _WHILE_RUNNING if event in wanted],
-        crashes=0,
-    )
 
 
 def _prompt(client: redis.Redis) -> redis.Redis:

@@ -40,6 +40,7 @@ from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
 from inference_gateway.predictions.writer import NewPrediction, Writer, unconfirmed
 from inference_gateway.quotas.predictions import PredictionQuotas, counter
+from inference_gateway.quotas.queued import Room
 from inference_gateway.settings import Settings
 from inference_gateway.webhooks.guard import check_url
 
@@ -100,9 +101,10 @@ class PredictionService:
         self._pages = live.Pages(redis_async)
         self._readers = Readers(settings)
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
-        self._quotas = PredictionQuotas(settings, counter(engine))
         self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
-        self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions)
+        room = Room()
+        self._quotas = PredictionQuotas(settings, counter(engine), room)
+        self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions, room)
         stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -161,7 +163,7 @@ class PredictionService:
         try:
             row, size = await self._new_row(user, body, headers, path_model)
             row["base_url"] = base_url if body.webhook else None
-            await self._quotas.take(user, size)
+            row["held"] = await self._quotas.take(user, row["model"], size)
         except GatewayError:
             accepted = await self._accepted(user.user_id, body, headers, path_model)
             if accepted is not None:
@@ -343,6 +345,8 @@ class PredictionService:
             "attempt": 1,
             "token": token,
             "input": orjson.Fragment(content),
+            "input_bytes": len(content),
+            "held": False,
             "output": None,
             "logs": "",
             "error": None,

@@ -10,13 +10,14 @@ from __future__ import annotations
 PREPARE = """
 PREPARE create_predictions (json) AS
 WITH inserted AS (
-  INSERT INTO predictions (id, owner, model, version, token, input, webhook, webhook_events,
-    base_url, idempotency_key, request_hash, created_at, deadline)
-  SELECT id, owner, model, version, token, input, webhook, webhook_events,
-    base_url, idempotency_key, request_hash, now(), now() + make_interval(secs => lives_seconds)
+  INSERT INTO predictions (id, owner, model, version, token, input, input_bytes, held, webhook,
+    webhook_events, base_url, idempotency_key, request_hash, created_at, deadline)
+  SELECT id, owner, model, version, token, input, input_bytes, held, webhook,
+    webhook_events, base_url, idempotency_key, request_hash, now(),
+    now() + make_interval(secs => lives_seconds)
   FROM json_to_recordset($1) AS r(id uuid, owner uuid, model text, version text, token text,
-    input jsonb, webhook text, webhook_events text[], base_url text, idempotency_key text,
-    request_hash text, lives_seconds int)
+    input jsonb, input_bytes int, held boolean, webhook text, webhook_events text[],
+    base_url text, idempotency_key text, request_hash text, lives_seconds int)
   ON CONFLICT DO NOTHING
   RETURNING 1
 )

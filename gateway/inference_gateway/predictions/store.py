@@ -130,6 +130,8 @@ def _record(row: Row) -> dict[str, Any]:
         "version": row["version"],
         "token": row["token"],
         "input": row["input"],
+        "input_bytes": row["input_bytes"],
+        "held": row["held"],
         "webhook": row["webhook"],
         "webhook_events": row["webhook_events"],
         "base_url": row["base_url"],

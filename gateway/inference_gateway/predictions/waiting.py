@@ -45,7 +45,7 @@ def detail(entry: Entry | None, row: Row, *, is_trusted: bool) -> dict[str, str]
     said = entry.details.get(is_trusted)
     if said is None:
         said = entry.details[is_trusted] = _of_model(entry.model, is_trusted=is_trusted)
-    return said
+    return _HELD if row["held"] and said["stage"] != "blocked" else said
 
 
 def _of_model(model: InferenceModel, *, is_trusted: bool) -> dict[str, str]:
@@ -68,6 +68,15 @@ _REASONS = frozenset(Reason)
 
 def _said(stage: str, reason: str, message: str) -> dict[str, str]:
     return {"stage": stage, "reason": str(reason), "message": message}
+
+
+_HELD = _said(
+    "queued",
+    "InputsOverBudget",
+    "the inputs of your predictions that wait or run take as much memory as one account may have "
+    "in the queues (QUEUED_BYTES_PER_ACCOUNT, less while others need it too): this one is put on "
+    "its queue as soon as earlier ones have ended",
+)
 
 
 async def told(

@@ -104,7 +104,8 @@ async def test_a_stream_that_is_none_keeps_no_reader_of_another_waiting(
 
 def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(redis_client: Any) -> None:
     def row(id: str, content: Any) -> dict[str, Any]:
-        return {"id": id, "attempt": 1, "token": "t", "input": content, "webhook_events": None}
+        rest = {"webhook_events": None, "held": False}
+        return {"id": id, "attempt": 1, "token": "t", "input": content, **rest}
 
     enqueuer = Enqueuer(redis_client, 100)
     enqueuer.enqueue("ada/echo", [row("a", {}), row("odd", {"n": {1, 2}}), row("b", {})])
@@ -201,6 +202,7 @@ def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
         )
         row |= {"id": IdSource().new()[0], "owner": ID, "model": "ada/echo", "version": "1"}
         known: Any = {"token": "t", "lives_seconds": 60, "created_at": None, "deadline": None}
+        known |= {"input_bytes": 10, "held": False}
         return NewPrediction({**row, **known, "input": content}, 10, Future(loop=loop))
 
     batch = [new({}), new({"n": {1, 2}}), new({"n": 2**70}), new({"\ud800": 1}), new({})]

@@ -14,7 +14,14 @@ from inference_gateway.predictions import enqueuer as module
 from inference_gateway.predictions.enqueuer import Enqueuer
 
 MODEL = "ada/echo"
-ROW: Any = {"id": "1", "attempt": 1, "token": "t", "input": {}, "webhook_events": None}
+ROW: Any = {
+    "id": "1",
+    "attempt": 1,
+    "token": "t",
+    "input": {},
+    "webhook_events": None,
+    "held": False,
+}
 
 
 class Silent:

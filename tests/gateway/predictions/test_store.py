@@ -29,6 +29,8 @@ def _rows(count: int, key: str | None = None) -> list[dict[str, Any]]:
                 "model": "ada/echo",
                 "version": "1",
                 "input": orjson.Fragment(b'{"a":1}'),
+                "input_bytes": 7,
+                "held": False,
                 "webhook": None,
                 "webhook_events": None,
                 "base_url": None,

@@ -18,7 +18,7 @@ from inference_gateway.models.store import InvalidDocument
 from inference_gateway.predictions import waiting
 
 Auth = Callable[..., dict[str, str]]
-ROW = {"model": "ada/echo", "status": "starting", "completed_at": None}
+ROW = {"model": "ada/echo", "status": "starting", "completed_at": None, "held": False}
 
 
 def _model(status: str = "False", reason: str = "LoadFailed", **more: Any) -> CatalogModel:

@@ -1,0 +1,161 @@
+"""Predictions that were held back → their queues, as there is room for their inputs in Redis.
+
+Accounts take turns, and so do the models of each: next is whoever has least there. A row says that
+it is held no more once its job is on the queue: what a crash leaves between is enqueued again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import redis
+from sqlalchemy import Connection, Engine, text
+
+from inference_gateway.dispatch import batches, metrics
+from inference_gateway.queue import JobQueue, to_job
+from inference_gateway.quotas.queued import fits, free
+from inference_gateway.replies import is_keys_own
+from inference_gateway.tables import HELD, OPEN
+
+_log = logging.getLogger(__name__)
+_PAUSE_SECONDS = 0.25
+_SHARE = 10
+"""Or so many times as long as the last look took."""
+_MOST_BYTES = 8_000_000
+"""Of one round, unless one input is larger: they are all in memory."""
+_MOST_OF_ONE = 200
+"""Predictions of one model that a round looks at."""
+_LOCK = 7_203_441_905_128
+"""Of PostgreSQL: one process feeds at a time, so that two do not fill the same room."""
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+_COUNT = text(f"SELECT count(*) FROM predictions WHERE {HELD}")  # noqa: S608 - constants of ours
+_LINES = text(f"""
+SELECT l.owner, l.model, h.id, h.input_bytes
+FROM (SELECT DISTINCT owner, model FROM predictions WHERE {HELD}) l,
+  LATERAL (SELECT id, input_bytes FROM predictions p
+    WHERE p.owner = l.owner AND p.model = l.model AND {HELD} ORDER BY id LIMIT :most) h
+ORDER BY l.owner, l.model, h.id
+""")  # noqa: S608
+_QUEUED = text(f"""
+SELECT owner, model, COALESCE(sum(input_bytes), 0)::bigint FROM predictions
+WHERE {OPEN} AND NOT held AND owner = ANY (CAST(:owners AS uuid[])) GROUP BY owner, model
+""")  # noqa: S608
+_RELEASE = text(f"""
+WITH next AS MATERIALIZED (
+  SELECT id FROM predictions WHERE id = ANY (CAST(:ids AS uuid[])) AND {HELD}
+  ORDER BY id FOR UPDATE SKIP LOCKED)
+UPDATE predictions p SET held = false FROM next WHERE p.id = next.id
+RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashes
+""")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    owner: UUID
+    model: str
+    id: UUID
+    size: int
+
+
+Queued = Mapping[tuple[UUID, str], int]
+"""Owner and model → bytes of inputs in Redis."""
+
+
+class Feeder:
+    """Args:
+    budget: bytes of inputs that an account may have in Redis; 0: any.
+    """
+
+    def __init__(self, engine: Engine, client: redis.Redis, *, budget: int) -> None:
+        self._engine = engine
+        self._redis = client
+        self._queue = JobQueue(client)
+        self._budget = budget or math.inf
+
+    def step(self) -> float:
+        began = time.monotonic()
+        with self._engine.begin() as connection:
+            if not connection.execute(_TRY_LOCK, {"key": _LOCK}).scalar_one():
+                return _PAUSE_SECONDS
+            chosen = self._choose(connection)
+            if chosen:
+                self._release(connection, chosen)
+        if sum(held.size for held in chosen) >= _MOST_BYTES:
+            return 0.0  # there may be room for more
+        return max(_PAUSE_SECONDS, (time.monotonic() - began) * _SHARE)
+
+    def _choose(self, connection: Connection) -> list[Held]:
+        held = [Held(*row) for row in connection.execute(_LINES, {"most": _MOST_OF_ONE})]
+        metrics.HELD.set(connection.execute(_COUNT).scalar_one() if held else 0)
+        if not held:
+            return []
+        owners = [str(owner) for owner in {one.owner for one in held}]
+        found = connection.execute(_QUEUED, {"owners": owners})
+        queued = {(owner, model): size for owner, model, size in found}
+        return choose(held, queued, budget=self._budget, room=free(self._redis))
+
+    def _release(self, connection: Connection, chosen: Sequence[Held]) -> None:
+        """While their rows are locked, so that a cancel finds the job or comes before it."""
+        released = connection.execute(_RELEASE, {"ids": [str(one.id) for one in chosen]})
+        rows = [row._asdict() for row in released]
+        rows.sort(key=lambda row: (row["model"], row["id"]))
+        for model, group in groupby(rows, key=lambda row: str(row["model"])):
+            self._enqueue(model, list(group))
+
+    def _enqueue(self, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """What has no input that a runner could be given, and what a model's spoiled queue does
+        not take, is the relay's."""
+        jobs = [to_job(row) for row in rows if isinstance(row["input"], dict)]
+        try:
+            self._queue.enqueue(model, jobs)
+        except redis.ResponseError as error:
+            if not is_keys_own(error):
+                raise
+            _log.warning("the queue of model %s is none: %s", model, batches.reason(error))
+
+
+def choose(held: Iterable[Held], queued: Queued, *, budget: float, room: float) -> list[Held]:
+    """Those that go next.
+
+    Args:
+        held: by owner and model, the oldest first.
+        budget, room: see `fits`.
+    """
+    lines: dict[UUID, dict[str, deque[Held]]] = defaultdict(lambda: defaultdict(deque))
+    for one in held:
+        lines[one.owner][one.model].append(one)
+    load = defaultdict(int, queued)
+    totals: dict[UUID, int] = defaultdict(int)
+    for (owner, _), size in queued.items():
+        totals[owner] += size
+    turns = [(totals[owner], owner) for owner in lines]
+    heapq.heapify(turns)
+    chosen: list[Held] = []
+    taken = 0
+    while turns and taken < _MOST_BYTES:
+        _, owner = heapq.heappop(turns)
+        theirs = lines[owner]
+        model = min(theirs, key=lambda name: load[owner, name])
+        one = theirs[model][0]
+        if fits(one.size, load[owner, model], totals[owner], budget, room):
+            chosen.append(one)
+            taken, room = taken + one.size, room - one.size
+            load[owner, model] += one.size
+            totals[owner] += one.size
+            theirs[model].popleft()
+        else:
+            theirs[model].clear()  # this round: its turn comes when there is room
+        if not theirs[model]:
+            del theirs[model]
+        if theirs:
+            heapq.heappush(turns, (totals[owner], owner))
+    return chosen

@@ -1,0 +1,265 @@
+"""What one account's inputs may take of Redis: the others wait in PostgreSQL, and all are run."""
+
+from __future__ import annotations
+
+import math
+import random
+import string
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from fastapi import FastAPI
+from sqlalchemy import Engine, create_engine, text
+
+from inference_contract import queues
+from inference_contract.inferencemodel import InferenceModel
+from inference_gateway.dispatch.feeder import Feeder, Held, choose
+from inference_gateway.dispatch.grace import Grace
+from inference_gateway.dispatch.relay import Relay
+from inference_gateway.quotas.queued import fits, free
+from inference_gateway.settings import Settings
+
+Headers = Callable[..., dict[str, str]]
+MakeModel = Callable[..., InferenceModel]
+BUDGET = 100_000
+LARGE = 10_000
+ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    settings.queued_bytes_per_account = BUDGET
+    return settings
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    made = create_engine(settings.database_url.replace("postgresql://", "postgresql+psycopg2://"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def feeder(engine: Engine, redis_client: redis.Redis) -> Feeder:
+    return Feeder(engine, redis_client, budget=BUDGET)
+
+
+async def create(
+    client: httpx.AsyncClient, headers: dict[str, str], model: str = "ada/m", size: int = LARGE
+) -> dict[str, Any]:
+    prompt = "".join(random.choices(string.ascii_letters, k=size))
+    body = {"model": model, "input": {"prompt": prompt}}
+    answer = await client.post("/v1/predictions", headers=headers, json=body)
+    assert answer.status_code == 201
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def queued(client: redis.Redis, model: str = "ada/m") -> list[str]:
+    """Ids of predictions, the next one first."""
+    jobs = client.lrange(queues.queue_key(queues.model_key(model)), 0, -1)
+    return [queues.parse_job_id(job.decode())[1] for job in jobs]
+
+
+def end(client: redis.Redis, engine: Engine, *predictions: str) -> None:
+    """As runner and recorder do."""
+    with engine.begin() as connection:
+        for prediction in predictions:
+            connection.execute(
+                text(
+                    "UPDATE predictions SET status = 'succeeded', completed_at = now()"
+                    " WHERE id = :id"
+                ),
+                {"id": prediction},
+            )
+    for key in client.keys("rq:job:*"):
+        if queues.parse_job_id(key.decode())[1] in predictions:
+            client.delete(key)
+            client.lrem(queues.queue_key(queues.parse_job_id(key.decode())[0][7:]), 1, key[7:])
+
+
+async def test_what_is_above_the_budget_waits_in_postgresql_and_says_so(
+    client: httpx.AsyncClient,
+    auth: Headers,
+    make_model: MakeModel,
+    redis_client: redis.Redis,
+    wait_until: Callable[..., Any],
+) -> None:
+    make_model("ada", "m", visibility="public")
+    made = [await create(client, auth("ada")) for _ in range(30)]
+    stranger = await create(client, auth("bob"))
+    wait_until(lambda: stranger["id"] in queued(redis_client))
+    assert queued(redis_client) == [*(p["id"] for p in made[:4]), stranger["id"]]
+    assert {p["status_detail"]["reason"] for p in made[:4]} == {"NotSeenYet"}
+    last = await client.get(f"/v1/predictions/{made[-1]['id']}", headers=auth("ada"))
+    for seen in (made[4], last.json()):
+        assert seen["status"] == "starting"
+        assert seen["status_detail"]["stage"] == "queued"
+        assert "QUEUED_BYTES_PER_ACCOUNT" in seen["status_detail"]["message"]
+
+
+async def test_all_are_queued_in_their_order_as_earlier_ones_end(
+    client: httpx.AsyncClient,
+    auth: Headers,
+    make_model: MakeModel,
+    redis_client: redis.Redis,
+    engine: Engine,
+    feeder: Feeder,
+    wait_until: Callable[..., Any],
+) -> None:
+    make_model("ada", "m")
+    made = [(await create(client, auth("ada")))["id"] for _ in range(12)]
+    made.append((await create(client, auth("ada"), size=1))["id"])  # does not overtake
+    wait_until(lambda: len(queued(redis_client)) == 4)
+    seen: list[str] = []
+    while waiting := queued(redis_client):
+        feeder.step()
+        assert queued(redis_client) == waiting  # full
+        assert len(waiting) <= 5
+        seen += waiting
+        end(redis_client, engine, *waiting)
+        feeder.step()
+    assert seen == made
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT DISTINCT attempt FROM predictions")).all() == [(1,)]
+
+
+async def test_the_relay_takes_none_of_them_for_lost(
+    client: httpx.AsyncClient,
+    auth: Headers,
+    make_model: MakeModel,
+    redis_client: redis.Redis,
+    engine: Engine,
+    wait_until: Callable[..., Any],
+) -> None:
+    make_model("ada", "m")
+    for _ in range(10):
+        await create(client, auth("ada"))
+    wait_until(lambda: len(queued(redis_client)) == 4)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE predictions SET created_at = now() - interval '1 hour'"))
+    redis_client.flushdb()
+    grace = Grace(redis_client, 0)
+    relay = Relay(engine, redis_client, sweep_seconds=0, max_attempts=3, grace=grace)
+    for _ in range(3):
+        relay.step()
+    assert len(queued(redis_client)) == 4
+
+
+@pytest.mark.parametrize("how", ["canceled", "late", "the model goes"])
+async def test_one_that_is_held_back_ends_as_any_other(
+    how: str,
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    auth: Headers,
+    make_model: MakeModel,
+    redis_client: redis.Redis,
+    engine: Engine,
+    feeder: Feeder,
+    wait_until: Callable[..., Any],
+) -> None:
+    from inference_gateway.dispatch.sweeper import Sweeper
+    from inference_gateway.ending import end_waiting
+
+    make_model("ada", "m")
+    made = [(await create(client, auth("ada")))["id"] for _ in range(6)]
+    wait_until(lambda: len(queued(redis_client)) == 4)
+    url = f"/v1/predictions/{made[5]}"
+    if how == "canceled":
+        await client.post(f"{url}/cancel", headers=auth("ada"))
+    elif how == "late":
+        with engine.begin() as connection:
+            connection.execute(
+                text("UPDATE predictions SET deadline = now() WHERE id = :id"), {"id": made[5]}
+            )
+        grace = Grace(redis_client, 0)
+        Sweeper(engine, redis_client, sweep_seconds=0, max_attempts=3, grace=grace).step()
+    else:
+        end_waiting(engine, redis_client, "ada/m")
+    row = (await client.get(url, headers=auth("ada"))).json()
+    assert (row["status"], "status_detail" in row) == ("canceled", False)
+    if how != "the model goes":
+        end(redis_client, engine, *made[:4])
+    feeder.step()
+    assert made[5] not in queued(redis_client)
+
+
+async def test_what_redis_does_not_take_stays_held_back(
+    client: httpx.AsyncClient,
+    auth: Headers,
+    make_model: MakeModel,
+    redis_client: redis.Redis,
+    engine: Engine,
+    feeder: Feeder,
+    wait_until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_model("ada", "m")
+    made = [(await create(client, auth("ada")))["id"] for _ in range(5)]
+    wait_until(lambda: len(queued(redis_client)) == 4)
+    end(redis_client, engine, *made[:4])
+
+    def away(*_: Any) -> None:
+        raise redis.ConnectionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(feeder._queue, "enqueue", away)
+        with pytest.raises(redis.ConnectionError):
+            feeder.step()
+    assert queued(redis_client) == []
+    feeder.step()
+    assert queued(redis_client) == [made[4]]
+
+
+def test_an_account_with_nothing_there_may_have_one_however_large() -> None:
+    assert fits(8_000_000, 0, 0, 1000, 16_000_000)
+    assert not fits(8_000_000, 0, 0, 1000, 15_000_000)
+
+
+def test_a_model_that_stands_still_leaves_room_for_the_others() -> None:
+    assert fits(50, 0, 1, 101, math.inf)
+    assert not fits(2, 50, 50, 101, math.inf)
+    assert fits(20, 0, 50, 101, math.inf)
+
+
+def test_however_many_fill_their_budget_a_newcomer_finds_room() -> None:
+    room = 800e6
+    for _ in range(1000):  # accounts
+        load = 0
+        while fits(1_000_000, load, load, 64e6, room):
+            load, room = load + 1_000_000, room - 1_000_000
+    assert room >= 0
+    room = 800e6
+    for _ in range(1000):
+        load = 0
+        while fits(50_000, load, load, 64e6, room):
+            load, room = load + 50_000, room - 50_000
+    assert fits(10_000, 0, 0, 64e6, room)
+
+
+def test_accounts_and_models_take_turns() -> None:
+    lines = [(ADA, "ada/a"), (ADA, "ada/b"), (BOB, "ada/a")]
+    held = [Held(o, m, uuid.uuid4(), 10) for o, m in lines for _ in range(100)]
+    chosen = choose(held, {(ADA, "ada/a"): 30}, budget=200, room=10_000)
+    taken = Counter((one.owner, one.model) for one in chosen)
+    assert taken == {(BOB, "ada/a"): 10, (ADA, "ada/b"): 6, (ADA, "ada/a"): 4}
+    assert {one.owner for one in chosen[:3]} == {BOB}  # who has least
+    assert {one.model for one in chosen if one.owner == ADA and one in chosen[:7]} == {"ada/b"}
+    assert [one.id for one in chosen if one.owner == BOB] == [h.id for h in held[200:210]]
+
+
+def test_the_room_follows_what_redis_may_have(redis_client: redis.Redis) -> None:
+    before = redis_client.config_get("maxmemory")["maxmemory"]
+    used = redis_client.info("memory")["used_memory"]
+    try:
+        redis_client.config_set("maxmemory", 0)
+        assert free(redis_client) == math.inf
+        redis_client.config_set("maxmemory", used * 2)
+        assert 0 < free(redis_client) < used
+    finally:
+        redis_client.config_set("maxmemory", before)
