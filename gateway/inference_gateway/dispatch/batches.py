@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from inference_gateway import db
@@ -27,13 +28,14 @@ def write(
         set_aside: gets a culprit, and what is wrong with it.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: the database is away or busy; to be tried again as a whole.
+        sqlalchemy.exc.DBAPIError, psycopg2.Error: the database is away or busy; to be tried again
+            as a whole.
     """
     if not items:
         return []
     try:
         return [statement(items)]
-    except (DBAPIError, TypeError, ValueError) as error:
+    except (DBAPIError, psycopg2.Error, TypeError, ValueError) as error:
         if not blames_data(error):
             raise
         if len(items) == 1:
@@ -45,8 +47,9 @@ def write(
 
 def blames_data(error: Exception) -> bool:
     """TypeError and ValueError come from encoders."""
-    if isinstance(error, DBAPIError):
-        return str(getattr(error.orig, "pgcode", None))[:2] in _DATA_ERRORS
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(origin, psycopg2.Error):
+        return str(origin.pgcode)[:2] in _DATA_ERRORS
     return isinstance(error, TypeError | ValueError)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Engine, event, text
+import psycopg2
+from sqlalchemy import Engine, event
 
 from inference_contract import values
 from inference_contract.predictions import ErrorCode, PredictionStatus
@@ -24,9 +25,10 @@ _log = logging.getLogger(__name__)
 # from the ids of entries: Redis' time, which may differ from the database's, unless a runner chose
 # them. Neither moment lies before the creation, or in the future.
 _NOW = "EXTRACT(epoch FROM now())::float8"
-RECORD = f"""
+PREPARE = f"""
+PREPARE record (jsonb, float8, boolean) AS
 WITH v AS MATERIALIZED (
-  SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS v(
+  SELECT * FROM jsonb_to_recordset($1) AS v(
     id uuid, attempt int, token text, outcome text, started_ms float8, ended_ms float8,
     output jsonb, logs text, error text, error_code text, metrics jsonb, crashes int,
     events text[])
@@ -44,20 +46,22 @@ WITH v AS MATERIALIZED (
         THEN GREATEST(p.created_at, to_timestamp(LEAST(v.ended_ms / 1000, {_NOW}))) END,
       crashes = p.crashes + v.crashes,
       lease_until = CASE WHEN v.ended_ms IS NULL AND v.outcome <> 'starting'
-        THEN now() + make_interval(secs => :lease_seconds) END
+        THEN now() + make_interval(secs => $2) END
   FROM v
   WHERE {FENCE}
   RETURNING p.id, p.webhook, p.webhook_events, v.events, p.attempt, p.status, p.output, p.logs,
     p.error, p.error_code, p.metrics, p.started_at, p.completed_at
 ), {DELIVERIES}
 SELECT (SELECT count(*) FROM changed) AS applied, (SELECT count(*) FROM told) AS told,
-  CASE WHEN :in_words THEN ({ends.COLUMNS}) END AS ends
+  CASE WHEN $3 THEN ({ends.COLUMNS}) END AS ends
 """  # noqa: S608 - constants of ours
 
-_RECORD = text(RECORD)
+RECORD = "EXECUTE record (%s, %s, %s)"
 
 # Statistics of an almost empty table make scans look cheaper than lookups.
 _PLAN = "SET enable_seqscan = off; SET enable_nestloop = off"
+# The number of changes changes nothing in the plan, and to plan costs as much as to write one row.
+_ONE_PLAN = "SET plan_cache_mode = force_generic_plan"
 
 
 class Recorded(NamedTuple):
@@ -88,42 +92,81 @@ def prepare(engine: Engine) -> Engine:
     return engine
 
 
-def apply(
-    engine: Engine, changes: Sequence[RowChange], lease_seconds: float, *, in_words: bool = True
-) -> Recorded:
-    """Write a batch; a change that PostgreSQL does not take ends its prediction as failed.
+class Recording:
+    """Writes batches of changes, on a connection of its own. For one thread.
 
-    Args:
-        in_words: say how predictions have ended: somebody listens.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: if PostgreSQL is away or busy; to be tried again as a whole.
+    One statement is a transaction of its own, and is planned once: no round trips and no planning
+    stand between an event and its commit.
     """
 
-    def statement(part: Sequence[RowChange]) -> Recorded:
-        parameters = {
-            "changes": orjson.dumps(part).decode(),
-            "lease_seconds": lease_seconds,
-            "in_words": in_words,
-        }
-        # One statement is a transaction of its own: no round trips for BEGIN and COMMIT.
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            applied, told, ended = connection.execute(_RECORD, parameters).one()
-        return Recorded(applied, len(part) - applied, told, (ended,) if ended else ())
+    def __init__(self, engine: Engine, lease_seconds: float) -> None:
+        self._engine = engine
+        self._lease_seconds = lease_seconds
+        self._connection: Any = None
 
-    def set_aside(culprit: RowChange, error: Exception) -> Recorded:
-        metrics.SET_ASIDE.labels("recorder").inc()
-        story = {"prediction": culprit.id, "attempt": culprit.attempt}
-        _log.warning("cannot be recorded: %s", batches.reason(error), extra=story)
-        instead = [refused(culprit, batches.reason(error))]
-        return sum(batches.write(statement, instead, drop), Recorded(0, 0, 0))
+    def apply(self, changes: Sequence[RowChange], *, in_words: bool = True) -> Recorded:
+        """Write a batch; a change that PostgreSQL does not take ends its prediction as failed.
 
-    def drop(culprit: RowChange, error: Exception) -> Recorded:
-        story = {"prediction": culprit.id, "attempt": culprit.attempt}
-        _log.error("dropped an event that cannot be stored", exc_info=error, extra=story)
-        return Recorded(0, 0, 0)
+        Args:
+            in_words: say how predictions have ended: somebody listens.
 
-    return sum(batches.write(statement, changes, set_aside), Recorded(0, 0, 0))
+        Raises:
+            sqlalchemy.exc.DBAPIError, psycopg2.Error: PostgreSQL is away or busy; to be tried
+                again as a whole.
+        """
+
+        def write(part: Sequence[RowChange]) -> Recorded:
+            return self._write(part, in_words=in_words)
+
+        def set_aside(culprit: RowChange, error: Exception) -> Recorded:
+            metrics.SET_ASIDE.labels("recorder").inc()
+            story = {"prediction": culprit.id, "attempt": culprit.attempt}
+            _log.warning("cannot be recorded: %s", batches.reason(error), extra=story)
+            instead = [refused(culprit, batches.reason(error))]
+            return sum(batches.write(write, instead, _drop), Recorded(0, 0, 0))
+
+        return sum(batches.write(write, changes, set_aside), Recorded(0, 0, 0))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, changes: Sequence[RowChange], *, in_words: bool) -> Recorded:
+        parameters = (orjson.dumps(changes).decode(), self._lease_seconds, in_words)
+        connection = self._ready()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(RECORD, parameters)
+                applied, told, ended = cursor.fetchone()
+        except Exception as error:
+            if not batches.blames_data(error):
+                self.close()  # It broke, or leads to what was the primary.
+            raise
+        return Recorded(applied, len(changes) - applied, told, (ended,) if ended else ())
+
+    def _ready(self) -> Any:
+        """Raises sqlalchemy.exc.DBAPIError or psycopg2.Error."""
+        if self._connection is None:
+            made = self._engine.raw_connection()
+            connection: Any = made.driver_connection
+            made.detach()  # It is ours, and goes to nobody else.
+            try:
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    cursor.execute(_ONE_PLAN)
+                    cursor.execute(PREPARE)
+            except psycopg2.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def _drop(culprit: RowChange, error: Exception) -> Recorded:
+    story = {"prediction": culprit.id, "attempt": culprit.attempt}
+    _log.error("dropped an event that cannot be stored", exc_info=error, extra=story)
+    return Recorded(0, 0, 0)
 
 
 def refused(change: RowChange, reason: str) -> RowChange:

@@ -19,7 +19,7 @@ from inference_gateway import ends
 from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
-from inference_gateway.dispatch.record import apply
+from inference_gateway.dispatch.record import Recording
 from inference_gateway.dispatch.streams import Keys, ensure_groups, repair, trim
 from inference_gateway.replies import is_keys_own
 
@@ -54,9 +54,8 @@ class Recorder:
         consumer: str,
         told: threading.Event,
     ) -> None:
-        self._engine = engine
+        self._recording = Recording(engine, lease_seconds)
         self._redis = client
-        self._lease_seconds = lease_seconds
         self._consumer = consumer
         self._told = told
         self._keys = Keys(engine, client)
@@ -129,7 +128,7 @@ class Recorder:
         found = [entry for _, entries in read for entry in entries]
         self._size_up(found)
         changes = fold(_entries(found))
-        recorded = apply(self._engine, changes, self._lease_seconds, in_words=self._is_heard)
+        recorded = self._recording.apply(changes, in_words=self._is_heard)
         ended = [change.id for change in changes if change.ended_ms is not None]
         messages: list[Any] = list(recorded.ends)
         if ended and (recorded.stale or not messages):

@@ -81,7 +81,7 @@ def test_a_forged_entry_id_is_no_time(lab: Any, entry_id: str) -> None:
 
 def test_what_the_recorder_cannot_write_fails_alone(lab: Any) -> None:
     from inference_gateway.dispatch.fold import RowChange
-    from inference_gateway.dispatch.record import apply
+    from inference_gateway.dispatch.record import Recording
 
     def deep(depth: int) -> Any:
         value: Any = 1
@@ -95,7 +95,7 @@ def test_what_the_recorder_cannot_write_fails_alone(lab: Any) -> None:
         RowChange(p, 1, "token-1", "succeeded", ended_ms=1, output=output, events=["completed"])
         for p, output in zip(predictions, outputs, strict=True)
     ]
-    assert apply(lab.engine, changes, 30).applied == len(outputs)
+    assert Recording(lab.engine, 30).apply(changes).applied == len(outputs)
     states = [lab.row(prediction)["status"] for prediction in predictions]
     assert states == ["succeeded", *["failed"] * (len(outputs) - 2), "succeeded"]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from inference_contract import queues
@@ -297,7 +296,7 @@ def test_what_was_recorded_before_a_death_is_told_after_it(lab: Any, told: Any) 
     streams.ensure_groups(lab.redis, ["ada_echo"])
     lab.redis.xreadgroup("recorder", "one", {"ada_echo:events": ">"})
     change = RowChange(prediction, 1, "token-1", "succeeded", ended_ms=1, output="HI")
-    assert record.apply(lab.engine, [change], 30).applied == 1  # And now it dies.
+    assert record.Recording(lab.engine, 30).apply([change]).applied == 1  # And now it dies.
     lab.record(first)
     assert told() == [{prediction: None}]
 
@@ -332,9 +331,9 @@ def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int) -> None:
     if rows:
         lab.sql("ANALYZE predictions")
     changes = orjson.dumps([RowChange(str(uuid.uuid4()), 1, "t")]).decode()
-    parameters = {"changes": changes, "lease_seconds": 1, "in_words": True}
     with lab.engine.begin() as connection:
-        explained = connection.execute(text("EXPLAIN " + record.RECORD), parameters)
+        connection.exec_driver_sql(record.PREPARE)
+        explained = connection.exec_driver_sql(f"EXPLAIN {record.RECORD}", (changes, 1, True))
         plan = "\n".join(explained.scalars())
     assert "predictions_pkey" in plan
     assert "predictions_open_idx" not in plan
