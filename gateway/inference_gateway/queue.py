@@ -19,7 +19,7 @@ import redis
 from inference_contract import queues
 from inference_contract.predictions import Job, WebhookEvent
 from inference_gateway import set_aside
-from inference_gateway.replies import is_keys_own
+from inference_gateway.replies import ask, is_keys_own, raise_first
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,11 @@ class JobQueue:
         keys = queues.queue_key(key), queues.QUEUES_KEY
         new = 0
         for chunk in _chunks(arguments):
-            new += self._redis.evalsha(_SHA, len(keys), *keys, key, now, push, *chunk)
+            replies = ask(
+                self._redis, [("EVALSHA", _SHA, len(keys), *keys, key, now, push, *chunk)]
+            )
+            raise_first(replies)
+            new += replies[0]
         return new
 
     def _ring(self, key: str) -> None:

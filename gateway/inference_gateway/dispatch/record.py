@@ -154,7 +154,7 @@ class Recording:
             try:
                 connection.autocommit = True
                 with connection.cursor() as cursor:
-                    cursor.execute(_ONE_PLAN)
+                    cursor.execute(f"{_PLAN}; {_ONE_PLAN}")
                     cursor.execute(PREPARE)
             except psycopg2.Error:
                 connection.close()

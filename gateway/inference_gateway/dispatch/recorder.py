@@ -21,7 +21,7 @@ from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
 from inference_gateway.dispatch.record import Recording
 from inference_gateway.dispatch.streams import Keys, ensure_groups, repair, trim
-from inference_gateway.replies import is_keys_own
+from inference_gateway.replies import ask, is_keys_own, raise_first
 
 _log = logging.getLogger(__name__)
 _MAX_COUNT = 500
@@ -89,11 +89,19 @@ class Recorder:
         return _PAUSE if read and not self._is_heard else 0
 
     def _read(self, keys: Iterable[str], after: bytes, block: int | None = None) -> _Read:
-        streams: dict[Any, Any] = {events_key(key): after for key in keys}
-        read: Any = self._redis.xreadgroup(
-            RECORDER_GROUP, self._consumer, streams, count=self._count, block=block
+        streams = [events_key(key) for key in keys]
+        wait = ("BLOCK", block) if block else ()
+        replies = ask(
+            self._redis,
+            [
+                (
+                    *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
+                    *("COUNT", self._count, *wait, "STREAMS", *streams, *[after] * len(streams)),
+                )
+            ],
         )
-        return [(stream, found) for stream, found in read if found]
+        raise_first(replies)
+        return _read(replies[0])
 
     def _read_again(self) -> None:
         """Entries that were delivered to us before we failed or were killed."""
@@ -134,14 +142,7 @@ class Recorder:
         if ended and (recorded.stale or not messages):
             # Of some nobody knows here how they have ended: recorded before we were killed, say.
             messages.append(ends.nameless(ended))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for stream, entries in read:
-                pipe.xack(stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
-            for message in messages:
-                pipe.publish(ENDED, message)
-            replies = pipe.execute()
-        if messages:
-            self._is_heard = replies[-1] > 0
+        self._acknowledge(read, messages)
         self._unsure -= keys
         self._keys.heard(keys)
         if ended:
@@ -151,10 +152,36 @@ class Recorder:
         if recorded.told:
             self._told.set()
 
+    def _acknowledge(self, read: _Read, messages: Sequence[Any]) -> None:
+        """It is written: say so to Redis, and to those who wait."""
+        commands: list[tuple[Any, ...]] = [
+            ("XACK", stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
+            for stream, entries in read
+        ]
+        commands += [("PUBLISH", ENDED, message) for message in messages]
+        replies = ask(self._redis, commands)
+        raise_first(replies)
+        if messages:
+            self._is_heard = replies[-1] > 0
+
     def _size_up(self, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
         size = sum(len(fields.get(b"d", b"")) for _, fields in found if fields)
         average = size / max(len(found), 1)
         self._count = max(1, min(_MAX_COUNT, int(_BATCH_BYTES / max(average, 1))))
+
+
+def _read(reply: Any) -> _Read:
+    """What XREADGROUP answers, by RESP 2 or 3; an entry that is gone by now has no fields."""
+    streams = reply.items() if isinstance(reply, dict) else reply or ()
+    return [
+        (stream, [(name, _fields(fields or ())) for name, fields in found])
+        for stream, found in streams
+        if found
+    ]
+
+
+def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _entries(found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

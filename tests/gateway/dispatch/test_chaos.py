@@ -9,7 +9,6 @@ import uuid
 from typing import Any
 
 import pytest
-import redis
 
 from inference_contract import queues
 from inference_gateway.dispatch import recorder as recorder_module
@@ -37,21 +36,10 @@ class MortalRecorder(Recorder):
 
     doomed = False
 
-    def _handle(self, read: Any) -> None:
-        if self.doomed and read:
-            self._redis = _DiesAtAck(self._redis)
-        super()._handle(read)
-
-
-class _DiesAtAck:
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-
-    def pipeline(self, **_: Any) -> Any:
-        raise Killed
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    def _acknowledge(self, read: Any, messages: Any) -> None:
+        if self.doomed:
+            raise Killed
+        super()._acknowledge(read, messages)
 
 
 class World:

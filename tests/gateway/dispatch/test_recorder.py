@@ -131,7 +131,7 @@ def test_killed_between_writing_and_acknowledging_it_writes_once(
     lab.enqueue(prediction)  # rings the doorbell
     lab.say("succeeded", prediction, output=1)
     with monkeypatch.context() as patch:
-        patch.setattr("redis.client.Pipeline.xack", _killed)
+        patch.setattr("inference_gateway.dispatch.recorder.Recorder._acknowledge", _killed)
         with pytest.raises(SystemExit):
             lab.record()
     first = lab.row(prediction)
