@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help install up down test campaign gpu-test e2e cluster cluster-down cluster-test dev check bench lock crds
+.PHONY: help install up down test campaign api-fuzz gpu-test e2e cluster cluster-down cluster-test dev check bench lock crds
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,6 +43,9 @@ gpu-test:  ## Compare and measure the engines on a GPU, with what is installed (
 
 campaign: install  ## Are the promises kept while all goes wrong? (SEED=, SEEDS=, PREDICTIONS=, FAULTS=, ONLY=)
 	@PYTHONPATH=tests/plugins $(BIN)/python tests/campaign
+
+api-fuzz: install  ## 100,000 requests by schemathesis: is each answered as documented? (REQUESTS=, SEED=, EXAMPLES=)
+	@PYTHONPATH=tests/plugins $(BIN)/python tests/api
 
 e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.
 	@took() { parts+=$$(printf '\n%5d s  %s' $$((SECONDS - $${since:-0})) "$$1"); since=$$SECONDS; }

@@ -35,7 +35,7 @@ from inference_gateway.models.yaml_store import YamlModelStore
 from inference_gateway.orphans import Orphans
 from inference_gateway.predictions import router as predictions
 from inference_gateway.predictions.create import CreatePrediction
-from inference_gateway.predictions.multipart import MultipartPrediction
+from inference_gateway.predictions.multipart import NAME, MultipartPrediction
 from inference_gateway.predictions.service import PredictionService
 from inference_gateway.quotas.models import ModelQuotas
 from inference_gateway.rates.addresses import Proxies, parse_networks
@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     create = CreatePrediction()
     app.router.routes.insert(0, Route(_PREDICTIONS, create, methods=["POST"]))
     multipart = MultipartPrediction(create, settings.max_input_bytes)
-    app.router.routes.insert(1, Route(f"{_PREDICTIONS}/multipart", multipart, methods=["POST"]))
+    app.router.routes.insert(1, Route(f"{_PREDICTIONS}/{NAME}", multipart, methods=["POST"]))
     app.state.create = edge(create)
     documented = app.router.routes[:2]
     for part in (predictions.router, models.router, auth.router, users.router, health.router):

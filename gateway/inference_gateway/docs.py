@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Route
 
 from inference_gateway import errors
+from inference_gateway.auth.dependencies import optional_user
 from inference_gateway.errors import PROBLEM_JSON, GatewayError, Problem
 from inference_gateway.predictions import openapi as predictions_openapi
 
@@ -86,9 +87,11 @@ def _add_answers(schema: dict[str, Any], routes: Iterable[Route | APIRoute]) -> 
     components["responses"] = {_NAMES[error.status]: _answer(error) for error in _ANSWERS}
     for route in routes:
         for method in (route.methods or set()) - {"HEAD"}:
-            operation = schema["paths"][route.path][method.lower()]
+            operation = schema["paths"][route.path_format][method.lower()]
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 _share(content["schema"], components)
+            if any(dependant.call is optional_user for dependant in _dependants(route)):
+                operation["security"].append({})
             takes = "422" in operation["responses"]
             operation["responses"] |= {
                 str(status): {"$ref": f"#/components/responses/{_NAMES[status]}"}
@@ -113,14 +116,19 @@ def _statuses(route: Route | APIRoute, *, takes: bool) -> set[int]:
         takes: whether it has parameters or a body that FastAPI checks.
     """
     found: set[type[GatewayError]] = {*_EVERYWHERE, *getattr(route.endpoint, "raises", ())}
-    if isinstance(route, APIRoute):
-        for dependant in _walk(route.dependant):
-            found |= {*getattr(dependant.call, "raises", ())}
+    for dependant in _dependants(route):
+        found |= {*getattr(dependant.call, "raises", ())}
     if takes:
         found.add(errors.Invalid)
     if route.path.startswith("/health"):
         found.remove(errors.TooManyRequests)
     return {error.status for error in found}
+
+
+def _dependants(route: Route | APIRoute) -> Iterator[Dependant]:
+    """The endpoint of a route of FastAPI's, and all that it depends on."""
+    if isinstance(route, APIRoute):
+        yield from _walk(route.dependant)
 
 
 def _walk(dependant: Dependant) -> Iterator[Dependant]:

@@ -56,6 +56,13 @@ async def test_every_operation_says_what_it_answers(client: httpx.AsyncClient) -
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+async def test_a_token_is_optional_where_it_is(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    bearer: dict[str, list[str]] = {"HTTPBearer": []}
+    assert paths["/v1/models"]["get"]["security"] == [bearer, {}]
+    assert paths["/v1/models"]["post"]["security"] == [bearer]
+
+
 async def test_what_can_go_wrong_everywhere_is_said_everywhere(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     for path, methods in document["paths"].items():

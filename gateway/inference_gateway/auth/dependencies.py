@@ -32,7 +32,7 @@ async def _current_user(
 
 
 @raises(Unauthorized)
-async def _optional_user(
+async def optional_user(
     request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
 ) -> Principal | None:
     """A wrong token is refused even where none is needed: its owner should know."""
@@ -41,7 +41,7 @@ async def _optional_user(
 
 
 CurrentUser = Annotated[Principal, Depends(_current_user)]
-OptionalUser = Annotated[Principal | None, Depends(_optional_user)]
+OptionalUser = Annotated[Principal | None, Depends(optional_user)]
 
 
 def require_admin(principal: Principal, what: str) -> None:

@@ -56,8 +56,8 @@ async def log_in(
     request: Request,
     response: Response,
     services: AppServices,
-    username: Annotated[str, Form(max_length=254, pattern=schemas.NO_NUL)],
-    password: Annotated[str, Form(max_length=1024)],
+    username: Annotated[str, Form(min_length=1, max_length=254, pattern=schemas.NO_NUL)],
+    password: Annotated[str, Form(min_length=1, max_length=1024)],
 ) -> schemas.AccessToken:
     address, cookie = client_of(request.scope), request.cookies.get(COOKIE)
     attempt = await services.throttle.attempt(username, address, cookie)

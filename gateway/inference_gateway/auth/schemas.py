@@ -29,10 +29,20 @@ def _not_reserved(name: str) -> str:
     return name
 
 
-Username = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40), AfterValidator(_not_reserved)]
+Username = Annotated[
+    str,
+    Field(
+        pattern=NAME_PATTERN,
+        max_length=40,
+        json_schema_extra={"not": {"anyOf": [{"enum": sorted(RESERVED)}, {"pattern": "^kube-"}]}},
+    ),
+    AfterValidator(_not_reserved),
+]
 """A DNS label of at most 40 characters."""
 
 
+# Spaces and controls by number: `\s` is not the same everywhere, and others read this too.
+_MAIL_PART = r"[^@\s\x00-\x1f\x7f-\x9f\ufeff]+"
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL's text holds every character but this one."""
 
@@ -44,7 +54,7 @@ class _In(BaseModel):
 class Registration(_In):
     username: Username
     # Whether an address exists only a message to it can tell; the pattern catches slips.
-    email: str = Field(pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$", max_length=254)
+    email: str = Field(pattern=f"^{_MAIL_PART}@{_MAIL_PART}$", max_length=254)
     password: str = Field(min_length=8, max_length=128)
 
 

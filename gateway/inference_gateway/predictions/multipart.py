@@ -22,6 +22,8 @@ from inference_gateway.predictions import requests
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.requests import CreateBody
 
+NAME = "multipart"
+"""The last part of the path."""
 PART = "prediction"
 _MAX_PARTS = 64
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;\s*[\w-]+=[\w.+-]+)*", re.ASCII)

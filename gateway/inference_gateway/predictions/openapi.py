@@ -68,17 +68,24 @@ _PAGE = {
     "properties": {"next": _URL, "previous": _URL, "results": {"type": "array", "items": _REF}},
     "additionalProperties": False,
 }
-_EVENTS = {
-    "type": "string",
+# Until OpenAPI 3.2 the schema of a stream is that of each event.
+_EVENT = {
+    "type": "object",
     "description": "Events `output` and `logs` (text), `error` (JSON with `detail`) and, last, "
     "`done` (JSON), each with an `id`, after which `Last-Event-ID` goes on. Lines that begin with "
     "`:` are comments.",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["output", "logs", "error", "done"]},
+        "id": _TEXT,
+        "data": _TEXT,
+    },
 }
 ONE: dict[str, Any] = {"content": {"application/json": {"schema": _REF}}}
 PAGE: dict[str, Any] = {
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionPage"}}}
 }
-EVENTS: dict[str, Any] = {"content": {"text/event-stream": {"schema": _EVENTS}}}
+EVENTS: dict[str, Any] = {"content": {"text/event-stream": {"schema": _EVENT}}}
 PREDICTION_OR_EVENTS: dict[str, Any] = {"content": ONE["content"] | EVENTS["content"]}
 _MODEL_NAME = {"type": "string", "examples": ["owner/name"]}
 CREATE = {
@@ -107,10 +114,20 @@ _FORM = {
     "additionalProperties": {"type": "string", "format": "binary"},
     "description": "Every file is an input by the name of its part, as a data: URL.",
 }
-_HEADERS = {
-    "Prefer": "`wait` or `wait=N`: answer when it has ended, or after N (1 to 60) seconds.",
-    "Cancel-After": "Cancel it if it has not ended by then: `30s`, `5m`, `1h30m`.",
-    "Idempotency-Key": "The same key and request again give the same prediction.",
+_DURATION = r"^(?=\d)(\d{1,6}h)?(\d{1,7}m)?(\d{1,8}s)?$"
+_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Prefer": (
+        "`wait` or `wait=N`: answer when it has ended, or after N (1 to 60) seconds.",
+        _TEXT,
+    ),
+    "Cancel-After": (
+        "Cancel it if it has not ended by then: `30s`, `5m`, `1h30m`, at most `720h`.",
+        {**_TEXT, "pattern": _DURATION},
+    ),
+    "Idempotency-Key": (
+        "The same key and request again give the same prediction.",
+        {**_TEXT, "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
+    ),
 }
 _ANSWERS = {
     "201": "Accepted; with `Prefer: wait`: ended.",
@@ -151,8 +168,8 @@ def add(schema: dict[str, Any]) -> None:
 
 def _operation(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     headers = [
-        {"name": name, "in": "header", "description": text, "schema": _TEXT}
-        for name, text in _HEADERS.items()
+        {"name": name, "in": "header", "description": text, "schema": taken}
+        for name, (text, taken) in _HEADERS.items()
     ]
     prediction = {"application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}}
     body = {"application/json": {"schema": {"$ref": "#/components/schemas/CreatePrediction"}}}

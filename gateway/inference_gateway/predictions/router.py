@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,7 +11,9 @@ from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BeforeValidator
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -20,7 +23,7 @@ from inference_gateway import accepts
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.errors import GatewayError, Invalid, NotFound, raises
-from inference_gateway.predictions import openapi, waiting
+from inference_gateway.predictions import multipart, openapi, waiting
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
 from inference_gateway.predictions.repository import Filter
@@ -29,6 +32,16 @@ from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
+
+
+def _no_number(value: object) -> object:
+    """Raises ValueError: pydantic would take it for seconds or milliseconds since 1970."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d._]+\s*", value):
+        raise ValueError("write a date and time: 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_no_number)]
 
 
 class _Events(StreamingResponse):
@@ -45,10 +58,17 @@ class _Events(StreamingResponse):
             self._leave()
 
 
+class _PredictionId(StringConvertor):
+    """Whatever a caller says, but no neighbour in the path."""
+
+    regex = f"(?!{multipart.NAME}$)[^/]+"
+
+
+register_url_convertor("prediction", _PredictionId())
 router = APIRouter(tags=["predictions"])
 router.routes += [
     Route("/v1/models/{owner}/{name}/predictions", CreatePrediction(), methods=["POST"]),
-    Route("/v1/predictions/{prediction_id}", CreatePrediction(), methods=["PUT"]),
+    Route("/v1/predictions/{prediction_id:prediction}", CreatePrediction(), methods=["PUT"]),
 ]
 
 
@@ -62,8 +82,8 @@ async def list_predictions(
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
     status: PredictionStatus | None = None,
     model: str | None = None,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
+    created_after: Moment | None = None,
+    created_before: Moment | None = None,
 ) -> Response:
     """Your predictions, newest first. Times without a zone are UTC."""
     at = Cursor.decode(cursor) if cursor else Cursor()
@@ -85,7 +105,7 @@ async def list_predictions(
 
 
 @router.get(
-    "/v1/predictions/{prediction_id}",
+    "/v1/predictions/{prediction_id:prediction}",
     response_model=None,
     responses={200: openapi.PREDICTION_OR_EVENTS},
 )
@@ -106,7 +126,7 @@ async def get_prediction(
 
 
 @router.get(
-    "/v1/predictions/{prediction_id}/stream",
+    "/v1/predictions/{prediction_id:prediction}/stream",
     response_class=StreamingResponse,
     responses={200: openapi.EVENTS},
 )
@@ -122,7 +142,7 @@ async def stream_prediction(
     return await _stream(services, prediction_id, user, last_event_id)
 
 
-@router.post("/v1/predictions/{prediction_id}/cancel", responses={200: openapi.ONE})
+@router.post("/v1/predictions/{prediction_id:prediction}/cancel", responses={200: openapi.ONE})
 @raises(NotFound)
 async def cancel_prediction(
     prediction_id: str, request: Request, user: CurrentUser, services: AppServices

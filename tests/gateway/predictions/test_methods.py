@@ -38,6 +38,7 @@ def test_head_of_a_stream_ends_at_once(live_url: str, auth: Auth, echo: str) -> 
     ("path", "allow"),
     [
         ("/v1/predictions", "GET, HEAD, POST, OPTIONS"),
+        ("/v1/predictions/multipart", "POST, OPTIONS"),
         ("/v1/models/ada/echo", "GET, HEAD, PUT, DELETE, OPTIONS"),
         ("/v1/predictions/x/cancel", "POST, OPTIONS"),
         ("/health", "GET, HEAD, OPTIONS"),

@@ -103,7 +103,11 @@ async def test_filters(client: httpx.AsyncClient, auth: Auth, sql: Sql) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "status=done", "cursor=x", "cursor=%00", "created_after=now"]
+    "query",
+    [
+        *("limit=0", "limit=101", "status=done", "cursor=x", "cursor=%00"),
+        *("created_after=now", "created_after=1700000000", "created_before=-0.5"),
+    ],
 )
 async def test_wrong_queries(client: httpx.AsyncClient, auth: Auth, query: str) -> None:
     reply = await client.get(f"/v1/predictions?{query}", headers=auth("ada"))
