@@ -15,6 +15,8 @@ from world import World
 
 _WITHIN_SECONDS = 10
 """Far from what it takes, and far from what an outage takes: these machines are busy."""
+_AFTER_A_PROBLEM = 0.1
+"""Seconds, so that one that lasts is not told hundreds of times."""
 
 
 class Bystander:
@@ -51,7 +53,7 @@ class Bystander:
                         f"a bystander, {seconds:.1f} s after {during} began: {problem}"
                     )
                 self._ledger.count("bystanders' predictions")
-                if stopped.is_set():
+                if stopped.wait(_AFTER_A_PROBLEM if problem else 0):
                     return
 
     def _client(self) -> httpx.Client:
