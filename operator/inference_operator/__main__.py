@@ -92,6 +92,7 @@ class KubeOperator:
             settings.resync_seconds,
             wake=self._put,
             listed=self._work,
+            refused=self.metrics.refused.set,
         )
         self.metrics.queue.set_function(lambda: len(self.queue))
 
@@ -143,7 +144,9 @@ class KubeOperator:
         self._access.tidy(restore=True)
 
     def _put(self, key: Key) -> None:
-        self.queue.put(key)
+        """What is not known yet is left alone, lest it be made anew: its list puts it again."""
+        if self._mirror.is_known(key[0]):
+            self.queue.put(key)
 
     def _disturbed(self, key: Key) -> None:
         self._reconciler.disturbed(key)
@@ -161,8 +164,13 @@ class KubeOperator:
             return Reply(status, f"no progress for {silence:.1f} s\n".encode())
 
         def ready() -> Reply:
-            if self._is_working and (foreign := self._reconciler.foreign):
-                said = [tenancy.words(*found) for found in sorted(foreign.items())]
+            said = [
+                f"namespace {name} cannot be listed, and nothing is done there: {why}"
+                for name, why in sorted(self._lister.problems.items())
+            ]
+            if self._is_working:
+                said += [tenancy.words(*at) for at in sorted(self._reconciler.foreign.items())]
+            if said:
                 return Reply(200, "".join(f"{line}\n" for line in said).encode())
             return live()
 

@@ -4,7 +4,8 @@ whom it concerns on the work queue."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -36,6 +37,13 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
     def store(self, **_: Any) -> None:
         pass
+
+
+class _Forever:
+    """Pauses between tries, seconds. kopf gives a watch up for good when they end."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1, 1, 2, 3, 5, 8, 13), repeat(21))
 
 
 def register(
@@ -83,6 +91,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = _Forever()
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = 70

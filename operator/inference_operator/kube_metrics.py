@@ -29,6 +29,11 @@ class KubeMetrics:
         self.queue = prometheus_client.Gauge(
             "inference_operator_models", "Models on the agenda.", registry=self.registry
         )
+        self.refused = prometheus_client.Gauge(
+            "inference_operator_refused_namespaces",
+            "Namespaces that the API server does not let us list: nothing is done there.",
+            registry=self.registry,
+        )
         for result in ("ok", "error"):
             self.looks.labels(result)
 

@@ -28,6 +28,9 @@ from inference_operator.work_queue import Key
 
 log = logging.getLogger(__name__)
 
+LISTED = {Kind.MODEL: "", Kind.DEPLOYMENT: LABEL_MODEL, Kind.POD: LABEL_MODEL}
+"""What must be listed of a namespace before anything is done there, and by which label."""
+
 _TROUBLE = {"Progressing": "False", "ReplicaFailure": "True"}
 """Of a Deployment's status only these conditions matter to us."""
 
@@ -89,6 +92,8 @@ class Mirror:
 
     def __init__(self, scopes: Collection[str] = ()) -> None:
         self._scopes = scopes
+        self._known: set[tuple[Kind, str]] = set()
+        """What was listed once: kind and namespace (empty: all)."""
         self._lock = threading.Lock()
         self._models = Shelf(_packed, lambda found: name_of(found)[0])
         self._deployments = Shelf(_packed_deployment, _model)
@@ -136,7 +141,19 @@ class Mirror:
             for name in shelf.vanished(scope, there, int(version)):
                 concerned |= self._concerned(kind, name)
                 shelf.forget(name)
+            self._known.add((kind, scope))
         return concerned
+
+    def is_known(self, namespace: str) -> bool:
+        """Whether what is there has been listed once: until then, what is missing may be there."""
+        with self._lock:
+            return all(
+                (kind, "") in self._known or (kind, namespace) in self._known for kind in LISTED
+            )
+
+    def is_complete(self) -> bool:
+        """The same, of all namespaces with models."""
+        return all(map(self.is_known, self._scopes or [""]))
 
     def model(self, key: Key) -> Manifest | None:
         with self._lock:

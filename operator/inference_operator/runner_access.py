@@ -93,7 +93,7 @@ class RunnerAccess:
         self._known.pop(key, None)
 
     def tidy(self, *, restore: bool = False) -> None:
-        """Remove the users of models without a document and without pods.
+        """Remove the users of models without a document and without pods, once all are known.
 
         Args:
             restore: set those of the others anew too, whoever may have changed them.
@@ -103,6 +103,7 @@ class RunnerAccess:
         try:
             if restore:
                 self._users.restore()
-            self._users.sweep(self._mirror.model_keys)
+            if self._mirror.is_complete():
+                self._users.sweep(self._mirror.model_keys)
         except (UsersRefused, RedisUnavailable) as error:
             log.warning("the Redis users of models that are gone stay for now: %s", error)

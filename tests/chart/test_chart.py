@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings
 from inference_contract.inferencemodel import GROUP, PLURAL
 from inference_gateway.dispatch import metrics
 from inference_gateway.settings import Settings
+from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -127,9 +128,10 @@ def test_the_alerts_are_of_metrics_that_there_are(render: Callable[..., Any]) ->
         "InferenceLoopStalled",
         "InferenceDispatchAbsent",
         "InferencePredictionOld",
+        "InferenceNamespaceRefused",
         "InferenceItemsSetAside",
     }
-    known = metrics.render().decode()
+    known = metrics.render().decode() + KubeMetrics().exposition().decode()
     for expression in expressions.values():
         (metric,) = re.findall(r"inference_\w+", expression)
         assert f"# HELP {metric}" in known

@@ -1,6 +1,6 @@
 """An API server of our own, over real HTTP: what the operator asks of it, and its bad days.
 
-It lists nothing, and an apply merges.
+A list has what is under its path, and an apply merges.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
+from inference_operator.kinds import Kind
+
 Manifest = dict[str, Any]
+_PLURALS = {kind.value[1] for kind in Kind}
 
 
 @dataclass
@@ -106,9 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, path: str) -> tuple[int, Manifest]:
         if path in self.api.objects:
             return 200, self.api.objects[path]
-        if path.split("/")[-2] in ("v1", "v1alpha1"):
+        if path.rpartition("/")[2] in _PLURALS:
             of = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}}
-            return 200, {**of, "items": []}
+            items = [o for at, o in self.api.objects.items() if at.rpartition("/")[0] == path]
+            return 200, {**of, "items": items}
         return _status(404, "not found")
 
 

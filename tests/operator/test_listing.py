@@ -1,0 +1,140 @@
+"""One namespace that the API server refuses holds up no other, and the operator says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from stub_api import StubApi
+
+from inference_operator import __main__ as program
+from inference_operator import listing
+from inference_operator.handlers import kopf_settings
+from inference_operator.kinds import Kind
+from inference_operator.kube_settings import KubeSettings
+from inference_operator.listing import Lister
+from inference_operator.mirror import Mirror
+
+MODEL = {"apiVersion": "inference-server.dev/v1alpha1", "kind": "InferenceModel", "spec": {}}
+FINE, ODD = ("fine", "m"), ("odd", "m")
+
+
+@pytest.fixture
+def models(api: StubApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_RETRY_SECONDS", 0.02)
+    for namespace, name in (FINE, ODD):
+        found = {**MODEL, "metadata": {"name": name, "namespace": namespace}}
+        api.put(Kind.MODEL.path(namespace, name), found)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.woken: list[Any] = []
+        self.listed = 0
+        self.refused = 0
+
+    def count(self, refused: int) -> None:
+        self.refused = refused
+
+    def note(self) -> None:
+        self.listed += 1
+
+
+@pytest.fixture
+def mirror() -> Mirror:
+    return Mirror(["odd", "fine"])
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def lister(models: None, cluster: Any, mirror: Mirror, heard: Heard) -> Iterator[Lister]:
+    calls = (heard.woken.append, heard.note, heard.count)
+    made = Lister(cluster, mirror, ["odd", "fine"], 3600, *calls)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_the_others_are_listed_and_it_is_tried_again(
+    status: int,
+    api: StubApi,
+    lister: Lister,
+    mirror: Mirror,
+    heard: Heard,
+    wait_until: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api.refusals["GET", "odd"] = (status, "may not list")
+    lister.start()
+    wait_until(lambda: FINE in heard.woken)
+    wait_until(lambda: len([r for r in api.requests if "/odd/" in r]) > 2)
+    assert ODD not in heard.woken
+    assert (heard.listed, heard.refused) == (1, 1)
+    assert lister.problems == {"odd": "may not list"}
+    assert (mirror.is_known("fine"), mirror.is_known("odd")) == (True, False)
+    assert not mirror.is_complete()
+    said = [r.getMessage() for r in caplog.records if "cannot be listed" in r.getMessage()]
+    assert said == ["namespace odd cannot be listed: may not list"]
+    mirror.put(Kind.MODEL, api.objects[Kind.MODEL.path(*ODD)])  # a watch was allowed before
+    api.refusals.clear()
+    wait_until(lambda: ODD in heard.woken)
+    wait_until(lambda: not lister.problems)
+    assert (heard.listed, heard.refused) == (2, 0)
+    assert mirror.is_complete()
+
+
+def test_what_was_known_of_it_stays(
+    api: StubApi, lister: Lister, mirror: Mirror, heard: Heard, wait_until: Callable[..., Any]
+) -> None:
+    lister._seconds = 0.05
+    lister.start()
+    wait_until(mirror.is_complete)
+    api.refusals["GET", "odd"] = (403, "may not list")
+    wait_until(lambda: lister.problems)
+    assert mirror.models() == {FINE, ODD}
+    assert mirror.is_complete()
+
+
+def test_a_watch_that_is_refused_is_tried_for_ever() -> None:
+    backoffs: Any = kopf_settings().networking.error_backoffs
+    assert not hasattr(backoffs, "__len__")  # kopf would count the tries
+    pauses = [pause for pause, _ in zip(backoffs, range(1000), strict=False)]
+    assert len(pauses) == 1000
+    assert max(pauses) < 30
+
+
+def test_the_operator_works_on_the_others_and_tells_of_it(
+    api: StubApi, models: None, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
+) -> None:
+    api.refusals["GET", "odd"] = (403, "may not list")
+    url = "redis://127.0.0.1:1"
+    monkeypatch.setenv("WATCH_NAMESPACES", "odd,fine")
+    settings = KubeSettings(
+        runner_image="runner:1",
+        redis_url=url,
+        runner_redis_url=url,
+        metrics_host="127.0.0.1",
+        metrics_port=0,
+    )
+    operator = program.KubeOperator(settings)
+    worked: list[Any] = []
+    monkeypatch.setattr(operator.queue, "put", worked.append)
+    told: list[str] = []
+
+    def meanwhile(**_: Any) -> None:
+        wait_until(lambda: FINE in worked)
+        wait_until(lambda: operator._lister.problems)
+        operator._put(ODD)  # a watch tells of it
+        routes = operator._routes()
+        told.extend(routes[path]().body.decode() for path in ("/health/ready", "/metrics"))
+
+    monkeypatch.setattr("inference_operator.__main__.kopf.run", meanwhile)
+    operator.run()
+    assert ODD not in worked
+    assert "namespace odd cannot be listed, and nothing is done there: may not list" in told[0]
+    assert "inference_operator_refused_namespaces 1.0" in told[1]
