@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stub_api
 
 from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.app import model_store
 from inference_gateway.errors import Conflict, Invalid
+from inference_gateway.health import State
 from inference_gateway.models import namespaces
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.models.kubernetes_api import Refused, Unreachable
 from inference_gateway.models.kubernetes_cache import ObjectCache
 from inference_gateway.models.kubernetes_documents import entry, homes, manifest, may_hold
 from inference_gateway.models.kubernetes_errors import store_error
+from inference_gateway.models.kubernetes_store import _collection, open_store
 from inference_gateway.models.store import (
     InvalidDocument,
     ModelExists,
@@ -297,3 +301,34 @@ def test_one_machine_loads_no_client_of_kubernetes() -> None:
     """It would take 10 MiB of the gateway's memory."""
     program = "import sys, inference_gateway.__main__; sys.exit('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_namespace_that_may_not_be_read_hides_no_other(
+    settings: Settings, tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    names = ("fine", "odd")
+    with stub_api.serve() as api:
+        users = [{"name": "gateway", "user": {}}]
+        cluster = {"name": "stub", "cluster": {"server": api.url}}
+        contexts = [{"name": "stub", "context": {"cluster": "stub", "user": "gateway"}}]
+        content = {"clusters": [cluster], "users": users, "contexts": contexts}
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps({**content, "current-context": "stub"}))
+        for name in names:
+            api.put(f"/api/v1/namespaces/{name}", namespace(name, f"of-{name}"))
+            found = resource()
+            found["metadata"] |= {"namespace": name, "uid": name}
+            api.put(f"{_collection(name)}/echo", found)
+        api.refusals["GET", "odd"] = (403, "may not list")
+        watched = {"kubeconfig": str(path), "watch_namespaces": "odd,fine"}
+        store = open_store(settings.model_copy(update={**watched, "inference_home": None}))
+        store.start()
+        try:
+            assert list(store.list()) == ["of-fine/echo"]
+            said = store.dependencies()["kubernetes"]
+            assert said.status is State.DEGRADED
+            assert not store.is_gone("of-odd/echo")
+            api.refusals.clear()
+            wait_until(lambda: set(store.list()) == {"of-fine/echo", "of-odd/echo"})
+        finally:
+            store.stop()

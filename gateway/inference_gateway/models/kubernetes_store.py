@@ -94,7 +94,7 @@ class KubernetesModelStore:
         for watcher in self._watchers:
             watcher.start()
         end = time.monotonic() + _START_SECONDS
-        while not self._is_synced and time.monotonic() < end:
+        while not self._is_usable and time.monotonic() < end:
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class KubernetesModelStore:
 
     def list(self) -> dict[str, Entry]:
         with self._lock:
-            if not self._is_synced:
+            if not self._is_usable:
                 return {}
             stamp = [watcher.cache.changes for watcher in self._watchers]
             if stamp != self._stamp:
@@ -225,6 +225,17 @@ class KubernetesModelStore:
     def _is_synced(self) -> bool:
         return all(watcher.is_synced for watcher in self._watchers)
 
+    @property
+    def _is_usable(self) -> bool:
+        """Whether it is known whose the namespaces are, and their models, but for those of
+        namespaces that the API server does not let us read: they hold up no other."""
+        models = self._models.values()
+        return (
+            all(watcher.is_synced for watcher in self._namespaces)
+            and any(watcher.is_synced for watcher in models)
+            and all(watcher.is_synced or _may_not_be_read(watcher) for watcher in models)
+        )
+
     def _watch_namespaces(self, name: str) -> Watcher:
         query = {"labelSelector": LABEL_OWNER}
         if name:
@@ -237,7 +248,7 @@ class KubernetesModelStore:
     def _home(self, owner: str, owner_id: str | None = None) -> str | None:
         """Raises StoreUnavailable while it is not known who has which namespace, NamespaceRefused
         if it is another account's."""
-        if not self._is_synced:
+        if not self._is_usable:
             raise StoreUnavailable("Kubernetes has not answered yet: try again")
         self.list()
         home = self._homes.of.get(owner)
@@ -303,6 +314,10 @@ class KubernetesModelStore:
 def _collection(namespace: str) -> str:
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"/apis/{API_VERSION}{scope}/{PLURAL}"
+
+
+def _may_not_be_read(watcher: Watcher) -> bool:
+    return isinstance(watcher.problem, Refused) and watcher.problem.status < 500
 
 
 def _problem(error: KubernetesError) -> str:
