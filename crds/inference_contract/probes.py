@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -34,10 +36,20 @@ class ProbeServer:
     def __init__(self, host: str, port: int, routes: Mapping[str, Callable[[], Reply]]) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = _SILENT_SECONDS
+            # What cannot be parsed counts as this; of HTTP/0.9 an answer has no head.
+            default_request_version = "HTTP/1.0"
 
             def do_GET(self) -> None:
                 route = routes.get(self.path.partition("?")[0])
-                reply = route() if route else Reply(404, b"not found\n")
+                self._answer(route() if route else _problem(404))
+
+            def send_error(
+                self, code: int, message: str | None = None, _: str | None = None
+            ) -> None:
+                self.close_connection = True
+                self._answer(_problem(code, message))
+
+            def _answer(self, reply: Reply) -> None:
                 self.send_response(reply.status)
                 self.send_header("Content-Type", reply.content_type)
                 self.send_header("Content-Length", str(len(reply.body)))
@@ -65,6 +77,13 @@ class ProbeServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _problem(status: int, detail: str | None = None) -> Reply:
+    """RFC 9457."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail or title}
+    return Reply(status, json.dumps(body).encode(), "application/problem+json")
 
 
 class _Server(ThreadingHTTPServer):

@@ -27,6 +27,7 @@ from inference_gateway.errors import (
 _LINGER_SECONDS = 2.0
 """After an answer that came before the request's end. To close at once would throw it away: what is
 still coming makes the kernel reset the connection."""
+_VERSIONS = ("1.1", "1.0")
 _HOLD_BYTES = 65_536
 """Beyond it nothing is held back: the transport must see it, or it could not slow the writer."""
 
@@ -119,6 +120,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return
+        except httptools.HttpParserCallbackError:
+            if not self._stopped:
+                self._refuse(BadRequest("the URL of the request cannot be read"))
+            return
         except httptools.HttpParserError as error:
             if not self._stopped:
                 self._refuse(BadRequest(f"this is no HTTP request: {error}"))
@@ -145,6 +150,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
+        if (version := self.parser.get_http_version()) not in _VERSIONS:
+            self._refuse(BadRequest(f"HTTP/{version} is not spoken here: HTTP/1.1 is"))
+            raise _Stop
         self._in_head = False
         self._pool.leave(self, Phase.IDLE)
         if self._head_bytes:

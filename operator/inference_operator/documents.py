@@ -114,14 +114,22 @@ def _load(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"document: {error}") from error
     try:
+        return load(text)
+    except ValueError as error:
+        raise ValueError(f"document: {error}") from error
+
+
+def load(text: bytes) -> dict[str, Any]:
+    """A document as its author wrote it. Raises ValueError."""
+    try:
         yamlevents.check(yaml.parse(text, _Loader))
         content = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    except yamlevents.Wrong as error:
-        raise ValueError(f"document: {error}") from error
+    except yamlevents.Wrong:
+        raise
     except Exception as error:  # YAML's tags make dates, numbers and more, and fail as these do
-        raise ValueError(f"document: not YAML: {error}") from error
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ValueError("document: not a mapping with apiVersion, kind, metadata and spec")
+        raise ValueError("not a mapping with apiVersion, kind, metadata and spec")
     return content
 
 

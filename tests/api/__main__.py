@@ -1,7 +1,7 @@
 """`make api-fuzz`: schemathesis against the gateway, until REQUESTS were answered.
 
 Environment: REQUESTS, SEED (the first one; a round each, counted up), EXAMPLES (of an operation, a
-round). Exit code 1 if anything was found.
+round). SIGTERM ends it after this round. Exit code 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,7 +26,7 @@ _KEPT = Path("/tmp/inference-api-fuzz")
 def main() -> int:
     requests = int(os.environ.get("REQUESTS", "100000"))
     seed = int(os.environ.get("SEED") or random.randrange(10**6))
-    examples = os.environ.get("EXAMPLES", "300")
+    examples = os.environ.get("EXAMPLES", "100")
     with tempfile.TemporaryDirectory(prefix="inference-api-fuzz-") as folder:
         stack = Stack(Path(folder) / "home", **SETTINGS)
         try:
@@ -36,9 +38,13 @@ def main() -> int:
 def _attack(stack: Stack, folder: Path, requests: int, seed: int, examples: str) -> int:
     fuzzed = Fuzzed(stack, folder)
     found = 0
-    while (answered := fuzzed.answers().total()) < requests:
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    phases: tuple[str, ...] = ()
+    while (answered := fuzzed.answers().total()) < requests and not stopped.is_set():
         began = time.monotonic()
-        said = fuzzed.attack("--seed", str(seed), "--max-examples", examples)
+        said = fuzzed.attack("--seed", str(seed), "--max-examples", examples, *phases)
+        phases = ("--phases", "fuzzing,stateful")  # The others are without chance.
         new = fuzzed.answers().total() - answered
         seconds = time.monotonic() - began
         verdict = "something was found" if said else "nothing found"

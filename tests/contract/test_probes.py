@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import urllib.request
@@ -31,6 +32,30 @@ def test_two_hundred_slow_clients_shut_no_probe_out(
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
             assert reply.read() == b"ok"
         wait_until(lambda: threading.active_count() - before < 60)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\0\x01 \xff\r\n\r\n", 400),
+        (b"hello\r\n\r\n", 400),
+        (b"POST /health\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1.1\r\n\r\n", 400),
+        (b"GET /health HTTP/2.0\r\n\r\n", 505),
+        (b"GET /health HTTP/1.0\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
+        (b"GET /" + b"x" * 70_000, 414),
+        (b"POST /health HTTP/1.1\r\n\r\n", 501),
+        (b"GET /nothing HTTP/1.1\r\n\r\n", 404),
+        (b"GET /nothing\r\n\r\n", 404),
+    ],
+)
+def test_who_sends_rubbish_gets_a_problem(port: int, sent: bytes, status: int) -> None:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=5)) as client:
+        client.sendall(sent)
+        head, _, body = b"".join(iter(lambda: client.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 %d " % status)
+    assert b"Content-Type: application/problem+json" in head
+    assert json.loads(body)["status"] == status
 
 
 @pytest.mark.parametrize("request_line", ["GET /health", "GET /nothing", "POST /health"])

@@ -68,6 +68,40 @@ def test_apply_names_the_field_that_is_wrong(stack: Any) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("  x: " + "[" * 40_000, "spec.x is nested more than 100 deep"),
+        ("  x: &a [*a]", "spec.x has *a, which is not complete there"),
+        ("  type: custom\n  type: custom", "spec.type is there twice"),
+        ("  description: 2026-01-31", "spec.description holds a date"),
+        ("  x: .nan", "spec.x holds nan"),
+        ('  x: "\\0"', "spec.x holds the character U+0000"),
+        ("  x: [", "not YAML"),
+        ("  x: " + "y" * 1_000_000, "more than 1000000 bytes"),
+    ],
+    ids=["deep", "endless", "twice", "a date", "no number", "NUL", "broken", "large"],
+)
+def test_apply_of_what_is_no_document_is_one_line(stack: Any, line: str, message: str) -> None:
+    document = f"metadata: {{name: odd}}\nspec:\n{line}\n"
+    done = stack.run("models", "apply", "-f", "-", input=document)
+    assert done.returncode == 1
+    assert done.stderr.startswith("inference: ")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_inputs_that_json_cannot_hold_are_one_line(stack: Any, shout: str) -> None:
+    for given, message in (
+        ("text=\udcff", "half of a surrogate pair"),
+        ("times=" + "[" * 9999, ""),
+    ):
+        done = stack.run("predict", shout, "-i", "text=x", "-i", given)
+        assert done.returncode in (1, 2)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_predict_prints_the_output(stack: Any, shout: str) -> None:
     done = stack.run("predict", shout, "-i", "text=hey ", "-i", "times=2")
     assert done.stdout == "HEY HEY \n", done.stderr

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
+from inference_contract import values
 from inference_local.cli.errors import CliError
 from inference_local.cli.terminal import program
 
@@ -34,6 +35,8 @@ class Api:
 
     def reply(self, method: str, path: str, **options: Any) -> Reply:
         """Raises CliError."""
+        _check(path)
+        _check(options.get("json"))
         try:
             response = self._http.request(method, path, **options)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -96,6 +99,15 @@ class Reply(NamedTuple):
 
 
 _CONNECTS = 5
+
+
+def _check(value: object) -> None:
+    """What JSON cannot hold is not sent. Raises CliError."""
+    try:
+        values.check(value)
+    except values.Unacceptable as error:
+        where = values.place(value) or "what you give"
+        raise CliError(f"{where} {error}") from error
 
 
 def problem(response: httpx.Response) -> str:

@@ -38,7 +38,7 @@ def value_for(text: str, wanted: str | None) -> Any:
         return text
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     is_right = isinstance(value, _TYPES[wanted]) and (
         isinstance(value, bool) == (wanted == "boolean")

@@ -106,19 +106,19 @@ def _generation(client: Api, path: str) -> int | None:
 
 def read(file: Path) -> dict[str, Any]:
     """Raises CliError."""
-    import yaml
+    from inference_operator import documents
 
     try:
-        text = sys.stdin.read() if file == Path("-") else file.read_text()
-        # Dates and the like would not survive JSON; the documents have none.
-        document = yaml.safe_load(text)
+        with sys.stdin.buffer if file == Path("-") else file.open("rb") as source:
+            text = source.read(documents.MAX_BYTES + 1)
     except OSError as error:
         raise CliError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CliError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        raise CliError(f"{file}: an InferenceModel is a mapping")
-    return document
+    if len(text) > documents.MAX_BYTES:
+        raise CliError(f"{file} has more than {documents.MAX_BYTES} bytes")
+    try:
+        return documents.load(text)
+    except ValueError as error:
+        raise CliError(f"{file}: {error}") from error
 
 
 def resolve_path(document: dict[str, Any], folder: Path) -> None:
