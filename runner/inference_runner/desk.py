@@ -154,7 +154,7 @@ class Desk:
                 continue
             if run.canceled:
                 self.end(run, outcomes_of.canceled(run.so_far))
-            elif run.elapsed() > self.predict_seconds + STOP_GRACE and run.growing is not None:
+            elif run.worked() > self.predict_seconds + STOP_GRACE and run.growing is not None:
                 self.end(run, outcomes_of.timed_out(self.predict_seconds, run.so_far))
 
     def _ended(self, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> None:

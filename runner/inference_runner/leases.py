@@ -38,7 +38,6 @@ class Pulse:
         client: a client of its own.
         register: commands that (re)write the worker's registration in RQ.
         look: called every LOOK_EVERY while something runs; may end runs.
-        alive: called with every beat and every look.
     """
 
     def __init__(
@@ -50,11 +49,10 @@ class Pulse:
         lease: float,
         register: Callable[[], list[Command]],
         look: Callable[[], None],
-        alive: Callable[[], None],
     ) -> None:
         self._client, self._keys, self._link, self._emitter = client, keys, link, emitter
         self._lease, self._register = lease, register
-        self._look, self._say_alive = look, alive
+        self._look = look
         self._beat_every = min(lease / 3, LONGEST_BEAT)
         self._next_beat = time.monotonic() + self._beat_every
         self._next_look = 0.0
@@ -63,7 +61,6 @@ class Pulse:
         self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
 
     def start(self) -> None:
-        self._say_alive()  # before the model's code may keep this thread from running at all
         self._thread.start()
 
     def stop(self) -> None:
@@ -98,7 +95,6 @@ class Pulse:
         return max(0.0, due - time.monotonic())
 
     def _tick(self) -> None:
-        self._say_alive()
         while self._announce():
             time.sleep(SHORT_RUN)
         now = time.monotonic()

@@ -25,7 +25,7 @@ from inference_runner.interrupt import Interrupt
 from inference_runner.metrics import Metrics
 from inference_runner.settings import Settings, SettingsError
 from inference_runner.state import Reporter
-from inference_runner.watchdog import Watchdog
+from inference_runner.watchdog import Watchdog, every
 from inference_runner.worker import BatchWorker
 
 log = logging.getLogger("inference_runner")
@@ -140,7 +140,6 @@ def _work(
         last_words=last_words,
         interrupt=interrupt,
         capture=capture,
-        alive=lambda: _say_alive(ends),
     )
 
     def stop(*_: Any) -> None:
@@ -158,6 +157,8 @@ def _work(
     interrupt.install(SIGTERM=stop, SIGINT=stop)
     interrupt.guard_forks(forget)
     log.info("ready", extra={"model": settings.model_id, "load_seconds": round(load_seconds, 3)})
+    _say_alive(ends)  # before the model's code may keep other threads from running at all
+    every(settings.lease_seconds / 4, lambda: _say_alive(ends), "alive")
     worker.work()
     reporter.say(RunnerPhase.DRAINING, "stopped")
     reporter.close()
@@ -172,5 +173,6 @@ def _work(
 
 
 def _say_alive(ends: Ends) -> None:
+    """To the parent: threads get to run. Whether Redis answers is not its concern."""
     with suppress(OSError):
         os.write(ends.alive, b".")

@@ -33,6 +33,8 @@ class Run:
     """The job as Redis has it."""
     begun: float | None = None
     """Monotonic time at which the model got it."""
+    waited: float = 0.0
+    """Seconds since then in which the model could not go on, as Redis did not answer."""
     canceled: bool = False
     """Somebody wants it stopped."""
     announced: bool = False
@@ -91,6 +93,10 @@ class Run:
 
     def elapsed(self) -> float:
         return 0.0 if self.begun is None else time.monotonic() - self.begun
+
+    def worked(self) -> float:
+        """Seconds that the model had for it: these have a limit."""
+        return self.elapsed() - self.waited
 
 
 @dataclass(slots=True)

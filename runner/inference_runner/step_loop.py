@@ -63,7 +63,11 @@ class StepLoop:
         active = len(self._active)
         going_on = not self._desk.stopping()
         want = self._engine.slots - active if going_on and not self._solo() else 0
-        for run in self._desk.link.exchange(want, active=active, wait=going_on and not active):
+        claimed = self._desk.link.exchange(want, active=active, wait=going_on and not active)
+        waited = time.monotonic() - now
+        for output in self._active.values():
+            output.run.waited += waited
+        for run in claimed:
             self._join(run)
 
     def _say_outputs(self) -> None:
@@ -100,7 +104,7 @@ class StepLoop:
     def _deadline(self, active: list[Run]) -> float:
         """Of a call: as long as one of them has time left. Who has had its own is ended meanwhile,
         and a newcomer's first step may take what an old run has not got any more."""
-        newest = min(run.elapsed() for run in active)
+        newest = min(run.worked() for run in active)
         return time.monotonic() + max(self._predict_seconds - newest, 0) + HUNG_GRACE
 
     def _step(self) -> None:
@@ -161,7 +165,7 @@ class StepLoop:
                 self._leave(output.run, runs.canceled())
             elif output.run.canceled:
                 self._leave(output.run, runs.canceled(output.so_far))
-            elif output.run.elapsed() > self._predict_seconds:
+            elif output.run.worked() > self._predict_seconds:
                 outcome = runs.timed_out(self._predict_seconds, output.so_far)
                 self._leave(output.run, outcome)
 

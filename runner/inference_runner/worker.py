@@ -48,7 +48,6 @@ class BatchWorker(SimpleWorker):
         last_words: told why, before the process ends because the model's code does not.
         interrupt: stops the model's code, if it is installed.
         capture: makes prints the predictions' logs, if it is installed.
-        alive: called by the pulse, every second at least while something runs.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class BatchWorker(SimpleWorker):
         last_words: Callable[[RunnerExit, str], None] = lambda *_: None,
         interrupt: Interrupt | None = None,
         capture: Capture | None = None,
-        alive: Callable[[], None] = lambda: None,
     ) -> None:
         client = connect(settings.redis_url)
         # RQ's own preparation asks Redis, which may be away just now.
@@ -87,7 +85,6 @@ class BatchWorker(SimpleWorker):
             lease,
             self._registration,
             look=lambda: self.desk.look(),
-            alive=alive,
         )
         self._redis_url, self._last_words = settings.redis_url, last_words
         self.desk = Desk(

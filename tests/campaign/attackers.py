@@ -17,6 +17,7 @@ import httpx
 from world import World
 
 _DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000
+_UNKNOWN = json.dumps({f"key{n}": n for n in range(300_000)}).encode()
 _TEXT = {"Content-Type": "application/json"}
 
 
@@ -41,8 +42,7 @@ def odd_bodies(world: World, chance: random.Random) -> None:
 
 
 def unknown_fields(world: World, chance: random.Random) -> None:
-    body = json.dumps({f"key{n}": n for n in range(300_000)}).encode()
-    _post(world, "/v1/auth/register", body)
+    _post(world, "/v1/auth/register", _UNKNOWN)
 
 
 def odd_paths(world: World, chance: random.Random) -> None:

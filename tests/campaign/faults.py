@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ import psycopg2
 import redis
 
 from attackers import CALLERS, RUNNERS
+from inference_gateway.dispatch.record import RECORD
+from inference_gateway.predictions.statements import INSERT
 from inference_operator import procfs
 from world import LEASE_SECONDS, World
 
@@ -125,13 +127,13 @@ def _cut(name: str, world: World, chance: random.Random) -> Iterator[None]:
 @contextmanager
 def _refused(name: str, seconds: float, world: World, chance: random.Random) -> Iterator[None]:
     between = world.database if name == "postgres" else world.redis
-    between.refuses = True
+    between.refuse(True)
     between.cut()
     try:
         time.sleep(chance.uniform(0.2, 1) * seconds)
         yield
     finally:
-        between.refuses = False
+        between.refuse(False)
 
 
 @contextmanager
@@ -146,46 +148,28 @@ def _stalled(name: str, world: World, chance: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def _commit_unheard(away: float, world: World, chance: random.Random) -> Iterator[None]:
-    """A commit of new predictions whose acknowledgement is lost; the database is away after it."""
-    between = world.database
-    before = between.lost
-    between.loses_answer_to = b"EXECUTE create_predictions"
+def _unheard(
+    between: str, away: float, requests: Sequence[bytes], world: World, chance: random.Random
+) -> Iterator[None]:
+    """What is done and not acknowledged; for so many seconds after it nobody answers."""
+    there = world.database if between == "postgres" else world.redis
+    before = there.lost
+    wanted = chance.choice(requests)
+    there.lose_answer_to(wanted)
     try:
-        end = time.monotonic() + 5
-        while between.lost == before and time.monotonic() < end:
+        end = time.monotonic() + _ASKED_WITHIN
+        while there.lost == before:
+            if time.monotonic() > end:
+                raise NotNow(wanted)
             time.sleep(0.005)
-        between.refuses = away > 0
         if away:
-            between.cut()
+            there.refuse(True)
+            there.cut()
             time.sleep(away)
         yield
     finally:
-        between.loses_answer_to = None
-        between.refuses = False
-
-
-@contextmanager
-def _record_unheard(world: World, chance: random.Random) -> Iterator[None]:
-    """What the recorder has written is not acknowledged to it."""
-    between = world.database
-    between.loses_answer_to = b"UPDATE predictions p"
-    try:
-        time.sleep(1)
-        yield
-    finally:
-        between.loses_answer_to = None
-
-
-@contextmanager
-def _enqueue_unheard(world: World, chance: random.Random) -> Iterator[None]:
-    between = world.redis
-    between.loses_answer_to = chance.choice([b"EVALSHA", b"XADD", b"XACK", b"FCALL"])
-    try:
-        time.sleep(1)
-        yield
-    finally:
-        between.loses_answer_to = None
+        there.lose_answer_to(None)
+        there.refuse(False)
 
 
 @contextmanager
@@ -265,6 +249,9 @@ def _hostile(act: Callable[[World, random.Random], None], world: World, chance: 
 
 _PROCESSES = ("gateway", "dispatch", "operator", "runner", "valkey", "postgres")
 BEYOND_THE_LEASE = 2 * LEASE_SECONDS
+_ASKED_WITHIN = 5
+_CREATES = INSERT.partition("(")[0].encode()
+_RECORDS = RECORD.partition("(")[0].encode()
 
 DISTURBING: dict[str, Fault] = {
     **{f"{name} killed": partial(_killed, name) for name in (*_PROCESSES, "runner")},
@@ -279,16 +266,16 @@ DISTURBING: dict[str, Fault] = {
     "redis cut": partial(_cut, "redis"),
     "redis refused": partial(_refused, "redis", BEYOND_THE_LEASE),
     "redis stalled": partial(_stalled, "redis"),
-    "an enqueue unheard": _enqueue_unheard,
+    "an enqueue unheard": partial(_unheard, "redis", 0, [b"EVALSHA", b"XADD", b"XACK", b"FCALL"]),
     "postgres cut": partial(_cut, "postgres"),
     "postgres refused": partial(_refused, "postgres", 4),
     "postgres stalled": partial(_stalled, "postgres"),
     "postgres connections terminated": _connections_terminated,
     "postgres connections taken": _connections_taken,
     "postgres read-only": _read_only,
-    "a commit unheard": partial(_commit_unheard, 0),
-    "a commit unheard, then postgres away": partial(_commit_unheard, 12),
-    "a record unheard": _record_unheard,
+    "a commit unheard": partial(_unheard, "postgres", 0, [_CREATES]),
+    "a commit unheard, then postgres away": partial(_unheard, "postgres", 12, [_CREATES]),
+    "a record unheard": partial(_unheard, "postgres", 0, [_RECORDS]),
     "disk full": _disk_full,
     "model changed": _model_changed,
 }

@@ -1,17 +1,22 @@
 """A man in the middle of a Unix socket: cuts, refuses, stalls, and loses acknowledgements.
 
 It takes the place of the server's socket in the file system, again whenever the server is started
-anew; the server's own is at the same path with `.server` behind it.
+anew; the server's own is at the same path with `.server` behind it. It has a process of its own, so
+that all goes on as ever while the campaign's own threads compute.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
+from multiprocessing.managers import BaseManager
 from pathlib import Path
+from typing import Any
 
 _LOOK_EVERY = 0.02
 _PIECE = 65_536
@@ -25,41 +30,79 @@ class Interposer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.server = path.with_name(path.name + ".server")
+        self.server = _server(path)
+        self._process = _Process(ctx=multiprocessing.get_context("spawn"))
+        self._process.start()
+        self._between: Any = self._process.Between(path)
+
+    @property
+    def lost(self) -> int:
+        """How many answers were not passed on."""
+        return int(self._between.count_lost())
+
+    def lose_answer_to(self, request: bytes | None) -> None:
+        """The next request that holds this is passed on, and its answer is not."""
+        self._between.lose_answer_to(request)
+
+    def refuse(self, refuses: bool) -> None:
+        self._between.refuse(refuses)
+
+    def cut(self) -> None:
+        """End every connection."""
+        self._between.cut()
+
+    def stall(self) -> None:
+        """Pass on nothing, in no direction, until `flow`."""
+        self._between.stall()
+
+    def flow(self) -> None:
+        self._between.flow()
+
+    def stop(self) -> None:
+        self._process.shutdown()
+
+
+class Between:
+    """What runs in that process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.server = _server(path)
         self._inode: int | None = None
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._flows = threading.Event()
         self._flows.set()
-        self.refuses = False
-        self.loses_answer_to: bytes | None = None
-        """The next request that holds this is passed on, and its answer is not."""
-        self.lost = 0
-        self._stopped = threading.Event()
+        self._refuses = False
+        self._loses_answer_to: bytes | None = None
+        self._lost = 0
         self._watch()
         threading.Thread(target=self._watch_forever, daemon=True).start()
 
+    def count_lost(self) -> int:
+        return self._lost
+
+    def lose_answer_to(self, request: bytes | None) -> None:
+        self._loses_answer_to = request
+
+    def refuse(self, refuses: bool) -> None:
+        self._refuses = refuses
+
     def cut(self) -> None:
-        """End every connection."""
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
             self._end(pair)
 
     def stall(self) -> None:
-        """Pass on nothing, in no direction, until `flow`."""
         self._flows.clear()
 
     def flow(self) -> None:
         self._flows.set()
 
-    def stop(self) -> None:
-        self._stopped.set()
-        self.flow()
-        self.cut()
-
     def _watch_forever(self) -> None:
-        while not self._stopped.wait(_LOOK_EVERY):
+        while True:
+            time.sleep(_LOOK_EVERY)
             self._watch()
 
     def _watch(self) -> None:
@@ -86,11 +129,11 @@ class Interposer:
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
-        while not self._stopped.is_set():
+        while True:
             client, _ = listener.accept()
             server = socket.socket(socket.AF_UNIX)
             try:
-                if self.refuses:
+                if self._refuses:
                     raise ConnectionRefusedError
                 server.connect(str(self.server))
             except OSError:
@@ -131,14 +174,25 @@ class Interposer:
             end.close()
 
     def _loses(self, content: bytes) -> bool:
-        wanted = self.loses_answer_to
+        wanted = self._loses_answer_to
         if wanted is None or wanted not in content:
             return False
-        self.loses_answer_to = None
-        self.lost += 1
+        self._loses_answer_to = None
+        self._lost += 1
         return True
 
     def _end(self, pair: tuple[socket.socket, socket.socket]) -> None:
         for end in pair:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _server(path: Path) -> Path:
+    return path.with_name(path.name + ".server")
+
+
+class _Process(BaseManager):
+    """Where the interposer runs."""
+
+
+_Process.register("Between", Between)

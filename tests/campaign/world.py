@@ -82,11 +82,21 @@ class World:
         self._direct = self.database.path.parent / "direct"
         self._direct.mkdir()
         (self._direct / self.database.path.name).symlink_to(self.database.server)
+        self._interpose()
         self.sql(_AUDIT)
         for name, model in _MODELS.items():
             self._apply(name, dict(model))
         for name in _MODELS:
             self.until(lambda name=name: self._ready(name), 60, f"{name} is ready")
+
+    def _interpose(self) -> None:
+        """What was connected before is connected anew."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        with self.direct_redis() as client:
+            client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
 
     def close(self) -> None:
         for interposer in (self.database, self.redis):

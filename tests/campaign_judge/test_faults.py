@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from faults import DISTURBING
+from faults import DISTURBING, NotNow
 from inference_operator import procfs
 
 _ENDS_SLOWLY = """
@@ -65,6 +66,19 @@ def test_what_was_told_to_end_has_ended(
     with DISTURBING[name](world, random.Random(1)):
         pass
     assert procfs.identity(process.pid) is None
+
+
+def test_what_is_never_asked_is_not_unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faults._ASKED_WITHIN", 0.01)
+    told: list[object] = []
+    database = SimpleNamespace(lost=0, lose_answer_to=told.append, refuse=told.append)
+    world: Any = SimpleNamespace(database=database)
+    with (
+        pytest.raises(NotNow, match="EXECUTE record"),
+        DISTURBING["a record unheard"](world, random.Random(1)),
+    ):
+        pass
+    assert told[1:] == [None, False]
 
 
 def test_redis_loses_its_file_before_it_ends(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from inference_contract.pods import RunnerExit
 
@@ -81,6 +82,22 @@ def test_a_hung_prediction_fails_and_ends_the_process(
     assert process.popen.wait(20) == RunnerExit.HUNG
     assert queue.end("a")["error_code"] == "prediction_timeout"
     assert queue.leftovers() == []
+
+
+def test_a_redis_that_stands_still_for_longer_than_a_lease_ends_no_runner(
+    runner: Start,
+    sample_spec: Any,
+    queue: Any,
+    redis_client: redis.Redis,
+    wait_until: WaitUntil,
+) -> None:
+    process = runner(sample_spec("Actor"), RUNNER_LEASE_SECONDS="1")
+    wait_until(process.is_ready)
+    redis_client.execute_command("CLIENT", "PAUSE", 4000, "ALL")
+    redis_client.ping()  # Answered after the pause.
+    queue.put_one("a", do="print")
+    assert wait_until(lambda: queue.end("a"))["output"] == "print"
+    assert process.popen.poll() is None
 
 
 def test_a_hung_batch_is_given_back_and_each_is_a_suspect(

@@ -77,6 +77,17 @@ def test_it_is_stopped_when_its_time_is_over(work: Work, queue: Any, wait_until:
     assert wait_until(lambda: queue.end("b"))["type"] == "succeeded"
 
 
+def test_the_time_in_which_redis_stands_still_is_not_the_models(
+    work: Work, queue: Any, redis_client: Any, wait_until: WaitUntil
+) -> None:
+    work("Counter", timeouts={"predictSeconds": 3})
+    queue.put_one("a", to=50, pause=0.01)
+    wait_until(lambda: queue.stream("a"))
+    redis_client.execute_command("CLIENT", "PAUSE", 4500, "ALL")
+    end = wait_until(lambda: queue.end("a"))
+    assert (end["type"], end["output"]) == ("succeeded", list(range(50)))
+
+
 def test_a_webhook_that_wants_output_gets_it_all(
     work: Work, queue: Any, wait_until: WaitUntil
 ) -> None:
