@@ -32,8 +32,8 @@ class RunnerEnv(StrEnum):
     LEASE_SECONDS = "RUNNER_LEASE_SECONDS"
     """How long a silent runner keeps its work; it renews every third of this."""
     REPLACES_ITSELF = "RUNNER_REPLACES_ITSELF"
-    """Whether a runner that ends with one of `REPLACED` starts anew within its container, without
-    the backoff of a kubelet."""
+    """Whether a runner that was Ready and ended untold starts anew within its container, or on one
+    machine its process, without the backoff of whoever started it."""
 
 
 POD_NAME = "POD_NAME"
@@ -75,10 +75,6 @@ class RunnerExit(IntEnum):
     BROKEN = 7
     """Nothing can be run in this process any more, such as after an error of its GPU; start a new
     runner."""
-
-
-REPLACED = frozenset({RunnerExit.HUNG, RunnerExit.STOPPED, RunnerExit.BROKEN})
-"""A runner ended itself so that a new one goes on: nothing is held against its model."""
 
 
 DOWNLOADING = "downloading"

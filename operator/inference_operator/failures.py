@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from signal import Signals
 
 from inference_contract.inferencemodel import Reason
-from inference_contract.pods import REPLACED, RunnerExit, RunnerPhase
+from inference_contract.pods import RunnerExit, RunnerPhase
 from inference_operator.plan import RunnerPlan
 from inference_operator.runners import Exit, Runner, Slot
 
 FIRST_BACKOFF = 1.0
 MAX_BACKOFF = 300.0
 MAX_BACKOFF_AFTER_READY = 5.0
-"""Of one that was Ready and died of what it ran: MAX_ATTEMPTS ends that, and others wait."""
+"""Of one that was Ready and was killed, for want of memory say: what it ran ends by MAX_ATTEMPTS,
+and others wait. What only its child dies of, it mends itself."""
 HEALTHY_AFTER = 60.0
 """Seconds of Ready after which earlier deaths no longer count."""
 
@@ -47,8 +48,6 @@ def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | N
     was_ready = runner.ready_since is not None
     if runner.stop_by is not None and runner.phase is not RunnerPhase.FAILED:
         return None if was_ready else previous
-    if ended.code in REPLACED and was_ready:
-        return None  # One prediction's fault: the others shall not wait for a backoff.
     healthy = runner.ready_since is not None and now - runner.ready_since >= HEALTHY_AFTER
     in_a_row = previous is not None and previous.hash == runner.hash and not healthy
     if previous is not None and previous.was_ready and not was_ready:

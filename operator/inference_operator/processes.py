@@ -134,6 +134,7 @@ def environment(plan: RunnerPlan, name: str, state: Path) -> dict[str, str]:
         RunnerEnv.STATE_FILE: str(state),
         RunnerEnv.HOST: "127.0.0.1",
         RunnerEnv.PORT: "0",
+        RunnerEnv.REPLACES_ITSELF: "true",
         "PYTHONUNBUFFERED": "1",  # What a model printed before it died is in the log.
     }
     return {**passed_on, **plan.env, **own}
@@ -193,6 +194,8 @@ def _look(process: _Process, now: float) -> Runner:
     except ValueError:
         return runner
     ready_since, stop_by = runner.ready_since, runner.stop_by
+    if phase is RunnerPhase.LOADING:
+        ready_since = None  # It has started anew: whether it can still load is open.
     if phase is RunnerPhase.READY and ready_since is None:
         ready_since = now
     if phase is RunnerPhase.DRAINING and stop_by is None:  # Somebody else told it to stop.

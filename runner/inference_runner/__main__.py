@@ -1,15 +1,18 @@
 """`python -m inference_runner`: a small parent that stays, and the runner, its child.
 
 The parent passes signals on, carries to the log what the child's C code and its children print,
-ends whatever the child leaves behind, and ends as the child did.
+and ends whatever the child leaves behind. A child that dies of what it runs is followed by another
+one; otherwise the parent ends as the child did.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
-from inference_contract.pods import REPLACED, RunnerEnv
+from inference_contract.pods import RunnerEnv, RunnerPhase
 from inference_runner import parent
 from inference_runner.ends import Ends
 
@@ -23,10 +26,17 @@ def child(ends: Ends) -> int:
 def main() -> int:
     replaces = os.environ.get(RunnerEnv.REPLACES_ITSELF, "").lower() in {"1", "true", "yes"}
     lease = float(os.environ.get(RunnerEnv.LEASE_SECONDS) or 30)
-    while True:
-        code = parent.run(child, lease)
-        if code not in REPLACED or not replaces:
-            return code
+    return parent.run(child, lease, replaces=replaces, follows=_say_loading)
+
+
+def _say_loading() -> None:
+    """The last one's word is not true any more."""
+    if path := os.environ.get(RunnerEnv.STATE_FILE):
+        from inference_contract import statefile
+
+        with suppress(OSError):
+            content = {"phase": RunnerPhase.LOADING.value, "pid": os.getpid(), "port": 0}
+            statefile.write(Path(path), content)
 
 
 if __name__ == "__main__":

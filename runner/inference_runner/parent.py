@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from inference_contract.pods import RunnerExit
 from inference_runner.ends import Ends
@@ -33,76 +34,185 @@ _TURN = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run(child: Callable[[Ends], int], silence: float) -> int:
+_HEALTHY_SECONDS = 60.0
+"""After so long at work earlier deaths no longer count."""
+_LONGEST_PAUSE = 5.0
+"""Before a child that was at work is followed by another: MAX_ATTEMPTS ends what it died of, and
+others wait."""
+_ON_PURPOSE = frozenset({RunnerExit.HUNG, RunnerExit.STOPPED, RunnerExit.BROKEN})
+"""Ends that need no pause: the runner chose them, to work on with what waits."""
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(
+    child: Callable[[Ends], int],
+    silence: float,
+    *,
+    replaces: bool = False,
+    follows: Callable[[], None] = lambda: None,
+) -> int:
     """Fork, and return the child's exit code; die of the signal that it died of.
 
+    A child that ended untold, once it was at work, is followed by another if that is wanted. Not if
+    memory was short: whoever gave it must see that.
+
     Args:
-        child: what the child does; returns its exit code.
+        child: what the child does; returns its exit code, and gives a sign of life once it works.
         silence: seconds without a sign of life after which the child is ended, once it gave one.
+        replaces: whether another one follows.
+        follows: called before it does.
     """
-    said, say = os.pipe()
-    echo, repeat = os.pipe()
-    alive, live = os.pipe()
-    with suppress(OSError):
-        fcntl.fcntl(said, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    for end in (said, echo, repeat, alive, live):
-        os.set_blocking(end, False)
-    log = os.dup(2)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    me = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != me:
-            os._exit(1)
-        os.dup2(say, 1)
-        os.dup2(say, 2)
-        for end in (said, say, repeat, alive):
+    parent = _Parent(os.dup(2), silence)
+    deaths = 0
+    while True:
+        began, short = time.monotonic(), _out_of_memory()
+        end = parent.follow(child)
+        is_last = not (replaces and end.was_at_work) or _out_of_memory() > short
+        if is_last or parent.is_told:
+            return end.repeat()
+        deaths = 1 if time.monotonic() - began > _HEALTHY_SECONDS else deaths + 1
+        parent.note(f"the runner {end}, and is started anew")
+        follows()
+        if end.code not in _ON_PURPOSE and deaths > 1:
+            parent.pause(min(2.0 ** (deaths - 2), _LONGEST_PAUSE))
+        if parent.is_told:
+            return end.repeat()
+
+
+class _End(NamedTuple):
+    """How a child ended."""
+
+    code: int
+    """Negative: the signal that it died of."""
+    was_at_work: bool
+
+    def __str__(self) -> str:
+        return f"died of signal {-self.code}" if self.code < 0 else f"ended with code {self.code}"
+
+    def repeat(self) -> int:
+        """As our own end."""
+        if self.code >= 0:
+            return self.code
+        with suppress(OSError):
+            signal.signal(-self.code, signal.SIG_DFL)
+        os.kill(os.getpid(), -self.code)
+        return 128 - self.code  # as the first process of a container, which no signal ends
+
+
+class _Parent:
+    """Has the signals of this process.
+
+    Args:
+        log: file descriptor.
+    """
+
+    def __init__(self, log: int, silence: float) -> None:
+        self._log, self._silence = log, silence
+        self._pid = 0
+        """Of the child; 0: there is none."""
+        self.is_told = False
+        """To stop."""
+        self._woken, wake = os.pipe()
+        for end in (self._woken, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in _STOPS:
+            signal.signal(number, self._pass_on)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def follow(self, child: Callable[[Ends], int]) -> _End:
+        """One child, to its end."""
+        said, say = os.pipe()
+        echo, repeat = os.pipe()
+        alive, live = os.pipe()
+        with suppress(OSError):
+            fcntl.fcntl(said, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        for end in (said, echo, repeat, alive, live):
+            os.set_blocking(end, False)
+        me = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        pid = os.fork()
+        if pid == 0:
+            self._leave()
+            _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            if os.getppid() != me:
+                os._exit(1)
+            os.dup2(say, 1)
+            os.dup2(say, 2)
+            for end in (said, say, repeat, alive):
+                os.close(end)
+            code = 1
+            try:
+                code = child(Ends(_high(self._log), _high(echo), _high(live)))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)  # Threads of the model's code must not keep a drained runner alive.
+        self._pid = pid
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        for end in (say, echo, live):
             os.close(end)
-        code = 1
         try:
-            code = child(Ends(_high(log), _high(echo), _high(live)))
-        except BaseException:
-            traceback.print_exc()
+            watch = _Watch(pid, said, repeat, alive, self._log, self._woken, self._silence)
+            return watch.until_the_end()
         finally:
-            os._exit(code)  # Threads of the model's code must not keep a drained runner alive.
-    for end in (say, echo, live):
-        os.close(end)
-    try:
-        return _Watch(pid, said, repeat, alive, log, silence).until_the_end()
-    finally:
-        for end in (said, repeat, alive, log):
-            os.close(end)
+            self._pid = 0
+            for end in (said, repeat, alive):
+                os.close(end)
+
+    def _leave(self) -> None:
+        """In the child: the parent's signals are not its own."""
+        signal.set_wakeup_fd(-1)
+        for number in (*_STOPS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+    def pause(self, seconds: float) -> None:
+        """Or until somebody tells us to stop."""
+        until = time.monotonic() + seconds
+        while not self.is_told and (left := until - time.monotonic()) > 0:
+            select.select([self._woken], [], [], left)
+            _drain(self._woken)
+
+    def note(self, text: str) -> None:
+        _note(self._log, text)
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        self.is_told = True
+        if self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
 
 class _Watch:
     def __init__(
-        self, pid: int, said: int, repeat: int, alive: int, log: int, silence: float
+        self,
+        pid: int,
+        said: int,
+        repeat: int,
+        alive: int,
+        log: int,
+        woken: int,
+        silence: float,
     ) -> None:
         self._pid, self._said, self._repeat, self._alive = pid, said, repeat, alive
-        self._log, self._silence = log, silence
+        self._log, self._woken, self._silence = log, woken, silence
         self._heard: float | None = None
         self._is_mute = False
         """It closed its end: nothing follows from its silence."""
         self._is_silent = False
 
-    def until_the_end(self) -> int:
-        woken, wake = os.pipe()
-        os.set_blocking(wake, False)
-        os.set_blocking(woken, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._pass_on)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+    def until_the_end(self) -> _End:
         poll = select.poll()
-        for end in (self._said, self._alive, woken):
+        for end in (self._said, self._alive, self._woken):
             poll.register(end, select.POLLIN)
         status = None
         while status is None:
             before = time.monotonic()
             events = dict(poll.poll(_TURN * 1000))
-            if woken in events:
-                os.read(woken, _CHUNK)
+            if self._woken in events:
+                _drain(self._woken)
             self._carry()
             for end in (self._said, self._alive):
                 if events.get(end, 0) & select.POLLHUP:
@@ -113,14 +223,9 @@ class _Watch:
             status = self._reap()
         self._end_the_rest()
         self._carry()
-        signal.set_wakeup_fd(-1)
-        os.close(woken)
-        os.close(wake)
-        return self._as_the_child(status)
-
-    def _pass_on(self, number: int, _frame: object) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, number)
+        was_at_work = self._heard is not None or bool(_drain(self._alive))
+        code = RunnerExit.HUNG if self._is_silent else os.waitstatus_to_exitcode(status)
+        return _End(code, was_at_work)
 
     def _carry(self) -> None:
         """To the runner first, which then knows all that is no longer in the pipe; to the log."""
@@ -134,25 +239,20 @@ class _Watch:
     def _listen(self, turn: float) -> None:
         """End a child that was silent too long: some C code keeps Python's lock."""
         now = time.monotonic()
-        with suppress(OSError):
-            if os.read(self._alive, _CHUNK):
-                self._heard = now
+        if _drain(self._alive):
+            self._heard = now
         # Somebody stopped us, or it.
         is_frozen = self._is_mute or turn > 2 * _TURN or _state(self._pid) == "T"
         if is_frozen and self._heard is not None:
             self._heard = now
         if self._heard is not None and now - self._heard > self._silence and not self._is_silent:
             self._is_silent = True
-            self._note(f"no sign of life for {self._silence:g} s: ending the runner")
+            _note(self._log, f"no sign of life for {self._silence:g} s: ending the runner")
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGABRT)  # faulthandler shows where it was
         elif self._is_silent:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-
-    def _note(self, text: str) -> None:
-        with suppress(OSError):
-            os.write(self._log, f"inference_runner: {text}\n".encode())
 
     def _reap(self) -> int | None:
         """The child's wait status, None while it lives."""
@@ -176,17 +276,6 @@ class _Watch:
                     pass
                 time.sleep(0.01)
 
-    def _as_the_child(self, status: int) -> int:
-        if self._is_silent:
-            return RunnerExit.HUNG
-        if not os.WIFSIGNALED(status):
-            return os.waitstatus_to_exitcode(status)
-        number = os.WTERMSIG(status)
-        with suppress(OSError):
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        return 128 + number  # as the first process of a container, which no signal ends
-
 
 def _high(descriptor: int) -> int:
     """Under a number where no other code expects one."""
@@ -194,6 +283,28 @@ def _high(descriptor: int) -> int:
     high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, max(3, min(soft, 1024) - 8))
     os.close(descriptor)
     return high
+
+
+def _note(log: int, text: str) -> None:
+    with suppress(OSError):
+        os.write(log, f"inference_runner: {text}\n".encode())
+
+
+def _drain(descriptor: int) -> bytes:
+    """What is there to be read now."""
+    with suppress(OSError):
+        return os.read(descriptor, _CHUNK)
+    return b""
+
+
+def _out_of_memory() -> int:
+    """How many processes the kernel has killed here for want of memory, by cgroup v2 or v1."""
+    for name in ("memory.events", "memory/memory.oom_control"):
+        with suppress(OSError, ValueError):
+            lines = Path("/sys/fs/cgroup", name).read_text().splitlines()
+            counts = dict(line.split() for line in lines)
+            return int(counts.get("oom_kill", 0))
+    return 0
 
 
 def _unread(descriptor: int) -> int:

@@ -153,6 +153,7 @@ def _work(
         reporter.forget()
 
     reporter.working = worker.last_progress
+    _say_alive(ends)
     reporter.say(RunnerPhase.READY, load_seconds=load_seconds)
     interrupt.install(SIGTERM=stop, SIGINT=stop)
     interrupt.guard_forks(forget)

@@ -45,8 +45,6 @@ def _before(count: int, hash: str = "h") -> Failure:
         pytest.param(
             None, _exit(None, RunnerPhase.FAILED), (LOAD, 1), id="adopted, said that it failed"
         ),
-        pytest.param(None, _exit(4, ready_for=5), None, id="a hung prediction"),
-        pytest.param(None, _exit(4), (CRASH, 1), id="hung before it was ready"),
         pytest.param(_before(2), _exit(0, ready_for=5, stop_by=NOW), None, id="drained"),
         pytest.param(_before(2), _exit(-9, stop_by=NOW), (CRASH, 2), id="stopped while loading"),
     ],

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -83,7 +84,11 @@ def act(do: str, inputs: dict[str, Any]) -> Any:  # noqa: C901
         case "fork":
             os.fork()
         case "exit":
-            os._exit(9)
+            os._exit(inputs.get("code", 9))
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "abort":
             os.write(2, b"the last words\n")
             os.abort()
@@ -199,3 +204,16 @@ class Device:
 class Devices(Device):
     def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
         return [self.predict(inputs) for inputs in batch]
+
+
+class Anew(One):
+    """Loads once as it should, and then does something else."""
+
+    def __init__(self, mark: str, second: str) -> None:
+        self.mark, self.second = Path(mark), second
+
+    def load(self) -> None:
+        if self.mark.exists():
+            act(self.second, {})
+            raise RuntimeError("it loads once")
+        self.mark.touch()
