@@ -83,3 +83,26 @@ def test_gateway_killed_while_it_creates(
     rows = client.sql("SELECT id::text FROM predictions WHERE model = %s", model_id)
     assert sorted(row[0] for row in rows) == sorted(set(ids))
     assert next(kills, None) is None, "the gateway was never killed: the test saw nothing"
+
+
+def test_a_prediction_that_kills_its_runner_again_and_again(
+    new_client: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    """It fails after MAX_ATTEMPTS; what waits behind it runs meanwhile, in the same process."""
+    client = new_client(LEASE_SECONDS="3", SWEEP_SECONDS="0.2")
+    model_id = client.apply_custom("naughty", "naughty:Misbehaves", ("do",), minReplicas=1)
+    wait_until(lambda: client.model(model_id)["status"]["ready_replicas"] == 1)
+    poison = client.predict(model_id, {"do": "exit"})
+    others = [client.predict(model_id, {"do": "well"}) for _ in range(20)]
+    wait_until(lambda: client.count(model_id, "failed") == 1, timeout=60)
+    ended = client.prediction(poison["id"])
+    assert (ended["error_code"], ended["error"]) == (
+        "runner_crashed",
+        "Its runner died 3 times while running it.",
+    )
+    assert client.count(model_id, "succeeded") == len(others)
+    assert client.sql("SELECT attempt, crashes FROM predictions WHERE id = %s", poison["id"]) == [
+        (3, 2)
+    ]
+    rows = client.sql("SELECT DISTINCT crashes FROM predictions WHERE id <> %s", poison["id"])
+    assert [crashes for (crashes,) in rows] == [0]

@@ -1,5 +1,6 @@
 """Custom classes that do what custom classes should not."""
 
+import os
 import time
 
 
@@ -20,6 +21,8 @@ class Misbehaves:
                 raise ValueError("I will not")
             case "hang":
                 time.sleep(3600)
+            case "exit":
+                os._exit(9)
             case "eat":
                 eaten = []
                 while True:
