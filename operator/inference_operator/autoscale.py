@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from inference_contract.inferencemodel import InferenceModelSpec, ScalingMode
@@ -63,6 +63,8 @@ class Why(StrEnum):
 class Decision:
     replicas: int
     reason: Why
+    changed_by: Why | None = field(default=None, compare=False)
+    """The reason when the number last changed, if that was another."""
 
 
 def decide(

@@ -25,7 +25,9 @@ class Event:
 
 def scaled(before: int, decision: Decision) -> Event:
     reason = "ScaledUp" if decision.replicas > before else "ScaledDown"
-    note = f"from {before} to {decision.replicas} replicas: {decision.reason}"
+    # Who acts on a decision may come after the next one, which only says that all is as it was.
+    why = decision.changed_by or decision.reason
+    note = f"from {before} to {decision.replicas} replicas: {why}"
     return Event("Normal", reason, note)
 
 

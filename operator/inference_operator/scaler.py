@@ -100,4 +100,7 @@ class Scaler:
         if decision.replicas != current:
             change = f"{current} → {decision.replicas} replicas: {decision.reason}"
             log.info(change, extra={"model": model_id})
+        elif before:
+            changed_by = before.decision.changed_by or before.decision.reason
+            decision = replace(decision, changed_by=changed_by)
         return _Course(spec, history, load, decision)

@@ -83,3 +83,8 @@ def test_scaling() -> None:
         "Normal", "ScaledUp", "from 1 to 3 replicas: ScaleUp"
     )
     assert scaled(3, Decision(0, Why.SCALE_DOWN)).reason == "ScaledDown"
+
+
+def test_scaling_tells_what_changed_the_number_though_all_is_steady_since() -> None:
+    late = Decision(0, Why.STEADY, changed_by=Why.SCALE_DOWN)
+    assert scaled(2, late).note == "from 2 to 0 replicas: ScaleDown"

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_operator.autoscale import Decision
+from inference_operator.autoscale import Decision, Why
 from inference_operator.loads import Load, Loads
 from inference_operator.redis_link import RedisLink
 from inference_operator.scaler import Scaler
@@ -71,3 +71,12 @@ def test_both_decide_the_same(target: int, readings: list[Reading]) -> None:
 def test_a_steady_model_is_passed_over() -> None:
     decisions = _decisions(1, [(1.0, 0, 1)] * 9, judge_each=False)
     assert decisions[-1] is decisions[0]
+
+
+def test_a_decision_remembers_why_the_number_last_changed() -> None:
+    readings: list[Reading] = [(0.5, 0, 0), (0.5, 9, 0), (0.5, 9, 0), (6.0, 9, 0), (1.0, None, 0)]
+    first, up, *later = _decisions(3, readings, judge_each=False)
+    assert (up.replicas, up.reason, up.changed_by) == (3, Why.SCALE_UP, None)
+    assert first.replicas != up.replicas
+    assert [decision.changed_by for decision in later] == [Why.SCALE_UP] * 3
+    assert Why.UNKNOWN in [decision.reason for decision in later]
