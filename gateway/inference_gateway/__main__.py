@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from inference_contract import files, logs, statefile
 from inference_gateway.app import create_app, front, prepare
 from inference_gateway.connections import Connections, Limits, Phase
-from inference_gateway.listening import listen
+from inference_gateway.listening import AcceptingServer, listen
 from inference_gateway.protocol import BoundedProtocol
 from inference_gateway.services import Services
 from inference_gateway.settings import Settings
@@ -46,7 +46,7 @@ def return_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, 1_000_000)
 
 
-class Server(uvicorn.Server):
+class Server(AcceptingServer):
     """Says when it listens, and tells streams when it stops."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, port: int) -> None:

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from inference_gateway.turns import Turns
+
 _TICK_SECONDS = 0.5
+_EXPIRE_AT_ONCE = 64
+"""Thousands that came together are also late together."""
 
 
 class Phase(Enum):
@@ -63,7 +67,9 @@ class Connections:
         self._count = 0
         self._since: dict[Phase, dict[Connection, float]] = {phase: {} for phase in Phase}
         self._idle = self._since[Phase.IDLE]
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self.turns = Turns()
+        """Of requests that begin, and of those whose clients are gone."""
 
     def opened(self, connection: Connection) -> bool:
         """Whether there is room for it."""
@@ -86,17 +92,22 @@ class Connections:
     def leave(self, connection: Connection, phase: Phase) -> None:
         self._since[phase].pop(connection, None)
 
-    def expire(self) -> None:
-        """Tell those that have been in their phase for too long."""
-        now = self._clock()
+    def expire(self) -> bool:
+        """Tell those that have been in their phase for too long, some at once; whether there may
+        be more."""
+        now, told = self._clock(), 0
         for phase, connections in self._since.items():
             until = now - self._seconds[phase]
             while connections:
                 first = next(iter(connections))
                 if connections[first] > until:
                     break
+                if told == _EXPIRE_AT_ONCE:
+                    return True
+                told += 1
                 del connections[first]
                 first.expired(phase)
+        return False
 
     def _make_room(self) -> bool:
         for phase in (Phase.IDLE, Phase.HEAD):
@@ -108,7 +119,8 @@ class Connections:
         return False
 
     def _tick(self) -> None:
-        self._timer = None
-        self.expire()
-        if self._count > 0:
-            self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        loop = asyncio.get_running_loop()
+        if self.expire():
+            self._timer = loop.call_soon(self._tick)
+        else:
+            self._timer = loop.call_later(_TICK_SECONDS, self._tick) if self._count > 0 else None

@@ -20,7 +20,7 @@ from inference_gateway.rates.admission import Admission
 
 log = logging.getLogger(__name__)
 
-_PROBES = "/health"
+PROBES = "/health"
 """Kubernetes asks it, and whoever watches: never refused."""
 _ID = re.compile(rb"[\w.:-]{1,64}")
 
@@ -58,7 +58,7 @@ class Edge:
         body: CountedBody | None = None
         try:
             urls.check(scope, host)
-            if not scope["path"].startswith(_PROBES):
+            if not scope["path"].startswith(PROBES):
                 self._admission.enter(authorization, client_of(scope))
             if length is None or length > SMALL_BYTES:
                 receive = body = self._counted(scope["path"], receive, length)

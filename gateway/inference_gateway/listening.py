@@ -1,10 +1,22 @@
-"""The addresses that the REST API listens on."""
+"""The addresses that the REST API listens on, and how its connections are taken."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
+import uvicorn
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+_ACCEPT_AT_ONCE = 64
+_PAUSE_SECONDS = 1.0
 _BOTH = {
     "localhost": ("127.0.0.1", "::1"),
     "127.0.0.1": ("127.0.0.1", "::1"),
@@ -42,3 +54,73 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+class Acceptor:
+    """Takes the connections of a listener, many in one turn of the event loop.
+
+    libuv would take one: whoever comes behind a thousand others would wait for a thousand turns.
+    """
+
+    def __init__(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
+        self._listener = listener
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        listener.listen(_BACKLOG)
+        self._resume()
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._listener)
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                connection, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                log.error("no connection can be accepted for a second: %s", error)
+                self.close()
+                self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+                return
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make, connection)
+        except OSError:
+            connection.close()
+
+
+class AcceptingServer(uvicorn.Server):
+    """uvicorn's, but for who accepts."""
+
+    _acceptors: tuple[Acceptor, ...] = ()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        if self.started:
+            make: partial[asyncio.Protocol] = partial(
+                cast("Any", self.config.http_protocol_class),
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            self._acceptors = tuple(Acceptor(listener, make) for listener in sockets or ())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)

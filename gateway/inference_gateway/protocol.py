@@ -8,13 +8,19 @@ On the path of a prediction that was a sixth of the event loop's time.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from inference_gateway.answers import PRIVATE
 from inference_gateway.connections import Connections, Limits, Phase
+from inference_gateway.edge import PROBES
 from inference_gateway.errors import (
     PROBLEM_JSON,
     BadRequest,
@@ -104,7 +110,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.closed(self)
-        super().connection_lost(exc)
+        if self.cycle is None or self.cycle.response_complete:
+            super().connection_lost(exc)
+        else:  # The application is waiting, and will have something to do.
+            self.cycle.disconnected = True
+            self._pool.turns.run(partial(super().connection_lost, exc))
 
     def data_received(self, data: bytes) -> None:
         most = self._limits.max_header_bytes
@@ -165,6 +175,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stopped = True
             raise _Stop
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        is_probe = cycle.scope["path"].startswith(PROBES)
+        self._pool.turns.run(partial(self._begin, cycle, app), first=is_probe)
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._overhead -= 2 * len(body)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from threading import Thread
@@ -15,7 +17,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from inference_gateway.__main__ import protocol
-from inference_gateway.listening import listen
+from inference_gateway.connections import Connections, Phase
+from inference_gateway.listening import AcceptingServer, listen
 from inference_gateway.settings import Settings
 
 LIMITS = {
@@ -40,8 +43,15 @@ class App:
 
     def __init__(self) -> None:
         self.ended = 0
+        self.begun: list[str] = []
+        self.in_a_turn: Counter[int] = Counter()
+        """How many began in each turn of the loop."""
+        self._turn = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count(scope["path"])
+        if scope["path"] == "/blocking":
+            time.sleep(1)  # noqa: ASYNC251 - meanwhile others come
         size, message = 0, await receive()
         while message["type"] == "http.request":
             size += len(message["body"])
@@ -52,6 +62,17 @@ class App:
             await self._answer(scope, send, size)
         finally:
             self.ended += 1
+
+    def _count(self, path: str) -> None:
+        self.begun.append(path)
+        if not self._turn:
+            self._next_turn()
+        self.in_a_turn[self._turn] += 1
+
+    def _next_turn(self) -> None:
+        self._turn += 1
+        if self._turn < 1000:
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     async def _answer(self, scope: Scope, send: Send, size: int) -> None:
         headers = [name.decode() for name, _ in scope["headers"]]
@@ -74,12 +95,18 @@ def app() -> App:
 
 
 @pytest.fixture
-def connect(app: App) -> Iterator[Connect]:
-    settings = Settings(**SETTINGS, **LIMITS)
+def limits() -> dict[str, Any]:
+    """Beside the usual ones."""
+    return {}
+
+
+@pytest.fixture
+def connect(app: App, limits: dict[str, Any]) -> Iterator[Connect]:
+    settings = Settings(**{**SETTINGS, **LIMITS, **limits})
     config = uvicorn.Config(
         app, loop="uvloop", http=protocol(settings), ws="none", lifespan="off", log_config=None
     )
-    server = uvicorn.Server(config)
+    server = AcceptingServer(config)
     (listener, *others) = listen("localhost", 0)
     for other in others:
         other.close()
@@ -205,6 +232,24 @@ def test_a_client_that_reads_nothing_is_dropped(
     wait_until(lambda: app.ended == 1)
 
 
+@pytest.mark.parametrize("limits", [{"max_connections": 200, "header_seconds": 5}])
+def test_of_many_requests_some_begin_in_a_turn_and_a_probe_before_the_rest(
+    connect: Connect, app: App, wait_until: Callable[..., Any]
+) -> None:
+    clients = [connect() for _ in range(100)]
+    first, *others = clients
+    for client in others:
+        client.sendall(b"GET / HTTP/1.1\r\n")  # So that they are there when it blocks.
+    first.sendall(b"GET /blocking HTTP/1.1\r\n\r\n")
+    wait_until(lambda: app.begun)
+    for client in others:
+        client.sendall(b"\r\n")
+    connect().sendall(b"GET /health/live HTTP/1.1\r\n\r\n")
+    wait_until(lambda: len(app.begun) == 101)
+    assert max(app.in_a_turn.values()) <= 16
+    assert app.begun.index("/health/live") < 80
+
+
 def test_http_1_0_is_answered_and_closed(connect: Connect) -> None:
     client = connect()
     client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -218,3 +263,26 @@ def test_localhost_is_both_families() -> None:
             opened.enter_context(closing(listener))
         assert {listener.family for listener in listeners} == {socket.AF_INET, socket.AF_INET6}
         assert len({listener.getsockname()[1] for listener in listeners}) == 1
+
+
+class Late:
+    def __init__(self) -> None:
+        self.told: list[Phase] = []
+
+    def expired(self, phase: Phase) -> None:
+        self.told.append(phase)
+
+
+async def test_of_thousands_that_are_late_together_some_are_told_in_a_turn() -> None:
+    now = 0.0
+    connections = Connections(1000, dict.fromkeys(Phase, 1.0), clock=lambda: now)
+    late = [Late() for _ in range(150)]
+    assert all(connections.opened(one) for one in late)
+    now = 2.0
+    told = []
+    while connections.expire():
+        told.append(sum(len(one.told) for one in late))
+    assert told == [64, 128]
+    assert all(one.told == [Phase.IDLE] for one in late)
+    for one in late:
+        connections.closed(one)

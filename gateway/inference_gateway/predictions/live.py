@@ -105,13 +105,16 @@ async def follow(
     while True:
         # Before the entries are read: then none of those that came before the end is missed.
         has_ended = watcher.end.done()
+        end = watcher.end.result() if has_ended else None
+        if has_ended and end is None:
+            return  # The gateway stops, or nobody reads any more.
         fresh = watcher.take()
         if fresh is None or has_ended:
             async for chunk in _read(pages, reader, watcher):
                 yield chunk
         elif chunk := b"".join(map(reader.feed, fresh)):
             yield chunk
-        if has_ended and (chunk := await _finish(reader, row, whole, watcher.end.result())):
+        if end is not None and (chunk := await _finish(reader, row, whole, end)):
             yield chunk
         if has_ended or reader.is_done:
             return
@@ -133,9 +136,6 @@ async def _read(pages: Pages, reader: StreamReader, watcher: Watcher) -> AsyncIt
 
 
 async def _finish(
-    reader: StreamReader, row: Row, whole: Callable[[], Awaitable[Row]], end: Ended | None
+    reader: StreamReader, row: Row, whole: Callable[[], Awaitable[Row]], end: Ended
 ) -> bytes:
-    """Nothing if the gateway stops: the reader comes again."""
-    if end is None:
-        return b""
     return reader.finish({**row, **end.columns} if end.is_whole else await whole())

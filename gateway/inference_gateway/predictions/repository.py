@@ -5,18 +5,19 @@ Whose prediction it is stands in every query: another user's is as if it were no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from inference_contract.predictions import TERMINAL, PredictionStatus
 from inference_gateway import stored
 from inference_gateway.predictions.ids import first_id, key_of
 from inference_gateway.predictions.schemas import Row
+from inference_gateway.predictions.states import Wanted
 from inference_gateway.tables import OPEN, Prediction
 
 _LARGE = ("input", "output", "logs")
@@ -40,7 +41,13 @@ def _either(columns: str, condition: str = "true") -> tuple[TextClause, TextClau
 _GET = _either("*")
 _GET_SMALL = _either("*", f"{_SIZE} < {_SMALL_BYTES}")
 _GET_TEXTS = _either(_TEXTS)
-_STATE = _either(_BRIEF)
+_STATES = f"""
+SELECT {_BRIEF} FROM predictions JOIN
+  unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:owners AS uuid[]))
+    AS wanted (wanted_id, wanted_key, wanted_owner) ON owner = wanted_owner AND
+"""  # noqa: S608 - constants of ours
+_STATES_BY_ID = text(f"{_STATES} id = wanted_id")
+_STATES_BY_KEY = text(f"{_STATES} idempotency_key = wanted_key AND idempotency_key IS NOT NULL")
 _ENDED = text(
     f"SELECT {_BRIEF} FROM predictions "  # noqa: S608
     "WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
@@ -83,9 +90,24 @@ def get_texts(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
     return None if row is None else _passed_on(row)
 
 
-def state(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """The row without what may be large."""
-    return _find(engine, _STATE, prediction_id, owner)
+def states(engine: Engine, wanted: Collection[Wanted]) -> dict[Wanted, Row]:
+    """The rows without what may be large, of those that are there."""
+    found: dict[Wanted, Row] = {}
+    with engine.connect() as connection:
+        for row in _rows(connection, _STATES_BY_ID, wanted):
+            found[Wanted(row["id"], str(row["owner"]))] = row
+        if missing := [one for one in wanted if one not in found]:
+            by_key = {(key_of(one.id), one.owner): one for one in missing}
+            for row in _rows(connection, _STATES_BY_KEY, missing):
+                found[by_key[row["idempotency_key"], str(row["owner"])]] = row
+    return found
+
+
+def _rows(connection: Connection, query: TextClause, wanted: Iterable[Wanted]) -> Iterator[Row]:
+    ids, owners = zip(*wanted, strict=True)
+    keys = [key_of(prediction_id) for prediction_id in ids]
+    parameters = {"ids": list(ids), "keys": keys, "owners": list(owners)}
+    return (row._asdict() for row in connection.execute(query, parameters))
 
 
 def _passed_on(row: Row) -> Row:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
@@ -28,6 +29,7 @@ from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
 from inference_gateway.predictions.repository import Filter
 from inference_gateway.predictions.schemas import Row, encode
+from inference_gateway.predictions.service import EventStream
 from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
@@ -45,17 +47,29 @@ Moment = Annotated[datetime, BeforeValidator(_no_number)]
 
 
 class _Events(StreamingResponse):
-    """Its reader leaves, however far it came: a generator that has not begun has no `finally`."""
+    """Its reader leaves, however far it came: a generator that has not begun has no `finally`.
 
-    def __init__(self, events: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+    Starlette's own takes a group of tasks for each stream.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes, None], stream: EventStream) -> None:
         super().__init__(events, media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
-        self._leave = leave
+        self._events = events
+        self._stream = stream
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        client = asyncio.create_task(self._end_with_client(receive))
         try:
-            await super().__call__(scope, receive, send)
+            async with aclosing(self._events):
+                await self.stream_response(send)
         finally:
-            self._leave()
+            client.cancel()
+            self._stream.leave()
+
+    async def _end_with_client(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._stream.end()
 
 
 class _PredictionId(StringConvertor):
@@ -167,7 +181,7 @@ async def _stream(
             return await predictions.waits_for(prediction_id, user)
         return None
 
-    return _Events(waiting.told(stream.events, why), stream.leave)
+    return _Events(waiting.told(stream.events, stream.detail, why), stream)
 
 
 def _json(content: bytes) -> Response:

@@ -35,6 +35,7 @@ from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.readers import Readers
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
 from inference_gateway.predictions.schemas import Row, has_ended
+from inference_gateway.predictions.states import States
 from inference_gateway.predictions.store import Store
 from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
@@ -42,6 +43,7 @@ from inference_gateway.predictions.writer import NewPrediction, Writer, unconfir
 from inference_gateway.quotas.predictions import PredictionQuotas, counter
 from inference_gateway.quotas.queued import Room
 from inference_gateway.settings import Settings
+from inference_gateway.turns import Turns
 from inference_gateway.webhooks.guard import check_url
 
 WRITER_THREADS = 2
@@ -65,6 +67,10 @@ class Created:
 @dataclass(frozen=True, slots=True)
 class EventStream:
     events: AsyncIterator[bytes]
+    detail: dict[str, str] | None
+    """What the prediction waits for."""
+    end: Callable[[], None]
+    """Nobody reads any more: the events end."""
     leave: Callable[[], None]
     """To be called in the end, though nobody began to read."""
 
@@ -100,6 +106,9 @@ class PredictionService:
         self._tails = Tails(redis_async)
         self._pages = live.Pages(redis_async)
         self._readers = Readers(settings)
+        self._turns = Turns()
+        """Of readers of streams."""
+        self._states = States(lambda wanted: repository.states(engine, wanted))
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
         self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
         room = Room()
@@ -187,7 +196,7 @@ class PredictionService:
         chosen = ids.chosen_by(key)
         if chosen is None:
             return
-        stored = await asyncio.to_thread(repository.state, self._engine, UUID(chosen), user.user_id)
+        stored = await self._states.find(UUID(chosen), user.user_id)
         if stored is not None and stored["idempotency_key"] != key:
             raise _used_before(key)
 
@@ -279,7 +288,7 @@ class PredictionService:
         self, prediction_id: str, user: Principal, last_event_id: str | None
     ) -> EventStream:
         row = await self._state(prediction_id, user.user_id)
-        watcher = Watcher(queues.model_key(row["model"]), str(row["id"]), user)
+        watcher = Watcher(queues.model_key(row["model"]), str(row["id"]), user, self._turns)
         await self._watch(watcher)
         try:
             # Once more: it may have ended before the watcher was there.
@@ -303,7 +312,7 @@ class PredictionService:
             self._unwatch(watcher)
             self._readers.leave(user)
 
-        return EventStream(events, leave)
+        return EventStream(events, self.detail(row, user), lambda: watcher.resolve(None), leave)
 
     async def _watch(self, watcher: Watcher) -> None:
         await self._hub.add(watcher)
@@ -456,7 +465,10 @@ class PredictionService:
 
     async def _state(self, prediction_id: str, owner: str) -> Row:
         """The row without what may be large. Raises NotFound."""
-        return await self._find(repository.state, prediction_id, owner)
+        row = await self._states.find(_parse_id(prediction_id), owner)
+        if row is None:
+            raise _unknown(prediction_id)
+        return row
 
     async def _find(
         self, how: Callable[[Engine, UUID, str], Row | None], prediction_id: str, owner: str

@@ -22,6 +22,7 @@ _BLOCK_MS = 1000
 _MAX_COUNT = 500
 _READ_BYTES = 1_000_000
 """One read of all streams shall hardly bring more: entries are as large as a runner makes them."""
+_GATHER_SECONDS = 0.005
 _BACKOFF_SECONDS = (0.05, 2.0)
 _BEGINNING = b"0-0"
 
@@ -44,18 +45,20 @@ class Tails:
         self._redis = client
         self._streams: dict[str, _Stream] = {}
         self._grown = asyncio.Event()
-        self._reading: frozenset[str] = frozenset()
-        """The streams of the XREAD that is under way."""
+        self._is_reading = False
+        self._new: set[str] = set()
+        """Streams that the XREAD which is under way does not have."""
         self._client_id: int | None = None
         self._count = _MAX_COUNT
         """Entries of each stream that are asked for at once."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._interruption: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._read_forever(), name="tails")]
+        self._task = asyncio.create_task(self._read_forever(), name="tails")
 
     async def stop(self) -> None:
-        await end_tasks(list(self._tasks))
+        await end_tasks(task for task in (self._task, self._interruption) if task is not None)
 
     async def add(self, watcher: Watcher) -> None:
         """Push to it what its stream gets from now on. Call `leave` in the end."""
@@ -70,6 +73,7 @@ class Tails:
         watchers.remove(watcher)
         if not watchers:
             del self._streams[name]
+            self._new.discard(name)
 
     async def _add_stream(self, name: str) -> None:
         """Begin to read a stream, from its present end on; from its beginning if Redis is away."""
@@ -78,21 +82,25 @@ class Tails:
             with contextlib.suppress(RedisError, OSError):
                 position = await _last_id(self._redis, name)
         # Somebody else may have added it meanwhile.
-        self._streams.setdefault(name, _Stream(position))
+        if name not in self._streams:
+            self._streams[name] = _Stream(position)
+            self._new.add(name)
         self._grown.set()
-        if self._reading and name not in self._reading:
-            self._tasks.append(task := asyncio.create_task(self._interrupt_read(name)))
-            task.add_done_callback(self._tasks.remove)
+        if self._is_reading and self._new and self._interruption is None:
+            self._interruption = asyncio.create_task(self._interrupt_read())
 
-    async def _interrupt_read(self, name: str) -> None:
-        """End the XREAD that does not have this stream.
+    async def _interrupt_read(self) -> None:
+        """End the XREAD that lacks streams, once for all that come within some milliseconds.
 
         Redis answers 0 when the XREAD has not arrived yet, so once is not always enough.
         """
-        with contextlib.suppress(RedisError, OSError):
-            while self._reading and name not in self._reading and self._client_id is not None:
-                await self._redis.client_unblock(self._client_id)
-                await asyncio.sleep(0.005)
+        try:
+            with contextlib.suppress(RedisError, OSError):
+                while self._is_reading and self._new and self._client_id is not None:
+                    await self._redis.client_unblock(self._client_id)
+                    await asyncio.sleep(_GATHER_SECONDS)
+        finally:
+            self._interruption = None
 
     async def _read_forever(self) -> None:
         pause = _BACKOFF_SECONDS[0]
@@ -110,7 +118,7 @@ class Tails:
             except Exception:
                 log.exception("the reader of streams stumbled")
             finally:
-                self._reading, self._client_id = frozenset(), None
+                self._is_reading, self._client_id = False, None
             await asyncio.sleep(pause)
             pause = min(2 * pause, _BACKOFF_SECONDS[1])
 
@@ -131,7 +139,8 @@ class Tails:
         positions: dict[Any, Any] = {
             name: s.position for name, s in self._streams.items() if s.is_readable
         }
-        self._reading = frozenset(positions)
+        self._is_reading = True
+        self._new.clear()
         try:
             replies: Any = await connection.xread(positions, count=self._count, block=_BLOCK_MS)
         except ResponseError as error:
@@ -140,7 +149,7 @@ class Tails:
             await self._leave_out(connection, positions)
             return
         finally:
-            self._reading = frozenset()
+            self._is_reading = False
         size = 0
         for name, entries in replies or ():
             if (stream := self._streams.get(name.decode())) is not None and entries:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.predictions.schemas import Row
+from inference_gateway.turns import Turns
 
 _MAX_BUFFERED = 256
 """Entries that a slow reader may have waiting."""
@@ -55,17 +56,29 @@ class Watcher(Waiter):
 
     A watcher that does not take its entries loses them, and only them: `take` then says so, and the
     watcher reads the stream from where it was.
+
+    Args:
+        turns: of all watchers: what one entry is news to, may be thousands.
     """
 
-    __slots__ = ("_entries", "_news", "_overflowed", "_size", "key")
+    __slots__ = ("_entries", "_is_told", "_news", "_overflowed", "_size", "_turns", "key")
 
-    def __init__(self, key: str, prediction_id: str, caller: Principal | None = None) -> None:
+    def __init__(
+        self,
+        key: str,
+        prediction_id: str,
+        caller: Principal | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         super().__init__(prediction_id, caller)
         self.key = key
         self._entries: list[StreamEntry] = []
         self._size = 0
         self._overflowed = True
         self._news = asyncio.Event()
+        self._is_told = False
+        """That there is news, since it last took it."""
+        self._turns = turns or Turns()
 
     def push(self, entries: list[StreamEntry]) -> None:
         self._size += sum(len(entry.data) for entry in entries)
@@ -74,16 +87,17 @@ class Watcher(Waiter):
             self._entries, self._overflowed = [], True
         elif not self._overflowed:
             self._entries += entries
-        self._news.set()
+        self._tell()
 
     def resolve(self, end: Ended | None) -> None:
         super().resolve(end)
-        self._news.set()
+        self._tell()
 
     def take(self) -> list[StreamEntry] | None:
         """What came since the last call; None, first and whenever that was too much: read the
         stream instead."""
         self._news.clear()
+        self._is_told = False
         taken = None if self._overflowed else self._entries
         self._entries, self._overflowed, self._size = [], False, 0
         return taken
@@ -91,7 +105,12 @@ class Watcher(Waiter):
     def lose(self) -> None:
         """What was taken could not be used: the stream is to be read."""
         self._overflowed = True
-        self._news.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._turns.run(self._news.set)
 
     async def news(self, seconds: float) -> bool:
         """Whether there is something to take, or the end, within this time."""

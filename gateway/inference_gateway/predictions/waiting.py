@@ -3,7 +3,7 @@ that shows it, beside Replicate's fields."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from inference_contract.inferencemodel import (
     ConditionStatus,
@@ -80,10 +80,17 @@ _HELD = _said(
 
 
 async def told(
-    events: AsyncIterator[bytes], why: Callable[[], Awaitable[dict[str, str] | None]]
-) -> AsyncIterator[bytes]:
-    """A stream whose heartbeats, comments to all clients, say what it waits for."""
-    if (said := await why()) and said["stage"] == "blocked":
+    events: AsyncIterator[bytes],
+    said: dict[str, str] | None,
+    why: Callable[[], Awaitable[dict[str, str] | None]],
+) -> AsyncGenerator[bytes, None]:
+    """A stream whose heartbeats, comments to all clients, say what it waits for.
+
+    Args:
+        said: what it waits for now.
+        why: asks again.
+    """
+    if said and said["stage"] == "blocked":
         yield _comment(said)
     async for chunk in events:
         said = await why() if chunk == HEARTBEAT else None

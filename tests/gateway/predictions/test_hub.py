@@ -11,8 +11,10 @@ import redis.asyncio
 from inference_contract import queues
 from inference_gateway import ends, hub
 from inference_gateway.hub import Hub
+from inference_gateway.predictions import tails as tails_module
 from inference_gateway.predictions.tails import Tails
-from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
+from inference_gateway.predictions.waiters import Ended, StreamEntry, Waiter, Watcher
+from inference_gateway.turns import Turns
 
 Eventually = Callable[..., Any]
 
@@ -188,7 +190,7 @@ async def test_a_stream_that_is_followed_later_interrupts_the_read(
 ) -> None:
     first, second = Watcher("ada_other", ID), Watcher(KEY, ID)
     await tails.add(first)
-    await eventually(lambda: tails._reading)
+    await eventually(lambda: tails._is_reading)
     began = asyncio.get_running_loop().time()
     await tails.add(second)
     second.take()
@@ -227,3 +229,45 @@ async def test_a_key_that_is_no_stream_stops_no_other(tails: Tails, runner: Any)
     assert [entry.id for entry in other.take() or ()] == [b"1-1"]
     tails.leave(odd)
     tails.leave(other)
+
+
+async def test_streams_that_come_together_interrupt_the_read_together(
+    tails: Tails, runner: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = [Watcher(f"ada_{number}", ID) for number in range(101)]
+    await tails.add(first)
+    await eventually(lambda: tails._is_reading)
+    interruptions = 0
+    unblock = tails._redis.client_unblock
+
+    async def counted(client_id: int) -> Any:
+        nonlocal interruptions
+        interruptions += 1
+        return await unblock(client_id)
+
+    monkeypatch.setattr(tails._redis, "client_unblock", counted)
+    monkeypatch.setattr(tails_module, "_GATHER_SECONDS", 0.2)
+    await asyncio.gather(*map(tails.add, others))
+    for watcher in others:
+        watcher.take()
+    runner.redis.xadd(queues.stream_key("ada_100", ID), {"d": b"{}"}, id="1-1")
+    assert await others[-1].news(5)
+    assert interruptions <= 3
+    for watcher in (first, *others):
+        tails.leave(watcher)
+
+
+async def test_of_thousands_who_read_a_stream_some_go_on_in_a_turn() -> None:
+    turns = Turns(most=10)
+    watchers = [Watcher(KEY, ID, turns=turns) for _ in range(35)]
+    waiting = [asyncio.create_task(watcher.news(5)) for watcher in watchers]
+    await asyncio.sleep(0)
+    for watcher in watchers:
+        watcher.push([StreamEntry(b"1-1", b"{}")])
+        watcher.push([StreamEntry(b"1-2", b"{}")])
+    told = []
+    while not all(watcher._news.is_set() for watcher in watchers):
+        told.append(sum(watcher._news.is_set() for watcher in watchers))
+        await asyncio.sleep(0)
+    assert told == [10, 20, 30]
+    assert all(await asyncio.gather(*waiting))

@@ -122,11 +122,11 @@ async def test_heartbeats_say_it() -> None:
         yield waiting.HEARTBEAT
         yield b"event: done\n\n"
 
-    says = [{"stage": "blocked", "reason": "LoadFailed", "message": "no\nclass"}] * 2
+    said = {"stage": "blocked", "reason": "LoadFailed", "message": "no\nclass"}
 
     async def why() -> Any:
-        return says.pop() if says else None
+        return said
 
-    told = [chunk async for chunk in waiting.told(events(), why)]
+    told = [chunk async for chunk in waiting.told(events(), said, why)]
     comment = b": blocked: LoadFailed: no class\n\n"
     assert told == [comment, b"event: output\n\n", comment, b"event: done\n\n"]
