@@ -14,8 +14,9 @@ from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.auth.throttle import COOKIE, COOKIE_SECONDS
 from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, raises
 from inference_gateway.rates.addresses import client_of
+from inference_gateway.strict import StrictRoute
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 @router.post("/auth/register", status_code=201, tags=["account"])

@@ -24,6 +24,7 @@ from inference_gateway.models.permissions import require_may_write
 from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
 from inference_gateway.models.wire import ModelOut, ModelPage, entry_out
 from inference_gateway.services import Services
+from inference_gateway.strict import check_keys
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -205,10 +206,12 @@ def _json(content: bytes) -> Any:
     """
     check_values(content, MAX_DOCUMENT_VALUES)
     try:
-        return orjson.loads(content)
+        document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         message = f"is not JSON: {error}"
         raise Invalid(f"body {message}", errors=[{"field": "body", "message": message}]) from error
+    check_keys(content, document)
+    return document
 
 
 def _decode_cursor(cursor: str) -> str:

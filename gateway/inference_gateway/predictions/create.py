@@ -5,7 +5,6 @@ A route of FastAPI with a pydantic body costs three times as much as all that is
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from inference_gateway import stored
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
-from inference_gateway.limits import SMALL_BYTES, check_values, read_body
+from inference_gateway.limits import SMALL_BYTES, read_body
 from inference_gateway.predictions import ids, requests
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders
 from inference_gateway.predictions.schemas import to_wire
@@ -30,20 +29,6 @@ class CreatePrediction:
 
     raises = (Unauthorized, Forbidden, NotFound, Conflict, Invalid)
 
-    def __init__(self) -> None:
-        self._large = asyncio.Lock()
-
-    async def decode(self, content: bytes) -> CreateBody:
-        """Raises Invalid, TooLarge."""
-        if len(content) <= SMALL_BYTES:
-            return requests.decode(content)
-        # One in a turn of the event loop: between two of them others are served.
-        async with self._large:
-            check_values(content)
-            body = requests.decode(content)
-            await asyncio.sleep(0)
-            return body
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises GatewayError, which the app's handler turns into an answer."""
         services: Services = scope["app"].state.services
@@ -53,7 +38,12 @@ class CreatePrediction:
             None if authorization is None else authorization.decode("latin-1")
         )
         headers = _headers(scope, given)
-        body = await self.decode(await read_body(receive))
+        content = await read_body(receive)
+        if len(content) <= SMALL_BYTES:
+            body = requests.decode(content)
+        else:
+            bodies = services.predictions.bodies
+            body = await bodies.run(user.user_id, requests.decode_large, content)
         await self.answer(scope, send, user, body, headers)
 
     async def answer(

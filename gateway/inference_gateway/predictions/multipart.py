@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from inference_contract import values
 from inference_gateway.errors import BadRequest, Invalid
+from inference_gateway.limits import SMALL_BYTES
 from inference_gateway.predictions import requests
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.requests import CreateBody
@@ -26,6 +28,8 @@ NAME = "multipart"
 """The last part of the path."""
 PART = "prediction"
 _MAX_PARTS = 64
+_SLICE_BYTES = 3 * 2**17
+"""Of a file: whole groups of base64."""
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;\s*[\w-]+=[\w.+-]+)*", re.ASCII)
 """What the head of a data: URL can hold."""
 
@@ -48,13 +52,18 @@ class MultipartPrediction:
         authorization = request.headers.get("authorization")
         # First of all: nobody unknown shall have us take in files.
         services = scope["app"].state.services
-        await services.authenticate(authorization)
+        user = await services.authenticate(authorization)
         headers = requests.parse_headers(dict(scope["headers"]))
         form = await self._form(request)
         try:
-            body = await self._body(form)
+            parts = await _parts(form)
         finally:
             await form.close()
+        if sum(len(part.content) for part in parts) <= SMALL_BYTES:
+            body = _read(parts, requests.decode)
+        else:
+            bodies = services.predictions.bodies
+            body = await bodies.run(user.user_id, _read, parts, requests.decode_large)
         # It may have taken long to come.
         user = await services.authenticate(authorization)
         await self._create.answer(scope, send, user, body, headers)
@@ -79,42 +88,64 @@ class MultipartPrediction:
         except MultiPartException as error:
             raise BadRequest(error.message) from error
 
-    async def _body(self, form: FormData) -> CreateBody:
-        """The request that a form stands for. Raises Invalid, which names the part."""
-        parts = [(_text(name), part) for name, part in form.multi_items()]
-        given = [part for name, part in parts if name == PART]
-        if len(given) != 1:
-            raise _invalid(PART, "must be there, once: the JSON of POST /v1/predictions")
-        content = given[0]
-        try:
-            body = await self._create.decode(
-                await content.read()
-                if isinstance(content, UploadFile)
-                else content.encode("latin-1")
-            )
-        except Invalid as error:
-            errors = error.errors or [{"field": PART, "message": error.detail}]
-            raise Invalid(f"{PART}: {error.detail}", errors=errors) from error
-        for name, part in parts:
-            if name != PART:
-                await _add(body.input, name, part)
-        return body
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of a form, as it came."""
+
+    name: str
+    content: bytes
+    headers: Headers | None
+    """None of what is no file."""
 
 
-async def _add(inputs: dict[str, Any], name: str, part: UploadFile | str) -> None:
+async def _parts(form: FormData) -> list[_Part]:
+    """Raises Invalid, which names the part."""
+    found = []
+    for name, part in form.multi_items():
+        if isinstance(part, UploadFile):
+            found.append(_Part(_text(name), await part.read(), part.headers))
+        else:
+            found.append(_Part(_text(name), part.encode("latin-1"), None))
+    return found
+
+
+def _read(parts: list[_Part], decode: Callable[[bytes], CreateBody]) -> CreateBody:
+    """The request that a form stands for. Raises Invalid, which names the part."""
+    given = [part.content for part in parts if part.name == PART]
+    if len(given) != 1:
+        raise _invalid(PART, "must be there, once: the JSON of POST /v1/predictions")
+    try:
+        body = decode(given[0])
+    except Invalid as error:
+        errors = error.errors or [{"field": PART, "message": error.detail}]
+        raise Invalid(f"{PART}: {error.detail}", errors=errors) from error
+    for part in parts:
+        if part.name != PART:
+            if part.name in body.input:
+                message = f"is there twice, as a file or in the input of the part {PART}"
+                raise _invalid(part.name, message)
+            body.input[part.name] = _data_url(part)
+    return body
+
+
+def _data_url(part: _Part) -> str:
     """Raises Invalid."""
-    if not isinstance(part, UploadFile):
-        raise _invalid(name, f"is no file: put it into the input of the part {PART}")
-    if name in inputs:
-        raise _invalid(name, f"is there twice, as a file or in the input of the part {PART}")
-    media_type = part.content_type or "application/octet-stream"
+    if part.headers is None:
+        raise _invalid(part.name, f"is no file: put it into the input of the part {PART}")
+    media_type = part.headers.get("content-type") or "application/octet-stream"
     if not _MEDIA_TYPE.fullmatch(media_type):
-        raise _invalid(name, "has a Content-Type that no data: URL can hold")
+        raise _invalid(part.name, "has a Content-Type that no data: URL can hold")
     encoding = part.headers.get("content-transfer-encoding", "binary").lower()
     if encoding not in ("binary", "8bit", "7bit"):
-        raise _invalid(name, f"has the Content-Transfer-Encoding {encoding}: send the bytes")
-    encoded = base64.b64encode(await part.read()).decode()
-    inputs[name] = f"data:{media_type};base64,{encoded}"
+        raise _invalid(part.name, f"has the Content-Transfer-Encoding {encoding}: send the bytes")
+    content = memoryview(part.content)
+    # In slices: each holds the interpreter, which the event loop needs, for part of a millisecond.
+    encoded = [
+        base64.b64encode(content[start : start + _SLICE_BYTES]).decode("ascii")
+        for start in range(0, len(content), _SLICE_BYTES)
+    ]
+    return "".join([f"data:{media_type};base64,", *encoded])
 
 
 def _text(latin: str) -> str:

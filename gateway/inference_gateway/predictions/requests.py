@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,9 @@ import orjson
 
 from inference_contract import values
 from inference_contract.inferencemodel import NAME_PATTERN
+from inference_gateway import json_keys
 from inference_gateway.errors import FieldError, Invalid, TooLarge
+from inference_gateway.limits import check_values
 
 MAX_WAIT_SECONDS = 60
 MAX_CANCEL_AFTER_SECONDS = 30 * 86_400
@@ -23,6 +25,9 @@ _MODEL = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<version>[\w.+-]{{1,64}}))?
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,9})\"?)?(?=$|[,;\s])", re.IGNORECASE)
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,8})s)?")
 _FIELD = re.compile(r"at `\$\.?([^`]*)`|field `([^`]*)`")
+
+
+_Body = TypeVar("_Body", bound="CreateBody")
 
 
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,6 +43,10 @@ class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
     """Deprecated by Replicate and without effect: every prediction has a stream."""
 
 
+class LargeBody(CreateBody, forbid_unknown_fields=True):
+    """Whatever is done with all of it is done on a thread: it takes milliseconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreateHeaders:
     """The headers that change what create does."""
@@ -50,12 +59,23 @@ class CreateHeaders:
 
 _NO_HEADERS = CreateHeaders()
 _decoder = msgspec.json.Decoder(CreateBody)
+_large_decoder = msgspec.json.Decoder(LargeBody)
+
+
+def decode_large(content: bytes) -> LargeBody:
+    """Takes long. Raises Invalid, TooLarge."""
+    check_values(content)
+    return _decode(content, _large_decoder)
 
 
 def decode(content: bytes) -> CreateBody:
     """Raises Invalid, which names the field."""
+    return _decode(content, _decoder)
+
+
+def _decode(content: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
     try:
-        body = _decoder.decode(content)
+        body = decoder.decode(content)
     except msgspec.ValidationError as error:
         message = str(error)
         found = _FIELD.search(message)
@@ -65,7 +85,28 @@ def decode(content: bytes) -> CreateBody:
         raise Invalid(f"The body is not JSON: {error}.") from error
     if not values.is_plain(content):
         _check(body)
+    _check_keys(content, body)
     return body
+
+
+def _check_keys(content: bytes, body: CreateBody) -> None:
+    """Raises Invalid if a key is there twice."""
+    given = (
+        1
+        + (body.model_id is not None)
+        + (body.model is not None)
+        + (body.version is not None)
+        + (body.webhook is not None)
+        + (body.webhook_events_filter is not None)
+        + (body.stream is not None)
+    )
+    # Nearly always there are no other colons than those of the outermost keys.
+    if content.count(b":") == given + len(body.input):
+        return
+    try:
+        json_keys.check(content, given + json_keys.count(body.input))
+    except json_keys.Twice as error:
+        raise _invalid(str(error), "is there twice") from error
 
 
 def _check(body: CreateBody) -> None:
@@ -165,6 +206,23 @@ def encode_input(input: dict[str, Any], max_bytes: int) -> bytes:
             "(MAX_INPUT_BYTES) are allowed."
         )
     return content
+
+
+def encode(
+    body: CreateBody, input: dict[str, Any], model: str, headers: CreateHeaders, max_bytes: int
+) -> tuple[bytes, str | None]:
+    """The input as it is stored, and the hash of the request if it has a key.
+
+    Args:
+        input: that of the body, checked against the model's schema.
+
+    Raises:
+        Invalid, TooLarge
+    """
+    content = encode_input(input, max_bytes)
+    if headers.idempotency_key is None:
+        return content, None
+    return content, request_hash(body, model, headers.cancel_after)
 
 
 def request_hash(body: CreateBody, model: str, cancel_after: int | None) -> str:

@@ -33,7 +33,7 @@ from inference_gateway.predictions import ids, live, metrics, repository, reques
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.readers import Readers
-from inference_gateway.predictions.requests import CreateBody, CreateHeaders
+from inference_gateway.predictions.requests import CreateBody, CreateHeaders, LargeBody
 from inference_gateway.predictions.schemas import Row, has_ended
 from inference_gateway.predictions.states import States
 from inference_gateway.predictions.store import Store
@@ -110,6 +110,8 @@ class PredictionService:
         """Of readers of streams."""
         self._states = States(lambda wanted: repository.states(engine, wanted))
         authenticator.waiting, authenticator.ended = self._hub.callers, self._hub.release
+        # As many as may wait: MAX_BYTES_IN_FLIGHT bounds what they hold.
+        self.bodies = Lane("large requests", most_waiting=1000, most_of_one=1000)
         self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
         room = Room()
         self._quotas = PredictionQuotas(settings, counter(engine), room)
@@ -133,6 +135,7 @@ class PredictionService:
         await self._writer.stop()
         self._enqueuer.close()
         self._checks.close()
+        self.bodies.close()
 
     def release(self) -> None:
         """Answer everybody who waits, and end all streams: the process is about to stop.
@@ -212,7 +215,10 @@ class PredictionService:
         if stored is None:
             return None
         model_id, _ = requests.named_model(body, path_model)
-        if stored["request_hash"] != requests.request_hash(body, model_id, headers.cancel_after):
+        hashed = await self.bodies.run(
+            owner, requests.request_hash, body, model_id, headers.cancel_after
+        )
+        if stored["request_hash"] != hashed:
             return None
         metrics.REPLAYED.inc()
         return stored
@@ -339,7 +345,11 @@ class PredictionService:
             value = model.validate_input(body.input)
         except TooCostly:
             value = await self._checked(user.user_id, model, body.input)
-        content = requests.encode_input(value, self.settings.max_input_bytes)
+        given = (body, value, model_id, headers, self.settings.max_input_bytes)
+        if isinstance(body, LargeBody):
+            content, hashed = await self.bodies.run(user.user_id, requests.encode, *given)
+        else:
+            content, hashed = requests.encode(*given)
         if body.webhook is not None:
             check_url(body.webhook, self.settings.webhook_allow_loopback and user.is_admin)
         self._enqueuer.check_open(model_id)
@@ -366,7 +376,7 @@ class PredictionService:
             if body.webhook
             else None,
             "idempotency_key": key,
-            "request_hash": requests.request_hash(body, model_id, cancel_after) if key else None,
+            "request_hash": hashed,
             "created_at": None,
             "started_at": None,
             "completed_at": None,
