@@ -13,7 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inference_gateway import methods, problems, urls
 from inference_gateway.answers import Answer, about
-from inference_gateway.errors import PROBLEM_JSON, GatewayError, Unavailable, Unconfirmed
+from inference_gateway.errors import (
+    PROBLEM_JSON,
+    BadRequest,
+    GatewayError,
+    Unavailable,
+    Unconfirmed,
+)
 from inference_gateway.limits import SMALL_BYTES, CountedBody, InFlight, largest_body, too_large
 from inference_gateway.rates.addresses import Proxies, client_of
 from inference_gateway.rates.admission import Admission
@@ -22,6 +28,8 @@ log = logging.getLogger(__name__)
 
 PROBES = "/health"
 """Kubernetes asks it, and whoever watches: never refused."""
+_TWO = b"two"
+"""Authorizations: who reads headers takes the first, or the last."""
 _ID = re.compile(rb"[\w.:-]{1,64}")
 
 
@@ -59,7 +67,7 @@ class Edge:
         try:
             urls.check(scope, host)
             if not scope["path"].startswith(PROBES):
-                self._admission.enter(authorization, client_of(scope))
+                self._admit(authorization, client_of(scope))
             if length is None or length > SMALL_BYTES:
                 receive = body = self._counted(scope["path"], receive, length)
             await self._app(*methods.as_get(scope, receive, answer.send))
@@ -81,6 +89,12 @@ class Edge:
             answer.close()
             if body is not None:
                 body.close()
+
+    def _admit(self, authorization: bytes | None, address: str) -> None:
+        """Raises BadRequest, TooManyRequests."""
+        if authorization is _TWO:
+            raise BadRequest("there are two Authorization headers: send one")
+        self._admission.enter(authorization, address)
 
     def _counted(self, path: str, receive: Receive, length: int | None) -> CountedBody:
         """Raises TooLarge."""
@@ -105,7 +119,7 @@ class Edge:
             elif name == b"transfer-encoding":
                 length = None
             elif name == b"authorization":
-                authorization = value
+                authorization = value if authorization is None else _TWO
             elif name == b"x-request-id" and _ID.fullmatch(value):
                 request_id = value
         return request_id or self._new_id(), length, host, authorization

@@ -68,7 +68,7 @@ class CreatePrediction:
 
 def _headers(scope: Scope, given: dict[bytes, bytes]) -> CreateHeaders:
     """Raises Invalid. Under an id of the caller's own an Idempotency-Key adds nothing."""
-    headers = requests.parse_headers(given)
+    headers = requests.parse_headers(given, scope["headers"])
     chosen = scope.get("path_params", {}).get("prediction_id")
     if chosen is None:
         return headers

@@ -53,7 +53,7 @@ class MultipartPrediction:
         # First of all: nobody unknown shall have us take in files.
         services = scope["app"].state.services
         user = await services.authenticate(authorization)
-        headers = requests.parse_headers(dict(scope["headers"]))
+        headers = requests.parse_headers(dict(scope["headers"]), scope["headers"])
         form = await self._form(request)
         try:
             parts = await _parts(form)

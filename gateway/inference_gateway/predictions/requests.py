@@ -145,8 +145,18 @@ def named_model(body: CreateBody, path_model: str | None) -> tuple[str, str | No
     return model, version
 
 
-def parse_headers(headers: dict[bytes, bytes]) -> CreateHeaders:
-    """Raises Invalid. A `Prefer` that we do not know is ignored, as RFC 7240 wants."""
+def parse_headers(headers: dict[bytes, bytes], given: list[tuple[bytes, bytes]]) -> CreateHeaders:
+    """A `Prefer` that we do not know is ignored, as RFC 7240 wants.
+
+    Args:
+        headers: the last of each name.
+        given: all of them.
+
+    Raises:
+        Invalid
+    """
+    if len(headers) < len(given):
+        _join_twice(given, headers)
     prefer = headers.get(b"prefer")
     cancel_after = headers.get(b"cancel-after")
     key = headers.get(b"idempotency-key")
@@ -157,6 +167,15 @@ def parse_headers(headers: dict[bytes, bytes]) -> CreateHeaders:
         cancel_after=None if cancel_after is None else duration(cancel_after.decode("latin-1")),
         idempotency_key=None if key is None else _key(key.decode("latin-1")),
     )
+
+
+def _join_twice(given: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
+    """Two of `Prefer` are one list (RFC 9110, 5.2); of the others each may be there once. Raises
+    Invalid."""
+    headers[b"prefer"] = b",".join(value for name, value in given if name == b"prefer")
+    for field in ("Cancel-After", "Idempotency-Key"):
+        if sum(name == field.lower().encode() for name, _ in given) > 1:
+            raise _invalid(field, "is there twice")
 
 
 def chosen_id(text: str) -> UUID:

@@ -133,6 +133,7 @@ async def get_prediction(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """One of your predictions; with `Accept: text/event-stream`, its stream."""
+    accept = ",".join(request.headers.getlist("accept")) or accept
     if accepts.prefers(accept, EVENT_STREAM, _JSON):
         return await _stream(services, prediction_id, user, last_event_id)
     row = await services.predictions.get(prediction_id, user.user_id)
