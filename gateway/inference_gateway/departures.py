@@ -6,8 +6,6 @@ whatever was away when it was asked for. Two that look at once do no harm.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 
 from sqlalchemy import Engine
@@ -18,28 +16,19 @@ from inference_gateway.auth.administration import Leaver
 from inference_gateway.errors import GatewayError, NotFound
 from inference_gateway.models.catalog import ModelCatalog, owner_of
 from inference_gateway.orphans import Orphans
+from inference_gateway.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 2.0
 
 
-class Departures:
+class Departures(Repeated):
     def __init__(self, engine: Engine, catalog: ModelCatalog, orphans: Orphans) -> None:
+        super().__init__("deleted accounts", _PAUSE_SECONDS)
         self._engine = engine
         self._catalog = catalog
         self._orphans = orphans
-        self._is_failing = False
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="departures")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def step(self) -> None:
         """One look. Blocks."""
@@ -79,15 +68,3 @@ class Departures:
             log.info("account %s is gone: model %s removed", leaver.id, model)
             self._orphans.model_deleted(model)
         return not found
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
-            try:
-                await asyncio.to_thread(self.step)
-            except Exception as error:
-                if not self._is_failing:
-                    log.warning("deleted accounts: %s", db.describe(error))
-                self._is_failing = True
-            else:
-                self._is_failing = False

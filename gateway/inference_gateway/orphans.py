@@ -6,8 +6,6 @@ for having happened while nobody watched. Two that look at once do no harm.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 
@@ -17,6 +15,7 @@ from sqlalchemy import Engine
 from inference_gateway import db, ending, set_aside
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.open_models import open_models
+from inference_gateway.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +25,14 @@ GRACE_SECONDS = 1.0
 in this time its queue waits for the new one."""
 
 
-class Orphans:
+class Orphans(Repeated):
     def __init__(self, engine: Engine, client: redis.Redis, catalog: ModelCatalog) -> None:
+        super().__init__("predictions without a model", _PAUSE_SECONDS)
         self._engine = engine
         self._redis = client
         self._catalog = catalog
         self._missed: dict[str, float] = {}
         """Model → when it was first missed, by the monotonic clock."""
-        self._is_failing = False
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="orphans")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def step(self) -> None:
         """One look. Blocks."""
@@ -77,15 +66,3 @@ class Orphans:
         count = ending.end_waiting(self._engine, self._redis, model)
         if count:
             log.info("model %s is gone: %d predictions canceled", model, count)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
-            try:
-                await asyncio.to_thread(self.step)
-            except Exception as error:
-                if not self._is_failing:
-                    log.warning("predictions without a model: %s", db.describe(error))
-                self._is_failing = True
-            else:
-                self._is_failing = False

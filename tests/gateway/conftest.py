@@ -158,3 +158,17 @@ def make_model(app: FastAPI, home: Path) -> MakeModel:
         return model
 
     return make
+
+
+@pytest.fixture
+def sql(settings: Settings) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+    """Runs a statement; the rows, if it gives some."""
+    with closing(psycopg2.connect(settings.database_url)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+
+        def run(statement: str) -> list[tuple[Any, ...]]:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg2
 import pytest
 from fastapi import FastAPI
 
 from inference_contract import layout
 from inference_gateway.auth import accounts
 from inference_gateway.models.store import StoreUnavailable
-from inference_gateway.settings import Settings
 
 PERSON = {"username": "ada", "email": "ada@example.com", "password": "password123"}
 
@@ -31,20 +29,6 @@ async def log_in(client: httpx.AsyncClient) -> dict[str, str]:
     form = {key: PERSON[key] for key in ("username", "password")}
     token = (await client.post("/v1/auth/token", data=form)).json()["access_token"]
     return {"Authorization": f"Bearer {token}"}
-
-
-@pytest.fixture
-def sql(settings: Settings) -> Any:
-    connection = psycopg2.connect(settings.database_url)
-    connection.autocommit = True
-    cursor = connection.cursor()
-
-    def run(statement: str) -> list[tuple[Any, ...]]:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
-
-    yield run
-    connection.close()
 
 
 async def test_a_name_registered_again_inherits_no_predictions(

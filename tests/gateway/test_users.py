@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import psycopg2
 import pytest
 from fastapi import FastAPI
 
@@ -15,24 +14,9 @@ from inference_contract import layout
 from inference_gateway.auth import administration
 from inference_gateway.departures import Departures
 from inference_gateway.errors import Conflict
-from inference_gateway.settings import Settings
 
 Headers = Callable[..., dict[str, str]]
 PERSON = {"username": "ada", "email": "ada@example.com", "password": "password123"}
-
-
-@pytest.fixture
-def sql(settings: Settings) -> Any:
-    connection = psycopg2.connect(settings.database_url)
-    connection.autocommit = True
-    cursor = connection.cursor()
-
-    def run(statement: str) -> list[tuple[Any, ...]]:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
-
-    yield run
-    connection.close()
 
 
 @pytest.fixture

@@ -1,21 +1,28 @@
-"""A way to a server that tests can cut."""
+"""Ways to servers that tests can cut, or that lose an answer."""
 
 from __future__ import annotations
 
 import select
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import closing, suppress
 
+Pair = tuple[socket.socket, socket.socket]
+"""A client and its server."""
 
-class Proxy:
-    """A port of this machine that leads to the API server, or for a while to nothing."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+class Way:
+    """Where `listener` listens leads to a server, or for a while to nothing.
+
+    Attributes:
+        is_up: whether new connections are let in.
+    """
+
+    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
+        self._listener = listener
+        self._connect = connect
+        self._pairs: set[Pair] = set()
         self.is_up = True
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -33,6 +40,10 @@ class Proxy:
         self._listener.close()
         self.cut()
 
+    def passes(self, content: bytes, pair: Pair, *, is_from_client: bool) -> bool:
+        """Whether the connection goes on after this, which was just passed on."""
+        return True
+
     def _accept(self) -> None:
         while True:
             try:
@@ -43,17 +54,32 @@ class Proxy:
                 client.close()
                 continue
             self.connections += 1
-            pair = (client, socket.create_connection(self._target))
+            pair = (client, self._connect())
             self._pairs.add(pair)
             threading.Thread(target=self._pass_on, args=(pair,), daemon=True).start()
 
-    def _pass_on(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    def _pass_on(self, pair: Pair) -> None:
         client, server = pair
         with closing(client), closing(server), suppress(OSError):
-            while True:
-                for end in select.select(pair, [], [])[0]:
-                    if not (content := end.recv(65_536)):
-                        self._pairs.discard(pair)
-                        return
-                    (server if end is client else client).sendall(content)
+            while self._pass_some(pair):
+                pass
         self._pairs.discard(pair)
+
+    def _pass_some(self, pair: Pair) -> bool:
+        client, server = pair
+        for end in select.select(pair, [], [])[0]:
+            if not (content := end.recv(1_000_000)):
+                return False
+            (server if end is client else client).sendall(content)
+            if not self.passes(content, pair, is_from_client=end is client):
+                return False
+        return True
+
+
+class Proxy(Way):
+    """A port of this machine that leads to the API server."""
+
+    def __init__(self, host: str, port: int) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        super().__init__(listener, lambda: socket.create_connection((host, port)))

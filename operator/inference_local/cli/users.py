@@ -39,32 +39,34 @@ def create_user(
     out(f"{username} created")
 
 
-@app.command("disable")
-def disable(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
-    """Shut an account out; what it was promised goes on."""
-    _change(home, username, disabled=True)
-    out(f"{username} disabled")
+def _changes(name: str, help: str, done: str, **changes: bool) -> None:
+    """A command that changes an account."""
+
+    @app.command(name, help=help)
+    def change(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
+        api(Home(home)).call("PATCH", _path(username), json=changes)
+        out(f"{username} {done}")
 
 
-@app.command("enable")
-def enable(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
-    """Let a disabled account in again; its API tokens work as before."""
-    _change(home, username, disabled=False)
-    out(f"{username} enabled")
-
-
-@app.command("promote")
-def promote(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
-    """Make an account an administrator."""
-    _change(home, username, is_admin=True)
-    out(f"{username} is an administrator")
-
-
-@app.command("demote")
-def demote(username: Username, home: HomeOption = DEFAULT_HOME) -> None:
-    """Make an administrator an ordinary account."""
-    _change(home, username, is_admin=False)
-    out(f"{username} is no administrator any more")
+_changes(
+    "disable",
+    "Shut an account out; what it was promised goes on.",
+    "disabled",
+    disabled=True,
+)
+_changes(
+    "enable",
+    "Let a disabled account in again; its API tokens work as before.",
+    "enabled",
+    disabled=False,
+)
+_changes("promote", "Make an account an administrator.", "is an administrator", is_admin=True)
+_changes(
+    "demote",
+    "Make an administrator an ordinary account.",
+    "is no administrator any more",
+    is_admin=False,
+)
 
 
 @app.command("delete")
@@ -88,10 +90,6 @@ def row(user: dict[str, Any]) -> tuple[str, ...]:
     role = "admin" if user["is_admin"] else "user"
     state = "disabled" if user["disabled"] else "active"
     return user["username"], role, state, user["email"], ago(user["created_at"])
-
-
-def _change(home: Any, username: str, **changes: bool) -> None:
-    api(Home(home)).call("PATCH", _path(username), json=changes)
 
 
 def _path(username: str) -> str:
