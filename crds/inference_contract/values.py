@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any
 
 from pydantic_core import from_json
@@ -147,6 +148,8 @@ def numbers(value: Any) -> Iterator[float]:
             stack.extend(node)
         elif hasattr(node, "__dataclass_fields__"):
             stack.extend(getattr(node, name, None) for name in node.__dataclass_fields__)
+        elif isinstance(node, Enum):
+            stack.append(node.value)
 
 
 def _members(node: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> Iterable[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -12,6 +14,16 @@ from hypothesis import strategies as st
 
 from inference_contract import values
 from inference_contract.values import MAX_DEPTH, Unacceptable, check, is_plain
+
+
+@dataclass
+class Pair:
+    one: float
+    other: object
+
+
+class Level(Enum):
+    HIGH = (5.5,)
 
 
 def nested(depth: int, innermost: Any = 1) -> Any:
@@ -104,4 +116,19 @@ def test_any_text_can_be_made_one_that_is_stored(text: str) -> None:
 
 
 def test_numbers_are_found_wherever_an_encoder_would_write_them_as_null() -> None:
-    assert sorted(values.numbers({"a": [1.5, (2.5, {"b": 3.5})], "c": 4})) == [1.5, 2.5, 3.5]
+    made = {"a": [1.5, (2.5, {"b": 3.5})], "c": 4, "d": Pair(4.5, [Level.HIGH]), "e": Level.HIGH}
+    assert orjson.loads(orjson.dumps(made))["d"] == {"one": 4.5, "other": [[5.5]]}
+    assert sorted(values.numbers(made)) == [1.5, 2.5, 3.5, 4.5, 5.5, 5.5]
+
+
+def test_the_number_of_values_has_a_bound_that_may_be_reached() -> None:
+    value = [1, {"a": 2}]  # with the list and the object four
+    check(value, max_nodes=4)
+    with pytest.raises(Unacceptable, match="more than 3 values"):
+        check(value, max_nodes=3)
+
+
+def test_u0000_is_seen_at_a_glance_and_taken_out_of_what_people_read() -> None:
+    assert not is_plain(b'"a\\u0000b"')
+    assert is_plain(b'"a"')
+    assert values.text("a\0b\ud800") == "a\ufffdb\ufffd"

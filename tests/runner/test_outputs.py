@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import torch
 
 from inference_contract import values
 from inference_runner import outputs
+
+
+class Odd(Enum):
+    NAN = math.nan
 
 
 def refused(output: Any) -> str:
@@ -24,6 +29,7 @@ def refused(output: Any) -> str:
     ("output", "where", "what"),
     [
         (math.nan, "", "holds nan"),
+        ({"k": [Odd.NAN]}, "output.k[0].", "holds nan"),
         ({"scores": [0.5, None, -math.inf]}, "output.scores[2].", "holds -inf"),
         ([{"label": "a"}, {"label": "b", "score": np.float32("nan")}], "output[1].score.", "nan"),
         ([np.float64("inf")], "output[0].", "inf"),
