@@ -10,7 +10,11 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.driver_info import DriverInfo
 
+_DRIVER = DriverInfo()
+"""Made once: it looks for redis-py's version in the files of its package, else for each connection,
+on the event loop."""
 _KEEP = ("CLIENT", "NO-EVICT", "ON")
 
 
@@ -29,8 +33,10 @@ async def _keep_async(connection: Any) -> None:
 
 
 def blocking(url: str, **options: Any) -> redis.Redis:
-    return redis.Redis.from_url(url, redis_connect_func=_keep, **options)
+    return redis.Redis.from_url(url, redis_connect_func=_keep, driver_info=_DRIVER, **options)
 
 
 def asynchronous(url: str, **options: Any) -> redis.asyncio.Redis:
-    return redis.asyncio.Redis.from_url(url, redis_connect_func=_keep_async, **options)
+    return redis.asyncio.Redis.from_url(
+        url, redis_connect_func=_keep_async, driver_info=_DRIVER, **options
+    )

@@ -48,13 +48,24 @@ def passed_on(text: str | None) -> Any:
 
 
 def _is_shallow(text: str) -> bool:
-    """Whether it is certainly no deeper than a value may be; brackets in texts count too."""
-    brackets = text.encode().translate(None, _ALL_OTHERS)
-    for _ in range(values.MAX_DEPTH):
-        if not brackets:
-            return True
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return not brackets
+    """Whether it is certainly no deeper than a value may be; brackets in texts count too.
+
+    In pieces: no other thread runs while one is searched, however large it is.
+    """
+    opened = b""
+    for start in range(0, len(text), _LARGE):
+        brackets = text[start : start + _LARGE].encode().translate(None, _ALL_OTHERS)
+        depth, opened = len(opened), opened + brackets
+        for _ in range(values.MAX_DEPTH + 1 - depth):
+            matched = opened.replace(b"[]", b"").replace(b"{}", b"")
+            if len(matched) == len(opened):
+                break
+            opened = matched
+        else:
+            return False
+        if len(opened) > values.MAX_DEPTH:
+            return False
+    return not opened
 
 
 def is_value(column: Any) -> bool:

@@ -15,7 +15,7 @@ from inference_contract.predictions import EventType
 from inference_gateway import streamed
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.sse import HEARTBEAT, Position, StreamReader
-from inference_gateway.predictions.waiters import Ended, StreamEntry, Watcher
+from inference_gateway.predictions.waiters import StreamEntry, Watcher
 
 _COUNTS = (8, 64)
 """Entries that are asked for at once, least and most: of one, a runner decides how large it is."""
@@ -24,6 +24,9 @@ _PAGE_BYTES = 65_536
 _AT_ONCE = 2
 """Pages that are in memory whole."""
 _REDIS_PAUSE_SECONDS = 1.0
+
+
+Finish = Callable[[Callable[[Row], bytes]], Awaitable[bytes]]
 
 
 class Pages:
@@ -89,7 +92,7 @@ async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
 async def follow(
     pages: Pages,
     row: Row,
-    whole: Callable[[], Awaitable[Row]],
+    finish: Finish,
     watcher: Watcher,
     has: Position | None,
     heartbeat_seconds: float,
@@ -97,7 +100,7 @@ async def follow(
     """The events of one prediction until its end, for one reader.
 
     Args:
-        whole: reads the row with its output and logs.
+        finish: calls with the row, with its output and logs.
         watcher: registered before `row` was read, and resolved if that has ended.
         has: what the reader has already.
     """
@@ -114,8 +117,11 @@ async def follow(
                 yield chunk
         elif chunk := b"".join(map(reader.feed, fresh)):
             yield chunk
-        if end is not None and (chunk := await _finish(reader, row, whole, end)):
-            yield chunk
+        if end is not None:
+            known = end.is_whole
+            chunk = reader.finish({**row, **end.columns}) if known else await finish(reader.finish)
+            if chunk:
+                yield chunk
         if has_ended or reader.is_done:
             return
         if not await watcher.news(heartbeat_seconds):
@@ -133,9 +139,3 @@ async def _read(pages: Pages, reader: StreamReader, watcher: Watcher) -> AsyncIt
         watcher.lose()
         if not watcher.end.done():
             await asyncio.sleep(_REDIS_PAUSE_SECONDS)
-
-
-async def _finish(
-    reader: StreamReader, row: Row, whole: Callable[[], Awaitable[Row]], end: Ended
-) -> bytes:
-    return reader.finish({**row, **end.columns} if end.is_whole else await whole())

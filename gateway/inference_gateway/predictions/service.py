@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -46,6 +46,7 @@ from inference_gateway.settings import Settings
 from inference_gateway.turns import Turns
 from inference_gateway.webhooks.guard import check_url
 
+T = TypeVar("T")
 WRITER_THREADS = 2
 LONGEST_WAIT_SECONDS = 55.0
 """However long a caller wants to wait: proxies in front cut at 60."""
@@ -308,7 +309,7 @@ class PredictionService:
         events = live.follow(
             self._pages,
             row,
-            lambda: self._whole(prediction_id, user.user_id),
+            lambda finish: self._finish(prediction_id, user.user_id, finish),
             watcher,
             sse.parse_id(last_event_id),
             self._heartbeat_seconds,
@@ -469,9 +470,17 @@ class PredictionService:
         async with self._large:
             return await self._find(repository.get_texts, prediction_id, owner)
 
-    async def _whole(self, prediction_id: str, owner: str) -> Row:
+    async def _finish(
+        self, prediction_id: str, owner: str, finish: Callable[[Row], bytes]
+    ) -> bytes:
+        """What is made of the row, which may be large: on a thread, of few at once."""
+
+        def made(engine: Engine, wanted: UUID, owner: str) -> bytes | None:
+            row = repository.get(engine, wanted, owner)
+            return None if row is None else finish(row)
+
         async with self._large:
-            return await self._find(repository.get, prediction_id, owner)
+            return await self._find(made, prediction_id, owner)
 
     async def _state(self, prediction_id: str, owner: str) -> Row:
         """The row without what may be large. Raises NotFound."""
@@ -481,13 +490,13 @@ class PredictionService:
         return row
 
     async def _find(
-        self, how: Callable[[Engine, UUID, str], Row | None], prediction_id: str, owner: str
-    ) -> Row:
+        self, how: Callable[[Engine, UUID, str], T | None], prediction_id: str, owner: str
+    ) -> T:
         """Raises NotFound."""
-        row = await asyncio.to_thread(how, self._engine, _parse_id(prediction_id), owner)
-        if row is None:
+        found = await asyncio.to_thread(how, self._engine, _parse_id(prediction_id), owner)
+        if found is None:
             raise _unknown(prediction_id)
-        return row
+        return found
 
     def _is_text(self, model_id: str) -> bool:
         """Whether pieces of output are text that is joined; custom classes stream lists."""

@@ -19,7 +19,6 @@ from inference_gateway.predictions.transcript import Diverged, Mark, Transcript
 from inference_gateway.predictions.waiters import StreamEntry
 
 HEARTBEAT = b": heartbeat\n\n"
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _NUMBER = "([0-9a-f]{1,12})"
 _ID = re.compile(rf"{_NUMBER}(?:-{_NUMBER}){{8}}")
 _DIVERGED = "the run was repeated and gave another answer; read the prediction for the final output"
@@ -39,8 +38,10 @@ class Position(NamedTuple):
 
 
 def render(name: str, data: str, id: object) -> bytes:
-    lines = "".join(f"data: {line}\n" for line in _LINE_END.split(data))
-    return f"event: {name}\nid: {id}\n{lines}\n".encode()
+    if "\r" in data:
+        data = data.replace("\r\n", "\n").replace("\r", "\n")
+    lines = data.replace("\n", "\ndata: ")
+    return f"event: {name}\nid: {id}\ndata: {lines}\n\n".encode()
 
 
 def parse_id(text: str | None) -> Position | None:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from inference_contract import queues
 from inference_gateway.predictions import waiters
+from inference_gateway.predictions.sse import StreamReader
 
 DONE = ("done", "{}")
 
@@ -287,6 +288,34 @@ def test_a_slow_reader_loses_nothing(
         runner.say("succeeded", job, output="".join(f"{n}," for n in range(1, 50)))
         events = reader.rest()
     assert "".join(data for _, data in events[:-1]) == "".join(f"{n}," for n in range(1, 50))
+
+
+def test_what_a_row_adds_is_made_on_a_thread_of_its_own(
+    stack: Stack, sql: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be megabytes."""
+    job = stack.create()
+    sql(
+        "UPDATE predictions SET status = 'failed', error = 'no', error_code = 'model_error', "
+        "completed_at = now()"
+    )
+    threads, loops = [], set()
+    finish, begin = StreamReader.finish, StreamReader.__init__
+
+    def finish_here(self: StreamReader, row: Any) -> bytes:
+        threads.append(threading.current_thread())
+        return finish(self, row)
+
+    def begin_here(self: StreamReader, *arguments: Any) -> None:
+        loops.add(threading.current_thread())
+        begin(self, *arguments)
+
+    monkeypatch.setattr(StreamReader, "finish", finish_here)
+    monkeypatch.setattr(StreamReader, "__init__", begin_here)
+    with stack.read(job) as reader:
+        assert reader.rest()[0] == ("error", '{"detail":"no"}')
+    (thread,) = threads
+    assert thread is not loops.pop()
 
 
 def test_a_stopping_gateway_ends_its_streams(stack: Stack, app: FastAPI) -> None:

@@ -1,0 +1,58 @@
+"""A large value is passed on as text if it is certainly no deeper than a value may be."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from inference_contract import values
+from inference_gateway import stored
+
+MOST = values.MAX_DEPTH
+
+
+def _nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 65_536])
+@pytest.mark.parametrize("depth", [1, 2, MOST, MOST + 1, 3 * MOST])
+def test_no_value_that_is_too_deep_is_shallow(
+    monkeypatch: pytest.MonkeyPatch, piece: int, depth: int
+) -> None:
+    monkeypatch.setattr(stored, "_LARGE", piece)
+    for text in (_nested(depth), f"[{_nested(depth - 1)},{{}},{_nested(depth - 1)}]"):
+        if depth > MOST or piece == 65_536:
+            assert stored._is_shallow(text) is (depth <= MOST)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 65_536])
+def test_a_usual_value_is_shallow_wherever_it_is_cut(
+    monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(stored, "_LARGE", piece)
+    chance = random.Random(0)
+    items = [
+        chance.choice(["[]", "{}", '{"a":[1,[2]]}', "[[[[1]]]]", '"text"']) for _ in range(999)
+    ]
+    assert stored._is_shallow(f"[{','.join(items)}]")
+
+
+def test_of_a_large_value_no_search_sees_all() -> None:
+    """While one runs, no other thread does."""
+
+    class Text(str):
+        slices: list[int] = []
+
+        def __getitem__(self, part: object) -> str:
+            found = super().__getitem__(part)  # type: ignore[index]
+            self.slices.append(len(found))
+            return found
+
+        def encode(self, *_: object) -> bytes:
+            raise AssertionError("the whole of it")
+
+    text = Text(f"[{'[],' * 100_000}1]")
+    assert stored._is_shallow(text)
+    assert max(text.slices) <= 65_536
