@@ -127,6 +127,14 @@ class Story:
         failed = self.call("POST", "/v1/auth/tokens", ada, json=body)
         assert failed.status_code >= 500
         self.sql("ALTER TABLE away RENAME TO api_tokens")
+        self.sql("ALTER TABLE predictions RENAME base_url TO away")
+        asked = {
+            "version": "admin/discreet",
+            "input": {"text": self.secret("input that PostgreSQL did not take")},
+        }
+        failed = self.call("POST", "/v1/predictions", token, json=asked)
+        assert failed.status_code >= 500
+        self.sql("ALTER TABLE predictions RENAME away TO base_url")
         self.stack.kill("gateway")
         self.stack.wait_ready()
         self.wait_until(lambda: self._is_up(token), timeout=30)
