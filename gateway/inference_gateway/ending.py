@@ -16,10 +16,11 @@ from uuid import UUID
 import orjson
 import redis
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from inference_contract import queues
 from inference_contract.predictions import ErrorCode, PredictionStatus
-from inference_gateway import ends, replies, streamed
+from inference_gateway import db, ends, replies, streamed
 from inference_gateway.dispatch import position
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.errors import NotFound
@@ -116,8 +117,8 @@ def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
 def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) -> Row:
     """Cancel a prediction in whatever state it is; the row as it then is.
 
-    A prediction that waits ends at once. One that runs ends when its runner says so. If Redis is
-    away, or the recorder behind, dispatch carries the request out later.
+    A prediction that waits ends at once. One that runs ends when its runner says so. If Redis or
+    PostgreSQL goes away meanwhile, or the recorder is behind, dispatch carries it out later.
 
     Raises:
         NotFound: if the owner has no such prediction.
@@ -128,12 +129,13 @@ def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) 
     try:
         if not _unclaimed(client, [row]):
             return row
-    except redis.RedisError:
-        _log.warning("redis is away: dispatch cancels later", extra={"prediction": prediction_id})
+        end(engine, client, [canceled(row, ErrorCode.CANCELED)])
+        with engine.begin() as connection:
+            return _one(connection, _READ, prediction_id, owner)
+    except (redis.RedisError, SQLAlchemyError) as error:
+        reason = db.describe(error)
+        _log.warning("dispatch cancels later: %s", reason, extra={"prediction": prediction_id})
         return row
-    end(engine, client, [canceled(row, ErrorCode.CANCELED)])
-    with engine.begin() as connection:
-        return _one(connection, _READ, prediction_id, owner)
 
 
 def _request(engine: Engine, prediction_id: str, owner: str) -> Row:

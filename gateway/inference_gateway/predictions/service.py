@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from inference_contract import queues
 from inference_contract.modeltype import ModelType
@@ -23,7 +25,7 @@ from inference_contract.predictions import PredictionStatus
 from inference_gateway import db, ending
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.authenticator import Authenticator
-from inference_gateway.errors import GatewayError, Invalid, NotFound
+from inference_gateway.errors import GatewayError, Invalid, NotFound, Unconfirmed
 from inference_gateway.hub import Hub
 from inference_gateway.lanes import Lane
 from inference_gateway.limits import InFlight
@@ -45,6 +47,8 @@ from inference_gateway.quotas.queued import Room
 from inference_gateway.settings import Settings
 from inference_gateway.turns import Turns
 from inference_gateway.webhooks.guard import check_url
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 WRITER_THREADS = 2
@@ -448,6 +452,8 @@ class PredictionService:
             # It may have ended before the waiter was there.
             now = await self._state(str(row["id"]), str(row["owner"]))
             end = Ended(now, is_whole=False) if has_ended(now) else await waiter.end
+        except SQLAlchemyError as error:
+            return _unread(row, error)
         finally:
             timer.cancel()
             self._hub.leave(waiter)
@@ -461,7 +467,10 @@ class PredictionService:
             if self._in_flight.is_full:
                 return Created(row, is_unfinished=True)
             prediction_id, owner = str(row["id"]), str(row["owner"])
-            return Created(await self._find(repository.get_texts, prediction_id, owner))
+            try:
+                return Created(await self._find(repository.get_texts, prediction_id, owner))
+            except SQLAlchemyError as error:
+                return _unread(row, error)
 
     async def _get(self, prediction_id: str, owner: str) -> Row:
         """For those who pass it on. Raises NotFound."""
@@ -526,6 +535,22 @@ def _same_request(row: Row, stored: Row) -> Row:
         raise _used_before(row["idempotency_key"])
     metrics.REPLAYED.inc()
     return stored
+
+
+def _unread(row: Row, error: SQLAlchemyError) -> Created:
+    """The answer about a prediction that is stored, and whose row cannot be read just now.
+
+    Raises:
+        Unconfirmed: if too little of it is known.
+    """
+    log.warning("a caller who waited gets what is known: %s", db.describe(error))
+    if row["created_at"] is None:
+        raise Unconfirmed(
+            "PostgreSQL does not answer; the prediction is stored: look for it before you send the "
+            "request again",
+            prediction_id=str(row["id"]),
+        ) from error
+    return Created(row, is_unfinished=True)
 
 
 def _unknown(prediction_id: str) -> NotFound:

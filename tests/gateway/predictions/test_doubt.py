@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 
+from inference_gateway import ending
 from inference_gateway.app import create_app, front
 from inference_gateway.predictions import service
+from inference_gateway.predictions.states import States
 from inference_gateway.settings import Settings
 
 Auth = Callable[..., dict[str, str]]
@@ -127,6 +131,48 @@ async def test_a_cancel_whose_commit_is_lost_does_not_say_that_nothing_was_store
         reply = await client.post(made["urls"]["cancel"], headers=auth("ada"))
         assert (reply.status_code, reply.headers["content-type"]) == (503, PROBLEM)
         assert "nothing was stored" not in reply.json()["detail"]
+
+
+def _goes_away(*_: object) -> None:
+    raise OperationalError("SELECT", {}, psycopg2.OperationalError("it went away"))
+
+
+async def test_a_wait_whose_row_cannot_be_read_says_that_it_is_accepted(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    sql: Sql,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    headers = {**auth("ada"), "Prefer": "wait=20"}
+    asked = asyncio.create_task(client.post("/v1/predictions", json=BODY, headers=headers))
+    (row,) = await eventually(lambda: sql("SELECT id FROM predictions"))
+    monkeypatch.setattr(service.repository, "get_texts", _goes_away)
+    sql("UPDATE predictions SET status = 'succeeded', completed_at = now()")
+    reply = await asked  # The hub looks at the row, and then the whole of it is read.
+    assert (reply.status_code, reply.json()["id"]) == (202, str(row["id"]))
+
+
+async def test_a_wait_under_a_known_key_says_that_it_is_accepted(
+    client: httpx.AsyncClient, auth: Auth, echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {**auth("ada"), "Idempotency-Key": "k"}
+    made = (await client.post("/v1/predictions", json=BODY, headers=headers)).json()
+    monkeypatch.setattr(States, "find", _goes_away)
+    headers["Prefer"] = "wait=5"
+    reply = await client.post("/v1/predictions", json=BODY, headers=headers)
+    assert (reply.status_code, reply.json()["id"]) == (202, made["id"])
+
+
+async def test_a_cancel_that_is_stored_is_not_refused(
+    client: httpx.AsyncClient, auth: Auth, echo: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await client.post("/v1/predictions", json=BODY, headers=auth("ada"))).json()
+    monkeypatch.setattr(ending, "end", _goes_away)
+    reply = await client.post(made["urls"]["cancel"], headers=auth("ada"))
+    assert (reply.status_code, reply.json()["status"]) == (200, "starting")
+    assert len(sql("SELECT id FROM predictions WHERE cancel_requested_at IS NOT NULL")) == 1
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", "wait=5"])
