@@ -55,9 +55,7 @@ class Documented:
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         for template in _templates(tuple(self._document["paths"])):
             if template[1].fullmatch(path):
-                found = self._document["paths"][template[0]].get(method)
-                if found is not None:
-                    return dict(found)
+                return self._document["paths"][template[0]].get(method)
         return None
 
     def _faults(

@@ -91,7 +91,7 @@ async def test_nobody_learns_of_others_ids(
         assert mine.json()["input"] == {"text": "hi"}
 
 
-@pytest.mark.parametrize("id", ["x", "multipart", "%C3%A4", "0" * 31, "1" * 400])
+@pytest.mark.parametrize("id", ["x", "multipart1", "%C3%A4", "0" * 31, "1" * 400])
 async def test_the_id_must_be_a_uuid(
     client: httpx.AsyncClient, auth: Auth, echo: str, id: str
 ) -> None:
