@@ -39,6 +39,8 @@ RETRY_AFTER = {"Retry-After": "2"}
 
 
 def install(app: FastAPI) -> None:
+    # None is a plain function: Starlette would call it on a thread, which keeps what it was given
+    # until it gets something else to do.
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -67,12 +69,12 @@ def respond(error: GatewayError) -> Response:
     return Response(error.problem(), error.status, error.headers, PROBLEM_JSON)
 
 
-def _gateway_error(_: Request, error: Exception) -> Response:
+async def _gateway_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     return respond(error)
 
 
-def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors: list[FieldError] = []
     for item in error.errors():
@@ -83,7 +85,7 @@ def _invalid(_: Request, error: Exception) -> Response:
     return respond(Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors))
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     # FastAPI wraps whatever goes wrong while it reads a body.
     if isinstance(error.__cause__, GatewayError):
@@ -109,7 +111,7 @@ class _Http(GatewayError):
         self.__dict__.update(status=status, title=HTTPStatus(status).phrase)
 
 
-def _database(request: Request, error: Exception) -> Response:
+async def _database(request: Request, error: Exception) -> Response:
     if (problem := known(error, request.method)) is None:
         raise error
     return respond(problem)
@@ -132,7 +134,7 @@ def _is_read_only(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == db.READ_ONLY
 
 
-def _redis(_: Request, error: Exception) -> Response:
+async def _redis(_: Request, error: Exception) -> Response:
     return respond(_redis_away(error))
 
 
