@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,10 @@ pytest_plugins = ["inference_stack", "fake_hub", "lossy_postgres"]
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
+
+# A shell takes Ctrl-C away from what it runs in the background, and from all that this starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 20.0, every: float = 0.02) -> T:

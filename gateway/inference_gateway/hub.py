@@ -129,11 +129,12 @@ class Hub:
             await channel.subscribe(queues.ENDED)
             while True:
                 message = await channel.get_message(timeout=_POLL_SECONDS)
+                if self._is_idle():  # Also where those of other gateways are always told something.
+                    self._wanted.clear()
+                    return
                 if message is None:
-                    if self._is_idle():
-                        self._wanted.clear()
-                        return
-                elif message["type"] == "subscribe":
+                    continue
+                if message["type"] == "subscribe":
                     self._is_away = False
                     self._listens.set()
                     self._unsure |= self._waiters.keys()  # They may have ended meanwhile.

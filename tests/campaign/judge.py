@@ -101,7 +101,8 @@ def _is_right(call: Call, row: Stored, max_attempts: int) -> bool:
         return True
     if end.status == "canceled":
         return row.cancel_requested or (case.cancel_after is not None and row.deadline_passed)
-    return end.error_code == "runner_crashed" and row.crashes >= max_attempts
+    # The row counts those that another attempt followed.
+    return end.error_code == "runner_crashed" and row.crashes + 1 >= max_attempts
 
 
 def _webhooks(evidence: Evidence, ledger: Ledger) -> Iterator[Violation]:

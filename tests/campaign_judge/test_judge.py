@@ -172,7 +172,7 @@ def test_a_broken_promise_is_found(broken: Callable[[Campaign], None], promise: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"end": End("failed", None, "runner_crashed"), "crashes": 3},
+        {"end": End("failed", None, "runner_crashed"), "crashes": 2},
         {"end": End("canceled"), "cancel_requested": True},
     ],
 )

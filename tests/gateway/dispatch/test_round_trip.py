@@ -67,6 +67,8 @@ _ROW: dict[str, Any] = {
     "model": "ada/echo",
     "version": "1",
     "lives_seconds": 3600,
+    "input_bytes": 0,
+    "held": False,
     **dict.fromkeys(("webhook", "webhook_events", "base_url", "idempotency_key", "request_hash")),
 }
 
