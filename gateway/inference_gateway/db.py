@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import NullPool
@@ -30,6 +32,15 @@ def connect_args(settings: DatabaseSettings, url: URL) -> dict[str, Any]:
         found = socket.getaddrinfo(url.host, url.port or 5432, family=socket.AF_INET)
         args["hostaddr"] = str(found[0][4][0])
     return args
+
+
+def connect(settings: DatabaseSettings) -> Connection:
+    """Without SQLAlchemy. Raises psycopg2.OperationalError."""
+    url = make_url(settings.database_url)
+    arguments = url.translate_connect_args(username="user", database="dbname")
+    options: dict[str, Any] = {**arguments, **url.query, **connect_args(settings, url)}
+    made: Connection = psycopg2.connect(**options)
+    return made
 
 
 def engine(settings: Settings, pool_size: int | None = None) -> Engine:

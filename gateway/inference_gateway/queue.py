@@ -19,7 +19,7 @@ import redis
 from inference_contract import queues
 from inference_contract.predictions import Job, WebhookEvent
 from inference_gateway import set_aside
-from inference_gateway.replies import ask, is_keys_own, raise_first
+from inference_gateway.replies import ask, is_keys_own
 
 _log = logging.getLogger(__name__)
 
@@ -114,11 +114,9 @@ class JobQueue:
         keys = queues.queue_key(key), queues.QUEUES_KEY
         new = 0
         for chunk in _chunks(arguments):
-            replies = ask(
-                self._redis, [("EVALSHA", _SHA, len(keys), *keys, key, now, push, *chunk)]
-            )
-            raise_first(replies)
-            new += replies[0]
+            call = ("EVALSHA", _SHA, len(keys), *keys, key, now, push, *chunk)
+            (added,) = ask(self._redis, [call])
+            new += added
         return new
 
     def _ring(self, key: str) -> None:

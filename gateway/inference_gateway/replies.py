@@ -29,13 +29,13 @@ def each(pipe: Any) -> list[Any]:
 
 
 def ask(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Send commands in one write; the replies as the server gives them, errors among them.
+    """Send commands in one write; the replies as the server gives them.
 
     For what every prediction pays: redis-py's own methods and pipelines cost twice as much. It is
     sent again as its clients do, so only what may be done twice.
 
     Raises:
-        redis.RedisError: it is away.
+        redis.RedisError: it is away, or refused one; the others are done.
     """
     connection: Any = client.connection_pool.get_connection()
 
@@ -47,16 +47,12 @@ def ask(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         replies: list[Any] = connection.retry.call_with_retry(
             once, lambda _error: connection.disconnect()
         )
-        return replies
     finally:
         client.connection_pool.release(connection)
-
-
-def raise_first(replies: Sequence[Any]) -> None:
-    """Raises redis.ResponseError: the first of the errors among them."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
+    return replies
 
 
 def _reply(connection: Any) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
-import psycopg2
 from sqlalchemy import Engine, event
 
 from inference_contract import values
@@ -17,6 +16,7 @@ from inference_gateway import ends
 from inference_gateway.dispatch import batches, metrics
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.dispatch.fold import RowChange
+from inference_gateway.prepared import Prepared
 
 _log = logging.getLogger(__name__)
 
@@ -93,16 +93,13 @@ def prepare(engine: Engine) -> Engine:
 
 
 class Recording:
-    """Writes batches of changes, on a connection of its own. For one thread.
-
-    One statement is a transaction of its own, and is planned once: no round trips and no planning
-    stand between an event and its commit.
-    """
+    """Writes batches of changes, on a connection of its own: no round trips and no planning stand
+    between an event and its commit. For one thread."""
 
     def __init__(self, engine: Engine, lease_seconds: float) -> None:
-        self._engine = engine
+        statements = f"{_PLAN}; {_ONE_PLAN}; {PREPARE}"
+        self._prepared = Prepared(lambda: _taken_from(engine), statements)
         self._lease_seconds = lease_seconds
-        self._connection: Any = None
 
     def apply(self, changes: Sequence[RowChange], *, in_words: bool = True) -> Recorded:
         """Write a batch; a change that PostgreSQL does not take ends its prediction as failed.
@@ -127,40 +124,26 @@ class Recording:
 
         return sum(batches.write(write, changes, set_aside), Recorded(0, 0, 0))
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
     def _write(self, changes: Sequence[RowChange], *, in_words: bool) -> Recorded:
         parameters = (orjson.dumps(changes).decode(), self._lease_seconds, in_words)
-        connection = self._ready()
+        connection = self._prepared.connection()
         try:
             with connection.cursor() as cursor:
                 cursor.execute(RECORD, parameters)
-                applied, told, ended = cursor.fetchone()
+                [(applied, told, ended)] = cursor.fetchall()
         except Exception as error:
             if not batches.blames_data(error):
-                self.close()  # It broke, or leads to what was the primary.
+                self._prepared.close()  # It broke, or leads to what was the primary.
             raise
         return Recorded(applied, len(changes) - applied, told, (ended,) if ended else ())
 
-    def _ready(self) -> Any:
-        """Raises sqlalchemy.exc.DBAPIError or psycopg2.Error."""
-        if self._connection is None:
-            made = self._engine.raw_connection()
-            connection: Any = made.driver_connection
-            made.detach()  # It is ours, and goes to nobody else.
-            try:
-                connection.autocommit = True
-                with connection.cursor() as cursor:
-                    cursor.execute(f"{_PLAN}; {_ONE_PLAN}")
-                    cursor.execute(PREPARE)
-            except psycopg2.Error:
-                connection.close()
-                raise
-            self._connection = connection
-        return self._connection
+
+def _taken_from(engine: Engine) -> Any:
+    """A connection that goes to nobody else. Raises sqlalchemy.exc.DBAPIError."""
+    made = engine.raw_connection()
+    connection = made.driver_connection
+    made.detach()
+    return connection
 
 
 def _drop(culprit: RowChange, error: Exception) -> Recorded:

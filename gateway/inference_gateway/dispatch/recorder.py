@@ -21,7 +21,7 @@ from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
 from inference_gateway.dispatch.record import Recording
 from inference_gateway.dispatch.streams import Keys, ensure_groups, repair, trim
-from inference_gateway.replies import ask, is_keys_own, raise_first
+from inference_gateway.replies import ask, is_keys_own
 
 _log = logging.getLogger(__name__)
 _MAX_COUNT = 500
@@ -91,17 +91,12 @@ class Recorder:
     def _read(self, keys: Iterable[str], after: bytes, block: int | None = None) -> _Read:
         streams = [events_key(key) for key in keys]
         wait = ("BLOCK", block) if block else ()
-        replies = ask(
-            self._redis,
-            [
-                (
-                    *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
-                    *("COUNT", self._count, *wait, "STREAMS", *streams, *[after] * len(streams)),
-                )
-            ],
+        command = (
+            *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
+            *("COUNT", self._count, *wait, "STREAMS", *streams, *[after] * len(streams)),
         )
-        raise_first(replies)
-        return _read(replies[0])
+        (reply,) = ask(self._redis, [command])
+        return _delivered(reply)
 
     def _read_again(self) -> None:
         """Entries that were delivered to us before we failed or were killed."""
@@ -160,7 +155,6 @@ class Recorder:
         ]
         commands += [("PUBLISH", ENDED, message) for message in messages]
         replies = ask(self._redis, commands)
-        raise_first(replies)
         if messages:
             self._is_heard = replies[-1] > 0
 
@@ -170,7 +164,7 @@ class Recorder:
         self._count = max(1, min(_MAX_COUNT, int(_BATCH_BYTES / max(average, 1))))
 
 
-def _read(reply: Any) -> _Read:
+def _delivered(reply: Any) -> _Read:
     """What XREADGROUP answers, by RESP 2 or 3; an entry that is gone by now has no fields."""
     streams = reply.items() if isinstance(reply, dict) else reply or ()
     return [

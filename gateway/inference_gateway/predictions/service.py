@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
-import psycopg2
 import redis
 import redis.asyncio
 from redis.exceptions import RedisError
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference_contract import queues
@@ -121,7 +120,7 @@ class PredictionService:
         room = Room()
         self._quotas = PredictionQuotas(settings, counter(engine), room)
         self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions, room)
-        stores = [Store(self._connect) for _ in range(WRITER_THREADS)]
+        stores = [Store(lambda: db.connect(settings)) for _ in range(WRITER_THREADS)]
         self._writer = Writer(stores, self._enqueuer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._storing: set[NewPrediction] = set()
@@ -514,13 +513,6 @@ class PredictionService:
 
     def _ended(self, waiting: list[str]) -> list[Row]:
         return repository.ended(self._engine, waiting)
-
-    def _connect(self) -> psycopg2.extensions.connection:
-        url = make_url(self.settings.database_url)
-        arguments = url.translate_connect_args(username="user", database="dbname")
-        options = {**arguments, **url.query, **db.connect_args(self.settings, url)}
-        connection: psycopg2.extensions.connection = psycopg2.connect(**options)
-        return connection
 
 
 def _same_request(row: Row, stored: Row) -> Row:

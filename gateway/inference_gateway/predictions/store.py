@@ -16,6 +16,7 @@ from psycopg2.extras import RealDictCursor
 from inference_gateway import db
 from inference_gateway.predictions import statements
 from inference_gateway.predictions.schemas import Row
+from inference_gateway.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,8 @@ class Store:
     def __init__(
         self, connect: Callable[[], Connection], in_doubt_seconds: float = _IN_DOUBT_SECONDS
     ) -> None:
-        self._connect = connect
+        self._prepared = Prepared(connect, statements.PREPARE)
         self._in_doubt_seconds = in_doubt_seconds
-        self._connection: Connection | None = None
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> list[Row]:
         """Store rows in one statement; fills in `created_at` and `deadline`.
@@ -79,12 +79,10 @@ class Store:
         self._in_doubt_seconds = 0.0
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._prepared.close()
 
     def _insert(self, content: str, rows: Sequence[dict[str, Any]]) -> list[Row]:
-        connection = self._ready()
+        connection = self._prepared.connection()
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statements.INSERT, (content,))
@@ -106,20 +104,6 @@ class Store:
             row["created_at"] = created_at
             row["deadline"] = created_at + timedelta(seconds=row["lives_seconds"])
         return list(rows)
-
-    def _ready(self) -> Connection:
-        """A connection that can store. Raises psycopg2.Error if there is none to be had."""
-        if self._connection is None:
-            connection = self._connect()
-            try:
-                connection.autocommit = True
-                with connection.cursor() as cursor:
-                    cursor.execute(statements.PREPARE)
-            except psycopg2.Error:
-                connection.close()
-                raise
-            self._connection = connection
-        return self._connection
 
 
 def _record(row: Row) -> dict[str, Any]:
