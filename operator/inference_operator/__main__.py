@@ -92,7 +92,7 @@ class KubeOperator:
             settings.resync_seconds,
             wake=self._put,
             listed=self._work,
-            refused=self.metrics.refused.set,
+            refused=self.metrics.refuse,
         )
         self.metrics.queue.set_function(lambda: len(self.queue))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import prometheus_client
 
 
@@ -31,11 +33,22 @@ class KubeMetrics:
         )
         self.refused = prometheus_client.Gauge(
             "inference_operator_refused_namespaces",
-            "Namespaces that the API server does not let us list: nothing is done there.",
+            "1 for each namespace that cannot be listed: nothing is done there.",
+            ["name"],
             registry=self.registry,
         )
+        self._refused: set[str] = set()
         for result in ("ok", "error"):
             self.looks.labels(result)
+
+    def refuse(self, namespaces: Collection[str]) -> None:
+        """Those that cannot be listed now; empty: all at once."""
+        names = {name or "*" for name in namespaces}
+        for name in self._refused - names:
+            self.refused.remove(name)
+        for name in names:
+            self.refused.labels(name).set(1)
+        self._refused = names
 
     def exposition(self) -> bytes:
         return prometheus_client.generate_latest(self.registry)

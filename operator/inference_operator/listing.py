@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from inference_contract.pods import LABEL_MODEL
 from inference_operator.cluster import Cluster, ClusterError
@@ -32,7 +32,7 @@ class Lister:
         seconds: pause between two lists.
         wake: is called with each model that a list has news of.
         listed: is called after each round that listed a namespace.
-        refused: is called with the number of namespaces that cannot be listed.
+        refused: is called with the namespaces that cannot be listed.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Lister:
         seconds: float,
         wake: Callable[[Key], None],
         listed: Callable[[], None],
-        refused: Callable[[int], object] = lambda _: None,
+        refused: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
         self._cluster, self._mirror = cluster, mirror
         self._seconds = seconds
@@ -100,7 +100,7 @@ class Lister:
                 news |= {key for key in self._mirror.models() if scope in ("", key[0])}
             self._works(scope)
             is_listed = True
-        self._refused(len(self._problems))
+        self._refused(self._problems.keys())
         for key in news:
             self._wake(key)
         if is_listed:

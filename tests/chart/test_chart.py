@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 
 from inference_contract.inferencemodel import GROUP, PLURAL
 from inference_gateway.dispatch import metrics
+from inference_gateway.models import kubernetes_store
 from inference_gateway.settings import Settings
 from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
@@ -131,10 +132,11 @@ def test_the_alerts_are_of_metrics_that_there_are(render: Callable[..., Any]) ->
         "InferenceNamespaceRefused",
         "InferenceItemsSetAside",
     }
+    assert kubernetes_store.REFUSED  # a gateway's
     known = metrics.render().decode() + KubeMetrics().exposition().decode()
     for expression in expressions.values():
-        (metric,) = re.findall(r"inference_\w+", expression)
-        assert f"# HELP {metric}" in known
+        for metric in re.findall(r"inference_\w+", expression):
+            assert f"# HELP {metric}" in known
         assert "namespace=" in expression
     assert expressions["InferencePredictionOld"].endswith("> 99")
 

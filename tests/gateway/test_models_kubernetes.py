@@ -23,7 +23,7 @@ from inference_gateway.models.kubernetes_api import Refused, Unreachable
 from inference_gateway.models.kubernetes_cache import ObjectCache
 from inference_gateway.models.kubernetes_documents import entry, homes, manifest, may_hold
 from inference_gateway.models.kubernetes_errors import store_error
-from inference_gateway.models.kubernetes_store import _collection, open_store
+from inference_gateway.models.kubernetes_store import REFUSED, _collection, open_store
 from inference_gateway.models.store import (
     InvalidDocument,
     ModelExists,
@@ -303,6 +303,12 @@ def test_one_machine_loads_no_client_of_kubernetes() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def _refused() -> dict[str, float]:
+    [metric] = REFUSED.collect()
+    found = {sample.labels["name"]: sample.value for sample in metric.samples}
+    return {name: found[name] for name in ("odd", "fine")}
+
+
 def test_a_namespace_that_may_not_be_read_hides_no_other(
     settings: Settings, tmp_path: Path, wait_until: Callable[..., Any]
 ) -> None:
@@ -327,8 +333,11 @@ def test_a_namespace_that_may_not_be_read_hides_no_other(
             assert list(store.list()) == ["of-fine/echo"]
             said = store.dependencies()["kubernetes"]
             assert said.status is State.DEGRADED
+            assert said.message.endswith(": the models of namespace odd are as they were last seen")
+            assert _refused() == {"odd": 1.0, "fine": 0.0}
             assert not store.is_gone("of-odd/echo")
             api.refusals.clear()
             wait_until(lambda: set(store.list()) == {"of-fine/echo", "of-odd/echo"})
+            assert _refused() == {"odd": 0.0, "fine": 0.0}
         finally:
             store.stop()

@@ -12,7 +12,7 @@ import pytest
 from house import House
 from proxy import Proxy
 
-from inference_operator import leader
+from inference_operator import leader, tenancy
 from inference_operator.cluster import Cluster
 from inference_operator.kinds import Kind
 from inference_operator.leader import DURATION, NAME, Leader
@@ -135,3 +135,44 @@ def test_two_operators(house: House, namespace: str, tmp_path: Any) -> None:
     other.until_reason("ScaledToZero", 3 * DURATION)
     assert time.monotonic() - killed > DURATION - leader.RENEW_WITHIN
     assert other.stop() == 0
+
+
+def test_of_two_releases_on_one_namespace_the_second_leaves_it_alone(
+    house: House,
+    cluster: Cluster,
+    make_namespace: Callable[..., str],
+    tmp_path: Any,
+) -> None:
+    """Each is the leader of its own; it begins once the first has gone with its Lease."""
+    other = house.beside(tmp_path / "other")
+    homes = make_namespace(), make_namespace()
+    mine, theirs = ({"LEADER_NAMESPACE": home, "LEADER_DEPLOYMENT": "operator"} for home in homes)
+    house.start(**mine)
+    house.make()
+    house.until_reason("ScaledToZero")
+    before = house.deployment()
+    image = "localhost:5000/of-the-other:1"
+    other.start(**theirs, RUNNER_IMAGE=image)
+    told = f"the release of operator {homes[0]}/operator works on namespace {house.namespace}"
+    other.until(lambda: told in other.health())
+    other.until(lambda: "OtherRelease" in dict(other.events()))
+    house.change(displayName="changed")
+    house.until(lambda: house.status()["observedGeneration"] == 2)
+    looks = other.metric("inference_operator_reconciles_total")
+    other.until(lambda: other.metric("inference_operator_reconciles_total") >= looks + 3)
+    assert other.metric("inference_operator_writes_total") == 1  # the Event
+    after = house.deployment()
+    assert before
+    assert after
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"] == before["spec"]
+    assert "works on namespace" not in house.health()
+    assert house.stop() == 0
+    cluster.delete(Kind.LEASE, house.namespace, tenancy.NAME)
+
+    def is_taken() -> bool:
+        pod = (other.deployment() or {})["spec"]["template"]["spec"]
+        return bool(pod["containers"][0]["image"] == image)
+
+    other.until(is_taken, 2 * tenancy.LOOK_AGAIN)
+    assert "works on namespace" not in other.health()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -32,10 +32,10 @@ class Heard:
     def __init__(self) -> None:
         self.woken: list[Any] = []
         self.listed = 0
-        self.refused = 0
+        self.refused: set[str] = set()
 
-    def count(self, refused: int) -> None:
-        self.refused = refused
+    def refuse(self, refused: Collection[str]) -> None:
+        self.refused = set(refused)
 
     def note(self) -> None:
         self.listed += 1
@@ -53,7 +53,7 @@ def heard() -> Heard:
 
 @pytest.fixture
 def lister(models: None, cluster: Any, mirror: Mirror, heard: Heard) -> Iterator[Lister]:
-    calls = (heard.woken.append, heard.note, heard.count)
+    calls = (heard.woken.append, heard.note, heard.refuse)
     made = Lister(cluster, mirror, ["odd", "fine"], 3600, *calls)
     yield made
     made.close()
@@ -74,7 +74,7 @@ def test_the_others_are_listed_and_it_is_tried_again(
     wait_until(lambda: FINE in heard.woken)
     wait_until(lambda: len([r for r in api.requests if "/odd/" in r]) > 2)
     assert ODD not in heard.woken
-    assert (heard.listed, heard.refused) == (1, 1)
+    assert (heard.listed, heard.refused) == (1, {"odd"})
     assert lister.problems == {"odd": "may not list"}
     assert (mirror.is_known("fine"), mirror.is_known("odd")) == (True, False)
     assert not mirror.is_complete()
@@ -84,7 +84,7 @@ def test_the_others_are_listed_and_it_is_tried_again(
     api.refusals.clear()
     wait_until(lambda: ODD in heard.woken)
     wait_until(lambda: not lister.problems)
-    assert (heard.listed, heard.refused) == (2, 0)
+    assert (heard.listed, heard.refused) == (2, set())
     assert mirror.is_complete()
 
 
@@ -137,4 +137,4 @@ def test_the_operator_works_on_the_others_and_tells_of_it(
     operator.run()
     assert ODD not in worked
     assert "namespace odd cannot be listed, and nothing is done there: may not list" in told[0]
-    assert "inference_operator_refused_namespaces 1.0" in told[1]
+    assert 'inference_operator_refused_namespaces{name="odd"} 1.0' in told[1]

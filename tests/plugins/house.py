@@ -116,11 +116,17 @@ class House:
         """The sum of a metric over its labels."""
         return sum(float(line.rpartition(" ")[2]) for line in self._metrics(name))
 
+    def health(self) -> str:
+        return self._get("/health/ready")
+
     def _metrics(self, name: str) -> list[str]:
+        return [line for line in self._get("/metrics").splitlines() if line.startswith(name)]
+
+    def _get(self, path: str) -> str:
         port = json.loads((self.folder / "operator.json").read_text())["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
-            lines: list[str] = response.read().decode().splitlines()
-        return [line for line in lines if line.startswith(name)]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
+            text: str = response.read().decode()
+        return text
 
     def _story(self) -> str:
         """What the operator did and said last."""

@@ -11,7 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
+
+from prometheus_client import Gauge
 
 from inference_contract.inferencemodel import API_VERSION, PLURAL, InferenceModel
 from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
@@ -34,6 +37,8 @@ from inference_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_MOST_NAMED = 5
+"""Namespaces in one message."""
 _START_SECONDS = 2.0
 """How long a start waits for the first list: beyond, it goes on without, and is not ready."""
 
@@ -45,6 +50,13 @@ def open_store(settings: Settings) -> KubernetesModelStore:
         KubernetesError: if no cluster is configured, or not well.
     """
     return KubernetesModelStore(kubernetes_api.configuration(settings.kubeconfig), settings)
+
+
+REFUSED = Gauge(
+    "inference_refused_namespaces",
+    "1 for each namespace whose models cannot be read: they are as they were last seen.",
+    ["name"],
+)
 
 
 class _Known(NamedTuple):
@@ -81,6 +93,8 @@ class KubernetesModelStore:
         self._models = {
             scope: Watcher(self._api, _collection(scope), {}) for scope in scopes or [""]
         }
+        for scope, watcher in self._models.items():
+            REFUSED.labels(scope or "*").set_function(partial(_may_not_be_read, watcher))
         self._lock = threading.Lock()
         self._stamp: list[int] = []
         self._homes = Homes({}, {})
@@ -111,7 +125,7 @@ class KubernetesModelStore:
             message = _problem(problem) if problem else "the models have not been read yet"
             return {"kubernetes": Dependency(State.UNAVAILABLE, message)}
         if problem is not None:
-            message = f"{_problem(problem)}: the models are as they were last seen"
+            message = f"{_problem(problem)}: the models{self._of_whom()} are as they were last seen"
             return {"kubernetes": Dependency(State.DEGRADED, message)}
         return {"kubernetes": Dependency(State.OK, "answers")}
 
@@ -220,6 +234,14 @@ class KubernetesModelStore:
     @property
     def _watchers(self) -> tuple[Watcher, ...]:
         return (*self._namespaces, *self._models.values())
+
+    def _of_whom(self) -> str:
+        """The namespaces whose models may be out of date, if it is not all."""
+        found = [scope for scope, watcher in self._models.items() if watcher.problem]
+        if len(found) in (0, len(self._models)):
+            return ""
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        return f" of namespace {', '.join(found[:_MOST_NAMED])}{more}"
 
     @property
     def _is_synced(self) -> bool:
