@@ -11,6 +11,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import NullPool
 
+from inference_gateway import changes
 from inference_gateway.settings import DatabaseSettings, Settings
 
 READ_ONLY = "25006"
@@ -57,6 +58,7 @@ def engine(settings: Settings, pool_size: int | None = None) -> Engine:
         connect_args=connect_args(settings, url),
     )
     event.listen(made, "handle_error", _leave_a_standby)
+    event.listen(made, "commit", lambda _: changes.begin())
     return made
 
 

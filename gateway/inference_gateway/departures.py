@@ -41,6 +41,13 @@ class Departures(Repeated):
                 set_aside.ITEMS.labels("departures").inc()
                 log.warning("account %s cannot be cleared up: %s", leaver.id, db.describe(error))
 
+    def account_deleted(self) -> None:
+        """At once; whatever is in the way now, `step` deals with later. Blocks."""
+        try:
+            self.step()
+        except Exception as error:
+            log.warning("an account is cleared up later: %s", db.describe(error))
+
     def _see_off(self, leaver: Leaver) -> None:
         count = administration.cancel_predictions(self._engine, leaver.id)
         is_empty = self._remove_models(leaver) and not count

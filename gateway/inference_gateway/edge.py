@@ -11,7 +11,7 @@ import secrets
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inference_gateway import methods, problems, urls
+from inference_gateway import changes, methods, problems, urls
 from inference_gateway.answers import Answer, about
 from inference_gateway.errors import (
     PROBLEM_JSON,
@@ -59,6 +59,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        changes.new_request()
         self._proxies.resolve(scope)
         request_id, length, host, authorization = self._read_headers(scope)
         scope["request_id"] = request_id
@@ -129,7 +130,7 @@ class Edge:
 
 
 def _problem(error: Exception, scope: Scope, request_id: bytes) -> GatewayError:
-    if (problem := problems.known(error, scope["method"])) is not None:
+    if (problem := problems.known(error)) is not None:
         return problem
     log.error("unexpected error", exc_info=error, extra=about(scope, request_id))
     name = request_id.decode()

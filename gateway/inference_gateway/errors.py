@@ -25,6 +25,7 @@ import orjson
 from typing_extensions import TypedDict
 
 PROBLEM_JSON = "application/problem+json"
+NOT_KNOWN = "whether this was done is not known: look before you repeat it"
 _MAX_ERRORS = 20
 """Listed by name; more are counted."""
 _MAX_TEXT = 1000
@@ -173,7 +174,7 @@ class Unavailable(GatewayError):
 
 
 class Unconfirmed(Unavailable):
-    """It may have been done: PostgreSQL, or this process, went away in the middle.
+    """It may have been done: PostgreSQL, Kubernetes or this process went away in the middle.
 
     Args:
         prediction_id: the prediction that was stored, if one was.

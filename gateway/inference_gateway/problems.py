@@ -13,8 +13,9 @@ from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from inference_gateway import db, methods
+from inference_gateway import changes, db, methods
 from inference_gateway.errors import (
+    NOT_KNOWN,
     PROBLEM_JSON,
     FieldError,
     GatewayError,
@@ -34,7 +35,6 @@ _DATABASE_ERRORS: tuple[type[Exception], ...] = (
 )
 _UNUSABLE: tuple[type[Exception], ...] = (DataError, psycopg2.DataError, UnicodeEncodeError)
 """What PostgreSQL and its driver say of values that passed everything before."""
-_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 RETRY_AFTER = {"Retry-After": "2"}
 
 
@@ -49,19 +49,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RedisError, _redis)
 
 
-def known(error: Exception, method: str) -> GatewayError | None:
-    """What an error says to the caller, for code outside the framework's own handlers.
-
-    Args:
-        method: of the request.
-    """
+def known(error: Exception) -> GatewayError | None:
+    """What an error says to the caller, for code outside the framework's own handlers."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, _UNUSABLE):
         log.warning("a value of a request cannot be used", exc_info=error)
         return Invalid("the request holds a character or a number that cannot be stored")
     if isinstance(error, _DATABASE_ERRORS) or _is_read_only(error):
-        return _database_away(error, method)
+        return _database_away(error)
     return _redis_away(error) if isinstance(error, RedisError) else None
 
 
@@ -111,23 +107,16 @@ class _Http(GatewayError):
         self.__dict__.update(status=status, title=HTTPStatus(status).phrase)
 
 
-async def _database(request: Request, error: Exception) -> Response:
-    if (problem := known(error, request.method)) is None:
+async def _database(_: Request, error: Exception) -> Response:
+    if (problem := known(error)) is None:
         raise error
     return respond(problem)
 
 
-def _database_away(error: Exception, method: str) -> Unavailable:
+def _database_away(error: Exception) -> Unavailable:
     log.warning("PostgreSQL does not answer: %s", db.describe(error))
-    if _is_read_only(error):
-        detail = "PostgreSQL takes no changes just now; nothing was stored, try again"
-        return Unavailable(detail, headers=RETRY_AFTER)
-    if method not in _READS and isinstance(error, DBAPIError) and error.connection_invalidated:
-        return Unconfirmed(
-            "PostgreSQL went away before it said whether this was done: look, then try again"
-        )
-    detail = "PostgreSQL does not answer; nothing was stored, try again"
-    return Unavailable(detail, headers=RETRY_AFTER)
+    is_read_only = _is_read_only(error)
+    return _away(f"PostgreSQL {'takes no changes just now' if is_read_only else 'does not answer'}")
 
 
 def _is_read_only(error: Exception) -> bool:
@@ -140,4 +129,10 @@ async def _redis(_: Request, error: Exception) -> Response:
 
 def _redis_away(error: Exception) -> Unavailable:
     log.warning("Redis does not answer: %s", error)
-    return Unavailable("Redis does not answer, try again", headers=RETRY_AFTER)
+    return _away("Redis does not answer")
+
+
+def _away(what: str) -> Unavailable:
+    if changes.have_begun():
+        return Unconfirmed(f"{what}; {NOT_KNOWN}")
+    return Unavailable(f"{what}; nothing was stored, try again", headers=RETRY_AFTER)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
 from inference_gateway.auth.bootstrap import main
+from inference_gateway.settings import Settings
 
 Headers = Callable[..., dict[str, str]]
 
@@ -52,3 +54,32 @@ def test_an_ordinary_account_is_not_promoted(
     code, line = bootstrap("mallory")
     assert code == 1
     assert "no administrator" in line
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+async def test_a_run_that_hears_nothing_says_to_run_again(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    lossy_postgres: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_committed: bool,
+) -> None:
+    def run(url: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("DATABASE_URL", url)
+        return main(["--username", "local"]), *capsys.readouterr()
+
+    _, first, _ = run(settings.database_url)
+    statement = b"INSERT INTO api_tokens"
+    if is_committed:
+        lossy_postgres.loses_commit_of = statement
+    else:
+        lossy_postgres.loses = statement
+    code, _, line = run(lossy_postgres.url(settings.database_url))
+    assert (code, line.count("\n"), "run this again" in line) == (1, 1, True)
+    headers = {"Authorization": f"Bearer {first.strip()}"}
+    still = (await client.get("/v1/account", headers=headers)).status_code
+    assert still == (401 if is_committed else 200)
+    _, second, _ = run(settings.database_url)
+    headers = {"Authorization": f"Bearer {second.strip()}"}
+    assert (await client.get("/v1/account", headers=headers)).status_code == 200

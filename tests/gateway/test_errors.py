@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import psycopg2
 import pytest
+import redis
 from fastapi import FastAPI, Response
 from sqlalchemy.exc import OperationalError
 
@@ -102,9 +103,10 @@ async def test_an_unexpected_error_is_in_the_log_only(
     [
         OperationalError("SELECT", {}, psycopg2.OperationalError("host db.internal is away")),
         psycopg2.OperationalError("host db.internal is away"),
+        redis.exceptions.ConnectionError("host redis.internal is away"),
     ],
 )
-async def test_a_database_that_is_away(app: FastAPI, error: Exception) -> None:
+async def test_a_server_that_is_away(app: FastAPI, error: Exception) -> None:
     answer = await raise_in(app, error)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 import stub_api
+from curt_server import server_that_says
+from kubernetes.client.configuration import Configuration
 
 from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
 from inference_gateway.app import model_store
-from inference_gateway.errors import Conflict, Invalid
+from inference_gateway.errors import Conflict, Invalid, Unconfirmed
 from inference_gateway.health import State
 from inference_gateway.models import namespaces
 from inference_gateway.models.catalog import ModelCatalog
-from inference_gateway.models.kubernetes_api import Refused, Unreachable
+from inference_gateway.models.kubernetes_api import KubernetesApi, Refused, Unanswered, Unreachable
 from inference_gateway.models.kubernetes_cache import ObjectCache
 from inference_gateway.models.kubernetes_documents import entry, homes, manifest, may_hold
 from inference_gateway.models.kubernetes_errors import store_error
@@ -32,6 +34,7 @@ from inference_gateway.models.store import (
     NamespaceRefused,
     StoreError,
     StoreUnavailable,
+    StoreUnconfirmed,
 )
 from inference_gateway.models.yaml_store import YamlModelStore
 from inference_gateway.settings import Settings
@@ -213,7 +216,9 @@ TERMINATING = [{"reason": "NamespaceTerminating", "message": "x", "field": "meta
         (status(403, "Forbidden", "x", causes=TERMINATING), StoreUnavailable, "is being deleted"),
         (status(403, "Forbidden", "exceeded quota: q"), ModelRefused, "exceeded quota: q"),
         (status(401, "Unauthorized"), StoreUnavailable, "refuses this gateway (401)"),
-        (status(500, "InternalError"), StoreUnavailable, "cannot do this now (500 InternalError)"),
+        (Unanswered("10.0.0.1 closed"), StoreUnconfirmed, "does not answer; whether this was done"),
+        (status(500, "InternalError"), StoreUnconfirmed, "now (500 InternalError); whether this"),
+        (status(504, "Timeout"), StoreUnconfirmed, "whether this was done is not known"),
         (status(429, "TooManyRequests"), StoreUnavailable, "try again"),
     ],
 )
@@ -257,6 +262,34 @@ def test_the_caller_is_told_the_field() -> None:
     assert told.value.errors == [{"field": "body.spec.source", "message": "no"}]
     with pytest.raises(Conflict, match="do this"):
         ModelCatalog(Refusing(NamespaceRefused("do this"))).create(model)
+    with pytest.raises(Unconfirmed, match="is not known"):
+        ModelCatalog(Refusing(StoreUnconfirmed("Kubernetes does not answer"))).create(model)
+
+
+HEAD = b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (None, Unreachable),
+        (b"", Unanswered),
+        (b"HTTP/1.1 201 Cre", Unanswered),
+        (HEAD + b"{", Unanswered),
+        (HEAD + b"<p>no</p>", Unanswered),
+    ],
+)
+def test_what_was_sent_may_have_been_done(
+    answer: bytes | None, expected: type[Unreachable]
+) -> None:
+    with server_that_says(answer) as url:
+        configuration = Configuration(host=url)
+        configuration.retries = False
+        api = KubernetesApi(configuration)
+        with pytest.raises(Unreachable) as told:
+            api.create("/api/v1/namespaces", {})
+        assert type(told.value) is expected
+        api.close()
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,15 @@ class LossyPostgres(Way):
 
     Attributes:
         loses: the answer to the next message that contains this is lost, and its connection too.
+        loses_commit_of: the same for the COMMIT of the next transaction in which this is said.
         is_away_after: nobody is let in after that.
     """
 
     def __init__(self, target: Path, folder: Path) -> None:
         self._folders = str(target), str(folder)
         self.loses: bytes | None = None
+        self.loses_commit_of: bytes | None = None
+        self._loser: Pair | None = None
         self.is_away_after = False
         self.lost = threading.Event()
         listener = socket.socket(socket.AF_UNIX)
@@ -42,12 +45,20 @@ class LossyPostgres(Way):
         return database_url.replace(*self._folders)
 
     def passes(self, content: bytes, pair: Pair, *, is_from_client: bool) -> bool:
-        if not is_from_client or self.loses is None or self.loses not in content:
+        if not is_from_client or not self._is_to_lose(content, pair):
             return True
-        self.loses, self.is_up = None, not self.is_away_after
+        self.is_up = not self.is_away_after
         pair[1].recv(1)  # It answers when it has committed.
         self.lost.set()
         return False
+
+    def _is_to_lose(self, content: bytes, pair: Pair) -> bool:
+        if self.loses is not None and self.loses in content:
+            self.loses = None
+            return True
+        if self.loses_commit_of is not None and self.loses_commit_of in content:
+            self.loses_commit_of, self._loser = None, pair
+        return pair is self._loser and content.startswith(b"Q") and b"COMMIT" in content
 
 
 @pytest.fixture

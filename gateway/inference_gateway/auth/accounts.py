@@ -187,16 +187,29 @@ def create_api_token(
     Raises:
         QuotaExceeded
     """
-    token, user = API_TOKEN_PREFIX + secrets.token_urlsafe(32), UUID(str(user_id))
-    statement = (
-        insert(ApiToken)
-        .values(user_id=user, name=name, sha256=_sha256(token))
-        .returning(ApiToken.id, ApiToken.name, ApiToken.created_at)
-    )
+    user = UUID(str(user_id))
     with engine.begin() as connection:
         if most:
             _within_quota(connection, user, most)
-        return TokenInfo(*connection.execute(statement).one()), token
+        return _new_api_token(connection, user, name)
+
+
+def renew_api_token(engine: Engine, user_id: UUID, name: str) -> str:
+    """A token in place of those that have this name."""
+    theirs = delete(ApiToken).where(ApiToken.user_id == user_id, ApiToken.name == name)
+    with engine.begin() as connection:
+        connection.execute(theirs)
+        return _new_api_token(connection, user_id, name)[1]
+
+
+def _new_api_token(connection: Connection, user_id: UUID, name: str) -> tuple[TokenInfo, str]:
+    token = API_TOKEN_PREFIX + secrets.token_urlsafe(32)
+    statement = (
+        insert(ApiToken)
+        .values(user_id=user_id, name=name, sha256=_sha256(token))
+        .returning(ApiToken.id, ApiToken.name, ApiToken.created_at)
+    )
+    return TokenInfo(*connection.execute(statement).one()), token
 
 
 def _within_quota(connection: Connection, user_id: UUID, most: int) -> None:
@@ -239,12 +252,6 @@ def revoke_api_token(engine: Engine, user_id: str, token_id: UUID) -> bool:
     )
     with engine.begin() as connection:
         return connection.execute(statement).rowcount == 1
-
-
-def delete_api_tokens(engine: Engine, user_id: UUID, name: str) -> None:
-    statement = delete(ApiToken).where(ApiToken.user_id == user_id, ApiToken.name == name)
-    with engine.begin() as connection:
-        connection.execute(statement)
 
 
 def find_token_owner(engine: Engine, token: str) -> Principal | None:

@@ -40,8 +40,7 @@ def bootstrap(engine: Engine, username: str) -> str:
         raise BootstrapError(
             f"{username} exists and is no administrator, or disabled: choose another username"
         )
-    accounts.delete_api_tokens(engine, account.id, TOKEN_NAME)
-    return accounts.create_api_token(engine, account.id, TOKEN_NAME)[1]
+    return accounts.renew_api_token(engine, account.id, TOKEN_NAME)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,8 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     except ValidationError:
         sys.stderr.write("DATABASE_URL is not set: postgresql://user:password@host:port/database\n")
         return 2
-    except (BootstrapError, ArgumentError, DBAPIError) as error:
-        sys.stderr.write(str(error).strip().splitlines()[0] + "\n")
+    except (BootstrapError, ArgumentError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except DBAPIError as error:
+        # Whatever of it was done, the next run finds.
+        sys.stderr.write(f"{db.describe(error)}; run this again: the last token may have ended\n")
         return 1
     return 0
 

@@ -44,7 +44,8 @@ async def create_user(
         hashed,
         is_admin=body.is_admin,
     )
-    return _out(await to_thread(administration.get, services.engine, made.username))
+    info = (made.id, made.username, made.email, made.is_admin, made.created_at, made.disabled_at)
+    return _out(UserInfo(*info))
 
 
 @router.get("")
@@ -96,7 +97,7 @@ async def delete_user(username: Username, _: Administrator, services: AppService
     Nobody gets its name again."""
     await to_thread(administration.remove, services.engine, username)
     await services.authenticator.refresh()
-    await to_thread(services.departures.step)
+    await to_thread(services.departures.account_deleted)
     return Response(status_code=204)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModel, Visibility
+from inference_gateway import changes
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import (
     Conflict,
@@ -20,6 +21,7 @@ from inference_gateway.errors import (
     Invalid,
     NotFound,
     Unavailable,
+    Unconfirmed,
 )
 from inference_gateway.lanes import Lane
 from inference_gateway.models.budget import Budget
@@ -33,6 +35,7 @@ from inference_gateway.models.store import (
     ModelStore,
     NamespaceRefused,
     StoreError,
+    StoreUnconfirmed,
 )
 
 log = logging.getLogger(__name__)
@@ -142,18 +145,21 @@ class ModelCatalog:
     def create(self, model: InferenceModel, owner_id: str | None = None) -> CatalogModel:
         """Raises Conflict, Invalid, Unavailable."""
         with _explained(model.id):
+            changes.begin()
             self._store.create(model, owner_id)
         return self._written(model.id)
 
     def replace(self, model: InferenceModel, owner_id: str | None = None) -> CatalogModel:
         """Raises NotFound, Conflict, Invalid, Unavailable."""
         with _explained(model.id):
+            changes.begin()
             self._store.replace(model, owner_id)
         return self._written(model.id)
 
     def delete(self, model_id: str) -> None:
         """Raises NotFound, Unavailable."""
         with _explained(model_id):
+            changes.begin()
             self._store.delete(model_id)
         self.refresh()
 
@@ -228,6 +234,8 @@ def _gateway_error(error: StoreError, model_id: str) -> GatewayError:
             {**item, "field": f"body.{item['field']}".rstrip(".")} for item in error.errors
         ]
         return Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
+    if isinstance(error, StoreUnconfirmed):
+        return Unconfirmed(str(error))
     return Unavailable(str(error))
 
 

@@ -2,6 +2,7 @@
 
 KubernetesError
 ├── Unreachable   no answer, or none in time
+│   └── Unanswered   to what was sent, or may have been
 └── Refused       an answer that is not a success
 
 Imported only where a cluster is configured: the client costs 10 MiB.
@@ -24,6 +25,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from inference_contract import values
 
@@ -43,6 +45,10 @@ class KubernetesError(Exception):
 
 
 class Unreachable(KubernetesError):
+    pass
+
+
+class Unanswered(Unreachable):
     pass
 
 
@@ -189,8 +195,10 @@ class KubernetesApi:
             )
             timeout = (_CONNECT_SECONDS, read_seconds)
             answer = self._client.call_api(*request, _request_timeout=timeout)
-        except (urllib3.exceptions.HTTPError, ApiException, ConfigException, OSError) as error:
+        except (NewConnectionError, ConnectTimeoutError, ConfigException) as error:
             raise Unreachable(" ".join(str(error).split())) from error
+        except (HTTPError, ApiException, OSError) as error:
+            raise Unanswered(" ".join(str(error).split())) from error
         response: urllib3.BaseHTTPResponse = answer.response
         if not 200 <= response.status < 300:
             raise Refused(response.status, _status_of(_read(response)))
@@ -200,15 +208,15 @@ class KubernetesApi:
 def _read(response: urllib3.BaseHTTPResponse) -> bytes:
     try:
         return response.data
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(str(error)) from error
+    except (HTTPError, OSError) as error:
+        raise Unanswered(str(error)) from error
 
 
 def _parsed(content: bytes) -> Any:
     try:
         return values.parse(content)
     except ValueError as error:
-        raise Unreachable(f"what answers is not an API server: {error}") from error
+        raise Unanswered(f"what answers is not an API server: {error}") from error
 
 
 def _status_of(content: bytes) -> Mapping[str, Any]:
@@ -228,8 +236,8 @@ def _events(response: urllib3.BaseHTTPResponse) -> Iterator[Object]:
             for line in lines:
                 if line:
                     yield _event(line)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(str(error)) from error
+    except (HTTPError, OSError) as error:
+        raise Unanswered(str(error)) from error
 
 
 def _event(line: bytes) -> Object:

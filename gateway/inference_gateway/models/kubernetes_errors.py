@@ -9,13 +9,14 @@ import logging
 import re
 
 from inference_gateway.errors import FieldError
-from inference_gateway.models.kubernetes_api import KubernetesError, Refused
+from inference_gateway.models.kubernetes_api import KubernetesError, Refused, Unanswered
 from inference_gateway.models.store import (
     ModelExists,
     ModelMissing,
     ModelRefused,
     StoreError,
     StoreUnavailable,
+    StoreUnconfirmed,
 )
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ def store_error(error: KubernetesError, model_id: str) -> StoreError:
     """What to raise when writing this model has failed."""
     if not isinstance(error, Refused):
         log.warning("writing model %s: %s", model_id, error)
-        return StoreUnavailable("Kubernetes does not answer: try again")
+        if isinstance(error, Unanswered):
+            return StoreUnconfirmed("Kubernetes does not answer")
+        return StoreUnavailable("Kubernetes does not answer; nothing was stored, try again")
     if error.status == 409 and error.reason == "AlreadyExists":
         return ModelExists(model_id)
     if error.status == 404 and error.kind == "inferencemodels":
@@ -36,6 +39,8 @@ def store_error(error: KubernetesError, model_id: str) -> StoreError:
     if error.status in (400, 413, 422) or (error.status == 403 and _is_by_admission(error)):
         return ModelRefused(_field_errors(error))
     log.warning("writing model %s: %s", model_id, error)
+    if error.status >= 500:  # Of etcd, or of a proxy: it may go on with what it was asked for.
+        return StoreUnconfirmed(f"Kubernetes cannot do this now ({error.status} {error.reason})")
     return StoreUnavailable(_unavailable(error))
 
 

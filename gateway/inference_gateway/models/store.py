@@ -6,6 +6,7 @@ StoreError
 ├── ModelRefused       the home checks documents itself, and names the fields
 ├── NamespaceRefused   the owner has no place there; the message says what to do
 └── StoreUnavailable   the home cannot be written; the message says why
+    └── StoreUnconfirmed   or it was: nobody knows
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.errors import FieldError
+from inference_gateway.errors import NOT_KNOWN, FieldError
 
 if TYPE_CHECKING:
     from inference_gateway.health import Dependency
@@ -48,6 +49,13 @@ class NamespaceRefused(StoreError):
 
 class StoreUnavailable(StoreError):
     pass
+
+
+class StoreUnconfirmed(StoreUnavailable):
+    """The home was asked for a change, and did not say whether it made it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; {NOT_KNOWN}")
 
 
 @dataclass(frozen=True)

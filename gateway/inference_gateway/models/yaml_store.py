@@ -23,6 +23,7 @@ from inference_gateway.models.store import (
     ModelMissing,
     NamespaceRefused,
     StoreUnavailable,
+    StoreUnconfirmed,
 )
 
 Stamp = tuple[int, int, int] | None
@@ -252,11 +253,15 @@ def _write_temporary(path: Path, content: bytes) -> Path:
 
 
 def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """What was done to names in it stays. Raises StoreUnconfirmed."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreUnconfirmed(f"the model cannot be written: {error.strerror}") from error
 
 
 class _Writing:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 
-from inference_gateway import db, set_aside
+from inference_gateway import changes, db, set_aside
 from inference_gateway.errors import GatewayError, Invalid, Unavailable, Unconfirmed
 from inference_gateway.predictions import ids, metrics
 from inference_gateway.predictions.enqueuer import Enqueuer
@@ -101,6 +101,7 @@ class Writer:
                 "too many predictions wait to be stored; this one was not, try again",
                 headers={"Retry-After": "1"},
             )
+        changes.begin()
         self._inbox.put(new)
 
     def _run(self, store: Store) -> None:

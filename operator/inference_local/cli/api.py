@@ -46,7 +46,9 @@ class Api:
                 f"no server answers at {self.url}: start it with `{program()} up`"
             ) from error
         except httpx.HTTPError as error:
-            raise CliError(f"{self.url}{path}: {error or type(error).__name__}") from error
+            was_sent = not isinstance(error, httpx.ConnectTimeout)
+            doubt = _doubt(method) if was_sent else ""
+            raise CliError(f"{self.url}{path}: {error or type(error).__name__}{doubt}") from error
         if response.is_error:
             raise CliError(problem(response))
         return Reply(response.status_code, response)
@@ -101,6 +103,13 @@ class Reply(NamedTuple):
 _CONNECTS = 5
 
 
+def _doubt(method: str) -> str:
+    """What is to be said of a request of which nobody said what became of it."""
+    if method == "GET":
+        return ""
+    return "; whether this was done is not known: look before you repeat it"
+
+
 def _check(value: object) -> None:
     """What JSON cannot hold is not sent. Raises CliError."""
     try:
@@ -116,7 +125,8 @@ def problem(response: httpx.Response) -> str:
         body = response.json()
         detail = str(body["detail"])
     except (ValueError, KeyError, TypeError):
-        return f"{response.request.url}: {response.status_code} {response.reason_phrase}"
+        doubt = _doubt(response.request.method) if response.is_server_error else ""
+        return f"{response.request.url}: {response.status_code} {response.reason_phrase}{doubt}"
     lines = [
         detail,
         *(
