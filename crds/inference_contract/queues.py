@@ -18,6 +18,10 @@ OPERATOR = "inference:operator"
 """There while an operator acts: it says so with every reading of the load."""
 OPERATOR_SECONDS = 30
 """How long that holds."""
+HELD = "inference:held"
+"""Hash of model keys → how many of the model's predictions wait in PostgreSQL, not on its queue."""
+HELD_SECONDS = 30
+"""How long that holds: dispatch says it anew all the time."""
 RECORDER_GROUP = "recorder"
 
 

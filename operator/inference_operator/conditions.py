@@ -66,7 +66,7 @@ def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> I
         observed_generation=view.generation,
         replicas=len(view.runners),
         ready_replicas=view.ready,
-        queued=view.load.queued if view.load else previous.queued,
+        queued=view.load.waiting if view.load else previous.queued,
         in_flight=view.load.in_flight if view.load else previous.in_flight,
         conditions=conditions(verdicts, view.generation, previous, at),
         log_tail=list(worst.log_tail) if worst else [],

@@ -16,6 +16,21 @@ from inference_operator.redis_link import Command, RedisLink, RedisUnavailable
 class Load(NamedTuple):
     queued: int
     in_flight: int
+    held: int = 0
+    """Predictions that wait for room on the queue."""
+
+    @property
+    def waiting(self) -> int:
+        return self.queued + self.held
+
+    def wanted(self, target: int) -> int:
+        """Waiting predictions to have replicas for, of which each carries `target`.
+
+        A replica is of use only with a job of its own, and jobs are what is on the queue: soon, if
+        there is none now.
+        """
+        jobs = self.queued + self.in_flight
+        return min(self.waiting, max(jobs, 1) * target - self.in_flight)
 
 
 class Loads:
@@ -37,13 +52,16 @@ class Loads:
         for key in map(queues.model_key, ids):
             commands += [("LLEN", queues.queue_key(key)), ("ZCARD", queues.in_flight_key(key))]
         self._sign()
-        answers = self._link.tell(commands) if commands else []
+        if not commands:
+            return {}
+        *answers, told = self._link.tell([*commands, ("HGETALL", queues.HELD)])
+        held = _counts(told)
         for answer in answers:
             if isinstance(answer, hiredis.ReplyError) and not str(answer).startswith("WRONGTYPE"):
                 raise RedisUnavailable(str(answer))
         pairs = zip(ids, answers[::2], answers[1::2], strict=True)
         return {
-            model_id: Load(queued, in_flight)
+            model_id: Load(queued, in_flight, held.get(queues.model_key(model_id), 0))
             for model_id, queued, in_flight in pairs
             if isinstance(queued, int) and isinstance(in_flight, int)
         }
@@ -58,3 +76,12 @@ class Loads:
 
     def close(self) -> None:
         self._link.close()
+
+
+def _counts(told: object) -> dict[str, int]:
+    """By the model's key; none if it is no hash of counts."""
+    if not isinstance(told, list):
+        return {}
+    with suppress(ValueError):
+        return {key.decode(): int(n) for key, n in zip(told[::2], told[1::2], strict=True)}
+    return {}

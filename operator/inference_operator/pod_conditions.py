@@ -105,7 +105,7 @@ def status(
         observed_generation=view.generation,
         replicas=len(view.pods),
         ready_replicas=view.ready,
-        queued=view.load.queued if view.load else previous.queued,
+        queued=view.load.waiting if view.load else previous.queued,
         in_flight=view.load.in_flight if view.load else previous.in_flight,
         selector=view.selector,
         rollout=view.rollout,

@@ -94,7 +94,9 @@ class Scaler:
         before = self._courses.get(model_id)
         is_ours = spec.autoscaling.mode is not ScalingMode.NONE
         current = before.decision.replicas if before and is_ours else running
-        reading = Gap(now) if load is None else Sample(now, *load)
+        target = spec.autoscaling.target_per_replica
+        waiting = 0 if load is None else load.wanted(target)
+        reading = Gap(now) if load is None else Sample(now, waiting, load.in_flight)
         history = remember(before.up_to(self._read_at) if before else (), reading, spec)
         decision = decide(history, now, spec, current)
         if decision.replicas != current:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from release import Account
+from release import Account, kubectl, restarts
 
 Custom = Callable[..., dict[str, Any]]
 MISFORTUNES: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -66,4 +66,12 @@ def test_a_model_that_eats_too_much(account: Account, custom: Custom) -> None:
     assert (ended["status"], ended["error_code"]) == ("failed", "runner_crashed")
     print(f"given up after {time.monotonic() - start:.1f} s: {ended['error']}")
     assert account.predict(model, 120, do="well")["output"] == "well"
+    # Though the kernel may have killed the runner alone, and not its parent: who gave it so little
+    # must see that.
+    [pod] = account.pods("eater")
+    [container] = pod["status"]["containerStatuses"]
+    last = container["lastState"]["terminated"]
+    assert (restarts(pod), last["reason"], last["exitCode"]) == (3, "OOMKilled", 137)
+    where = ("-n", account.namespace, "logs", "--previous", pod["metadata"]["name"])
+    assert "started anew" not in kubectl(*where)
     account.delete("eater")

@@ -14,6 +14,15 @@ AS_WRITTEN = "$$5 $(HOME) $HOME"
 
 
 @pytest.fixture(scope="module")
+def naughty(account: Account, custom: Callable[..., dict[str, Any]]) -> str:
+    """The id of a model whose code ends its process."""
+    spec = custom("naughty:Misbehaves", "do", minReplicas=1, maxReplicas=1)
+    model = account.apply("naughty", **spec)
+    account.until_ready("naughty", timeout=120)
+    return model
+
+
+@pytest.fixture(scope="module")
 def deaf(account: Account, custom: Callable[..., dict[str, Any]]) -> str:
     """The id of a model whose code does not stop when it is told to."""
     env = [{"name": "PRICE", "value": AS_WRITTEN}]
@@ -45,3 +54,28 @@ def test_a_runner_that_cannot_go_on_starts_anew_in_its_container(
     [after] = account.pods("deaf")
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert (restarts(after), is_ready(after)) == (0, True)
+
+
+@pytest.mark.parametrize("death", ["exit", "segfault", "abort"])
+def test_a_runner_that_its_code_ends_starts_anew_in_its_container(
+    account: Account, naughty: str, death: str
+) -> None:
+    """The kubelet sees nothing of it, and nobody waits for its backoff."""
+    [pod] = account.pods("naughty")
+    start = time.monotonic()
+    made, after = account.create(naughty, do=death), account.create(naughty, do="well")
+    ended = account.until_ended(made, 120)
+    assert (ended["status"], ended["error_code"]) == ("failed", "runner_crashed")
+    assert ended["error"] == "Its runner died 3 times while running it."
+    print(f"given up after {time.monotonic() - start:.1f} s")
+    assert account.until_ended(after, 10)["output"] == "well"
+    start = time.monotonic()
+    assert account.predict(naughty, 10, do="well")["output"] == "well"
+    print(f"the next one was answered after {time.monotonic() - start:.1f} s")
+    [now] = account.pods("naughty")
+    assert now["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert (restarts(now), now["status"]["containerStatuses"][0].get("lastState")) == (0, {})
+    log = kubectl("-n", account.namespace, "logs", pod["metadata"]["name"])
+    assert log.count("and is started anew") >= 3
+    account.until_ready("naughty")
+    assert "CrashLoopBackOff" not in str(account.status("naughty"))

@@ -34,6 +34,26 @@ def test_queued_and_in_flight_of_each_model(reader: Loads, redis_client: redis.R
     assert reader.read(["a/m", "b/n"]) == {"a/m": Load(3, 1), "b/n": Load(0, 0)}
 
 
+def test_what_is_held_is_of_its_model(reader: Loads, redis_client: redis.Redis) -> None:
+    redis_client.rpush("rq:queue:a_m", "1", "2", "3")
+    redis_client.hset(queues.HELD, "a_m", "40")
+    found = reader.read(["a/m", "b/n"])
+    assert found == {"a/m": Load(3, 0, 40), "b/n": Load(0, 0)}
+    assert found["a/m"].waiting == 43
+
+
+@pytest.mark.parametrize("odd", ["a string", "a count", "a name"])
+def test_what_is_no_count_of_held_ones_is_none(
+    reader: Loads, redis_client: redis.Redis, odd: str
+) -> None:
+    if odd == "a string":
+        redis_client.set(queues.HELD, "1")
+    else:
+        name, count = ("a_m", "many") if odd == "a count" else (b"\xff", "1")
+        redis_client.hset(queues.HELD, name, count)
+    assert reader.read(["a/m"]) == {"a/m": Load(0, 0)}
+
+
 def test_no_models_need_no_redis() -> None:
     assert Loads(RedisLink("unix:///nowhere")).read([]) == {}
 
@@ -89,7 +109,7 @@ def test_user_password_and_database(redis_url: str, redis_client: redis.Redis) -
         thread.join()
         reader.close()
     redis_client.acl_deluser("u")
-    assert answered == [b"+OK\r\n+OK\r\n", b"+OK\r\n", b"+OK\r\n", b":0\r\n:0\r\n"]
+    assert answered == [b"+OK\r\n+OK\r\n", b"+OK\r\n", b"+OK\r\n", b":0\r\n:0\r\n*0\r\n"]
 
 
 def test_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

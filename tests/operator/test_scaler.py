@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -80,3 +81,25 @@ def test_a_decision_remembers_why_the_number_last_changed() -> None:
     assert first.replicas != up.replicas
     assert [decision.changed_by for decision in later] == [Why.SCALE_UP] * 3
     assert Why.UNKNOWN in [decision.reason for decision in later]
+
+
+@pytest.mark.parametrize(
+    ("load", "target", "replicas"),
+    [
+        (Load(0, 0, 0), 4, 0),
+        (Load(3, 0, 500), 4, 3),  # as many as have a job
+        (Load(1, 2, 500), 4, 3),
+        (Load(8, 4, 500), 4, 5),  # the most
+        (Load(3, 0, 1), 4, 1),
+        (Load(3, 0, 2), 4, 2),
+        (Load(0, 0, 500), 4, 1),  # its first job is on its way
+    ],
+    ids=str,
+)
+def test_what_is_held_has_replicas_for_what_is_on_the_queue(
+    load: Load, target: int, replicas: int
+) -> None:
+    models = {"alice/m": _model(0, target)}
+    scaler = Scaler(Loads(RedisLink("unix:///nowhere")))
+    found = scaler.decide(models, {"alice/m": load}, {"alice/m": 0}, 1.0)
+    assert found["alice/m"].replicas == replicas

@@ -10,8 +10,9 @@ import heapq
 import logging
 import math
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -20,6 +21,7 @@ from uuid import UUID
 import redis
 from sqlalchemy import Connection, Engine, text
 
+from inference_contract import queues
 from inference_gateway.dispatch import batches, metrics
 from inference_gateway.queue import JobQueue, to_job
 from inference_gateway.quotas.queued import fits, free
@@ -37,7 +39,7 @@ _MOST_OF_ONE = 200
 _LOCK = 7_203_441_905_128
 """Of PostgreSQL: one process feeds at a time, so that two do not fill the same room."""
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
-_COUNT = text(f"SELECT count(*) FROM predictions WHERE {HELD}")  # noqa: S608 - constants of ours
+_COUNT = text(f"SELECT model, count(*) FROM predictions WHERE {HELD} GROUP BY model")  # noqa: S608 - constants of ours
 _LINES = text(f"""
 SELECT l.owner, l.model, h.id, h.input_bytes
 FROM (SELECT DISTINCT owner, model FROM predictions WHERE {HELD}) l,
@@ -80,28 +82,46 @@ class Feeder:
         self._redis = client
         self._queue = JobQueue(client)
         self._budget = budget or math.inf
+        self._has_told = True
+        """Redis may say that something is held."""
 
     def step(self) -> float:
         began = time.monotonic()
         with self._engine.begin() as connection:
             if not connection.execute(_TRY_LOCK, {"key": _LOCK}).scalar_one():
                 return _PAUSE_SECONDS
-            chosen = self._choose(connection)
+            held, chosen = self._choose(connection)
             if chosen:
                 self._release(connection, chosen)
+        self._tell(held - Counter(one.model for one in chosen))
         if sum(held.size for held in chosen) >= _MOST_BYTES:
             return 0.0  # there may be room for more
         return max(_PAUSE_SECONDS, (time.monotonic() - began) * _SHARE)
 
-    def _choose(self, connection: Connection) -> list[Held]:
+    def _choose(self, connection: Connection) -> tuple[Counter[str], list[Held]]:
+        """How many are held of each model, and those that go next."""
         held = [Held(*row) for row in connection.execute(_LINES, {"most": _MOST_OF_ONE})]
-        metrics.HELD.set(connection.execute(_COUNT).scalar_one() if held else 0)
+        counts = Counter({str(m): n for m, n in connection.execute(_COUNT)} if held else {})
+        metrics.HELD.set(counts.total())
         if not held:
-            return []
+            return counts, []
         owners = [str(owner) for owner in {one.owner for one in held}]
         found = connection.execute(_QUEUED, {"owners": owners})
         queued = {(owner, model): size for owner, model, size in found}
-        return choose(held, queued, budget=self._budget, room=free(self._redis))
+        return counts, choose(held, queued, budget=self._budget, room=free(self._redis))
+
+    def _tell(self, held: Mapping[str, int]) -> None:
+        """The autoscaler. A Redis that is full, or away, does without it."""
+        if not held and not self._has_told:
+            return
+        with suppress(redis.RedisError), self._redis.pipeline() as pipe:
+            pipe.delete(queues.HELD)
+            if held:
+                for model, count in held.items():
+                    pipe.hset(queues.HELD, queues.model_key(model), str(count))
+                pipe.expire(queues.HELD, queues.HELD_SECONDS)
+            pipe.execute()
+            self._has_told = bool(held)
 
     def _release(self, connection: Connection, chosen: Sequence[Held]) -> None:
         """While their rows are locked, so that a cancel finds the job or comes before it."""

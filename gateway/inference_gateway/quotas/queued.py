@@ -21,9 +21,9 @@ _LOOK_EVERY = 1.0
 def fits(size: float, of_model: float, of_all: float, budget: float, room: float) -> bool:
     """Whether one more input may go to Redis.
 
-    One model gets at most half of what the account's other models leave: however long its queue
-    stands still, another's moves. And nobody gets more than a part of what is still free, so that
-    a newcomer finds room though many others fill theirs.
+    One model gets at most half of what the account's other models leave, or one input beyond the
+    budget: however long the queues of others stand still, its own moves. And nobody gets more than
+    a part of what is still free, so that a newcomer finds room though many others fill theirs.
 
     Args:
         of_model: bytes that its account's inputs for the same model take there.
@@ -35,6 +35,8 @@ def fits(size: float, of_model: float, of_all: float, budget: float, room: float
         return False
     fair = (room + of_all) / _OWNERS
     allowed = min(fair, budget)
+    if of_model == 0 and of_all + size <= fair:
+        return True
     return of_all == 0 or 2 * (of_model + size) <= allowed - (of_all - of_model)
 
 

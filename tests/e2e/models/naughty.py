@@ -1,5 +1,6 @@
 """Custom classes that do what custom classes should not."""
 
+import ctypes
 import os
 import time
 
@@ -23,6 +24,12 @@ class Misbehaves:
                 time.sleep(3600)
             case "exit":
                 os._exit(9)
+            case "segfault":
+                print("the last words", flush=True)
+                ctypes.string_at(0)
+            case "abort":
+                print("the last words", flush=True)
+                os.abort()
             case "eat":
                 eaten = []
                 while True:

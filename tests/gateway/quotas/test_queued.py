@@ -129,6 +129,30 @@ async def test_all_are_queued_in_their_order_as_earlier_ones_end(
         assert connection.execute(text("SELECT DISTINCT attempt FROM predictions")).all() == [(1,)]
 
 
+async def test_the_autoscaler_hears_how_many_of_a_model_are_held(
+    client: httpx.AsyncClient,
+    auth: Headers,
+    make_model: MakeModel,
+    redis_client: redis.Redis,
+    engine: Engine,
+    feeder: Feeder,
+    wait_until: Callable[..., Any],
+) -> None:
+    make_model("ada", "m")
+    made = [(await create(client, auth("ada")))["id"] for _ in range(10)]
+    wait_until(lambda: len(queued(redis_client)) == 4)
+    feeder.step()
+    assert redis_client.hgetall(queues.HELD) == {b"ada_m": b"6"}
+    assert 0 < redis_client.ttl(queues.HELD) <= queues.HELD_SECONDS
+    end(redis_client, engine, *made[:4])
+    feeder.step()
+    assert redis_client.hgetall(queues.HELD) == {b"ada_m": b"2"}
+    end(redis_client, engine, *made[4:8])
+    feeder.step()
+    assert queued(redis_client) == made[8:]
+    assert not redis_client.exists(queues.HELD)
+
+
 async def test_the_relay_takes_none_of_them_for_lost(
     client: httpx.AsyncClient,
     auth: Headers,
@@ -224,7 +248,25 @@ def test_an_account_with_nothing_there_may_have_one_however_large() -> None:
 def test_a_model_that_stands_still_leaves_room_for_the_others() -> None:
     assert fits(50, 0, 1, 101, math.inf)
     assert not fits(2, 50, 50, 101, math.inf)
-    assert fits(20, 0, 50, 101, math.inf)
+    assert fits(20, 1, 51, 101, math.inf)
+
+
+@pytest.mark.parametrize("size", [1_000_000, 9_000_000])
+def test_however_many_models_stand_still_another_one_moves(size: int) -> None:
+    load = 0
+    for _ in range(50):  # models
+        assert fits(size, 0, load, 64e6, 4e9)
+        of_model = 0
+        while fits(size, of_model, load, 64e6, 4e9):
+            of_model, load = of_model + size, load + size
+    assert load < 64e6 + 50 * size
+
+
+def test_not_with_all_its_models_has_an_account_more_than_its_part_of_what_is_free() -> None:
+    load, room = 0, 800e6
+    while fits(1_000_000, 0, load, 64e6, room):  # each of another model
+        load, room = load + 1_000_000, room - 1_000_000
+    assert load == 100_000_000
 
 
 def test_however_many_fill_their_budget_a_newcomer_finds_room() -> None:
