@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -64,3 +65,23 @@ async def test_an_error_nobody_expected(client: httpx.AsyncClient, app: Any, aut
     answer = await client.get("/v1/account", headers=auth("ada"))
     assert answer.status_code == 500
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        (b"GET http://a/ HTTP/1.1\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.0\r\n\r\n", 200),
+    ],
+)
+def test_who_speaks_http_1_1_says_to_whom(live_url: str, head: bytes, status: int) -> None:
+    where = httpx.URL(live_url)
+    with socket.create_connection((where.host, where.port or 0), timeout=10) as client:
+        client.sendall(head)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"there is no Host header" in answer) is (status == 400)

@@ -22,6 +22,33 @@ async def test_of_two_authorizations_none_is_believed(
         assert reply.json()["detail"] == "there are two Authorization headers: send one"
 
 
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=1&limit=2", "query.limit"),
+        ("limit=1&limit=1", "query.limit"),
+        ("limit=1&limi%74=2", "query.limit"),
+        ("limit&a=1&limit", "query.limit"),
+        ("unknown+name=1&unknown%20name=2", "query.unknown name"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/models", "/health/live"])
+async def test_a_parameter_that_is_there_twice_is_named(
+    client: httpx.AsyncClient, auth: Auth, path: str, query: str, field: str
+) -> None:
+    reply = await client.get(f"{path}?{query}", headers=auth("ada"))
+    assert reply.status_code == 400
+    assert reply.json()["errors"] == [{"field": field, "message": "is there twice"}]
+
+
+@pytest.mark.parametrize("query", ["limit=1&limits=1", "&&limit=1&&", "limit=1&Limit=2"])
+async def test_other_parameters_are_no_second_one(
+    client: httpx.AsyncClient, auth: Auth, query: str
+) -> None:
+    reply = await client.get(f"/v1/predictions?{query}", headers=auth("ada"))
+    assert reply.status_code == 200
+
+
 @pytest.mark.parametrize("name", ["Idempotency-Key", "Cancel-After"])
 async def test_a_header_that_is_there_twice_is_named(
     client: httpx.AsyncClient, auth: Auth, name: str
