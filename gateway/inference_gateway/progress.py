@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 KEY = "inference:progress"
-LOOPS = ("recorder", "relay", "sweeper", "feeder", "webhooks", "usage")
+LOOPS = ("recorder", "grace", "relay", "sweeper", "feeder", "webhooks", "usage")
 STALLED_SECONDS = 30.0
 """Silence that says something: a round takes milliseconds, and is told of every second."""
 

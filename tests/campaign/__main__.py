@@ -21,9 +21,9 @@ from pathlib import Path
 
 from bystander import Bystander
 from callers import Callers
-from faults import ALL, HARMLESS, REDIS_ERRORS, NotNow
+from faults import ALL, DEADLY, HARMLESS, REDIS_ERRORS, NotNow
 from judge import Violation, judge
-from ledger import Ledger
+from ledger import Death, Ledger
 from receivers import receiving
 from world import Overdue, World, started
 
@@ -108,6 +108,7 @@ def _happens(
 ) -> bool:
     """Let it hold for a while; False if it could not."""
     ledger.happens(f"{name} begins")
+    began = time.time()
     try:
         watching = bystander.watching(name) if name in HARMLESS else nullcontext()
         with watching, ALL[name](world, chance):
@@ -118,6 +119,9 @@ def _happens(
         return False
     except (AssertionError, Overdue) as error:
         ledger.complain(f"{name}: {error}")
+    finally:
+        if name in DEADLY:
+            ledger.die(Death(began, time.time()))
     return True
 
 

@@ -285,4 +285,6 @@ HARMLESS: dict[str, Fault] = {
 }
 """These may be noticed by nobody else."""
 ALL = {**DISTURBING, **HARMLESS}
+DEADLY = frozenset({"runner killed", "runner frozen"})
+"""These may count as a runner's death, and no others."""
 REDIS_ERRORS = (redis.RedisError, psycopg2.Error, OSError)

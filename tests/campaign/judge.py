@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from cases import BY_NAME, End
 from ledger import Call, Claim, Ledger
@@ -26,6 +27,9 @@ class Stored:
     logs: str = ""
     cancel_requested: bool = False
     deadline_passed: bool = False
+    created: float = -inf
+    """Unix seconds."""
+    ended: float = inf
 
 
 @dataclass
@@ -87,22 +91,31 @@ def _right_ends(evidence: Evidence, ledger: Ledger) -> Iterator[Violation]:
             row = evidence.rows.get(accepted)
             if row is None:
                 continue
-            if row.crashes > evidence.max_attempts:
-                yield Violation(4, f"{accepted} crashed {row.crashes} times")
-            if not _is_right(call, row, evidence.max_attempts):
+            deaths = _deaths(call, row, ledger)
+            if row.crashes > min(evidence.max_attempts, deaths):
+                of = f"while {deaths:g} runners were ended" if deaths < inf else ""
+                yield Violation(4, f"{accepted} ({call.case}) crashed {row.crashes} times {of}")
+            if not _is_right(call, row, evidence.max_attempts, deaths):
                 yield Violation(3, f"{accepted} ({call.case}, {call.text!r}): {_short(row)}")
             if call.case == "print" and row.end.status == "succeeded" and call.text not in row.logs:
                 yield Violation(3, f"{accepted} printed, and its logs are {row.logs[:80]!r}")
 
 
-def _is_right(call: Call, row: Stored, max_attempts: int) -> bool:
+def _deaths(call: Call, row: Stored, ledger: Ledger) -> float:
+    """How often at most a runner may have died of it, or beside it, or under it."""
+    if BY_NAME[call.case].do == "die":
+        return inf
+    return sum(death.began <= row.ended and row.created <= death.ended for death in ledger.deaths)
+
+
+def _is_right(call: Call, row: Stored, max_attempts: int, deaths: float) -> bool:
     case, end = BY_NAME[call.case], row.end
     if case.right(call.text, end):
         return True
     if end.status == "canceled":
         return row.cancel_requested or (case.cancel_after is not None and row.deadline_passed)
     # The row counts those that another attempt followed.
-    return end.error_code == "runner_crashed" and row.crashes + 1 >= max_attempts
+    return end.error_code == "runner_crashed" and max_attempts <= row.crashes + 1 <= deaths
 
 
 def _webhooks(evidence: Evidence, ledger: Ledger) -> Iterator[Violation]:

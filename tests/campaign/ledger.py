@@ -49,6 +49,14 @@ class Delivery:
     end: End
 
 
+@dataclass(frozen=True)
+class Death:
+    """A fault that ended a runner, or stopped it for longer than a lease. Unix seconds."""
+
+    began: float
+    ended: float
+
+
 class Ledger:
     """Any thread may write; read it when all have ended."""
 
@@ -58,6 +66,7 @@ class Ledger:
         self.deliveries: list[Delivery] = []
         self.complaints: list[str] = []
         """What a caller saw that must never be."""
+        self.deaths: list[Death] = []
         self.counts: Counter[str] = Counter()
         self.history: list[str] = []
         """Faults and complaints as they came, with their times as logs have them."""
@@ -86,6 +95,10 @@ class Ledger:
         with self._lock:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             self.history.append(f"{now} {what}")
+
+    def die(self, death: Death) -> None:
+        with self._lock:
+            self.deaths.append(death)
 
     def count(self, what: str) -> None:
         with self._lock:

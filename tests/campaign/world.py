@@ -48,7 +48,8 @@ CREATE TRIGGER audit_delete AFTER DELETE ON predictions FOR EACH ROW EXECUTE FUN
 _ROWS = """
 SELECT id::text, status, output, error_code, idempotency_key, input->>'text', attempt, crashes,
   logs, cancel_requested_at IS NOT NULL, COALESCE(completed_at >= deadline - interval '1 second',
-  false)
+  false), extract(epoch FROM created_at)::float8,
+  extract(epoch FROM COALESCE(completed_at, now()))::float8
 FROM predictions
 """
 _MODELS = {

@@ -10,7 +10,7 @@ import pytest
 
 from cases import End
 from judge import Evidence, Stored, judge
-from ledger import Call, Claim, Delivery, Ledger
+from ledger import Call, Claim, Death, Delivery, Ledger
 
 GOOD = End("succeeded", "HELLO")
 ROW = Stored("id-1", GOOD, "key-1", "hello", attempt=1, crashes=0)
@@ -90,6 +90,19 @@ def _no_end_of_crashes(it: Campaign) -> None:
     it.row(crashes=7)
 
 
+def _crashed_while_no_runner_died(it: Campaign) -> None:
+    it.row(crashes=1, created=10, ended=20)
+    it.ledger.die(Death(5, 9))
+    it.ledger.die(Death(21, 22))
+
+
+def _ended_by_more_crashes_than_deaths(it: Campaign) -> None:
+    _failed_without_a_reason(it)
+    it.row(end=End("failed", None, "runner_crashed"), crashes=2)
+    it.ledger.die(Death(1, 2))
+    it.ledger.die(Death(3, 4))
+
+
 def _announced_twice(it: Campaign) -> None:
     it.ledger.deliver(Delivery("webhook-2", "id-1", GOOD))
 
@@ -151,6 +164,8 @@ def _complained(it: Campaign) -> None:
         (_canceled_by_nobody, 3),
         (_prints_are_lost, 3),
         (_no_end_of_crashes, 4),
+        (_crashed_while_no_runner_died, 4),
+        (_ended_by_more_crashes_than_deaths, 3),
         (_announced_twice, 5),
         (_never_announced, 5),
         (_two_deliveries, 5),
@@ -172,13 +187,15 @@ def test_a_broken_promise_is_found(broken: Callable[[Campaign], None], promise: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"end": End("failed", None, "runner_crashed"), "crashes": 2},
+        {"end": End("failed", None, "runner_crashed"), "crashes": 2, "created": 0, "ended": 9},
         {"end": End("canceled"), "cancel_requested": True},
     ],
 )
 def test_what_a_fault_or_the_caller_brought_about_is_right(changes: dict[str, object]) -> None:
     campaign = Campaign()
     campaign.row(**changes)
+    for second in (0, 5, 9):
+        campaign.ledger.die(Death(second - 1, second))
     campaign.ledger.claims.clear()
     campaign.ledger.deliveries.clear()
     campaign.call.webhook = None

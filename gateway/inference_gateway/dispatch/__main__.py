@@ -89,19 +89,20 @@ def _loops(settings: Settings) -> list[Loop]:
         consumer=socket.gethostname(),
         told=wake,
     )
+    grace = Grace(_redis(settings), settings.lease_seconds)
     relay = Relay(
         engine,
         client,
         sweep_seconds=settings.sweep_seconds,
         max_attempts=settings.max_attempts,
-        grace=Grace(client, settings.lease_seconds),
+        grace=grace,
     )
     sweeper = Sweeper(
         engine,
         client,
         sweep_seconds=settings.sweep_seconds,
         max_attempts=settings.max_attempts,
-        grace=Grace(client, settings.lease_seconds),
+        grace=grace,
     )
     delivery = Delivery(
         db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS),
@@ -117,6 +118,7 @@ def _loops(settings: Settings) -> list[Loop]:
     feeder = Feeder(engine, client, budget=settings.queued_bytes_per_account)
     loops = [
         Loop("recorder", recorder.step),
+        Loop("grace", grace.step),
         Loop("relay", relay.step),
         Loop("sweeper", sweeper.step),
         Loop("feeder", feeder.step),

@@ -65,8 +65,12 @@ class Leases(NamedTuple):
     now: float
     """By Redis' clock."""
 
-    def runs(self, job: str) -> bool:
-        return self.ends.get(job, 0.0) > self.now
+    def state(self, job: str) -> JobState:
+        """Of a job that a runner has taken. Without a lease it has just ended, or Redis has lost
+        the lease, which accuses nobody."""
+        if job not in self.ends:
+            return JobState.MISSING
+        return JobState.STARTED if self.ends[job] > self.now else JobState.DEAD
 
 
 def job_of(row: OpenRow) -> str:
@@ -83,7 +87,7 @@ def states(client: redis.Redis, rows: Sequence[OpenRow]) -> list[JobState]:
     withdrawn = withdraw(client, wanted) if wanted else []
     for i, withdrawal in zip(unwanted, withdrawn, strict=True):
         found[i] = "started" if withdrawal is Withdrawal.RUNNING else withdrawal.value
-    # Read after the hashes: a job that was started then, and has no lease now, has ended or died.
+    # Read after the hashes: a job that was started then, and has no lease now, has ended.
     running = {row.model for row, status in zip(rows, found, strict=True) if status == "started"}
     held = leases(client, map(queues.model_key, running))
     return [_state(s, job_of(row), held) for s, row in zip(found, rows, strict=True)]
@@ -91,7 +95,7 @@ def states(client: redis.Redis, rows: Sequence[OpenRow]) -> list[JobState]:
 
 def _state(status: str, job: str, held: Leases) -> JobState:
     if status == "started":
-        return JobState.STARTED if held.runs(job) else JobState.DEAD
+        return held.state(job)
     return JobState(status or "missing")
 
 

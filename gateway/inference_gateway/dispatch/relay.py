@@ -77,7 +77,8 @@ class Relay:
         return 0.0 if self._hurry else pause(self._tick_at, again)
 
     def _lost_memory(self) -> bool:
-        """Whether this Redis is new, restarted or emptied since the last tick."""
+        """Whether this Redis is new, restarted or emptied since the last tick. Raises where it
+        takes no writes: nothing can be handed out then, and attempts shall not be used up."""
         self._redis.set(_MARK_KEY, secrets.token_hex(8), nx=True)
         memory = _Memory(self._redis.info("server")["run_id"], self._redis.get(_MARK_KEY))
         changed = memory != self._memory
@@ -85,12 +86,11 @@ class Relay:
         return changed
 
     def _walk(self) -> None:
-        spares = self._grace.holds()
         if self._lost_memory():
             self._after = None
             self._hurry = True
         rows = self._next_page()
-        self._judge(rows, spares=spares)
+        self._judge(rows)
         self._after = rows[-1] if len(rows) == _PAGE else None
         if self._after is None or len(self._suspects) > _MAX_SUSPECTS:
             self._hurry = False  # all seen, or the recorder is behind: give it time
@@ -105,8 +105,10 @@ class Relay:
         with self._engine.begin() as connection:
             return [OpenRow(*row) for row in connection.execute(query, parameters)]
 
-    def _judge(self, rows: list[OpenRow], *, spares: bool) -> None:
+    def _judge(self, rows: list[OpenRow]) -> None:
+        began = self._grace.now()
         found = jobs.states(self._redis, rows)
+        spares = self._grace.holds(began)
         verdicts = (
             on_starting(row, job, self._max_attempts, spares=spares)
             for row, job in zip(rows, found, strict=True)

@@ -60,35 +60,37 @@ class Sweeper:
 
     def step(self) -> float:
         """A tick when it is time for one, and another look at what waits for the recorder."""
+        asked: list[OpenRow] = []
         if time.monotonic() >= self._tick_at:
-            self._walk()
+            asked = self._walk()
             self._tick_at = time.monotonic() + self._sweep_seconds
         if time.monotonic() >= self._gauges_at:
             self._measure()
         again = self._suspects.settle()
+        # Last, for a Redis that is full does not take it, and deadlines are kept all the same. The
+        # runner may have missed the first request, or Redis forgotten it.
+        withdraw(self._redis, [{"id": r.id, "model": r.model, "attempt": r.attempt} for r in asked])
         return pause(self._tick_at, again)
 
-    def _walk(self) -> None:
-        spares = self._grace.holds()
+    def _walk(self) -> list[OpenRow]:
+        """Those that are left to their runners, which shall cancel them."""
+        asked: list[OpenRow] = []
         model, last = "", UUID(int=0)
         for _ in range(_PAGES_A_STEP):
             parameters: dict[str, Any] = {"model": model, "id": last, "page": _PAGE}
+            began = self._grace.now()
             with self._engine.begin() as connection:
                 rows = [OpenRow(*row) for row in connection.execute(_OVERDUE, parameters)]
-            self._judge(rows, spares=spares)
+            asked += self._judge(rows, spares=self._grace.holds(began))
             if len(rows) < _PAGE:
-                return
+                break
             model, last = rows[-1].model, rows[-1].id
+        return asked
 
-    def _judge(self, rows: list[OpenRow], *, spares: bool) -> None:
+    def _judge(self, rows: list[OpenRow], *, spares: bool) -> list[OpenRow]:
         verdicts = [(row, on_overdue(row, self._max_attempts, spares=spares)) for row in rows]
         self._suspects.add([verdict for _, verdict in verdicts if verdict is not None])
-        asked = [row for row, verdict in verdicts if verdict is None and row.cancel_requested]
-        if asked:  # the runner may have missed the first request, or Redis forgotten it
-            withdraw(
-                self._redis,
-                [{"id": row.id, "model": row.model, "attempt": row.attempt} for row in asked],
-            )
+        return [row for row, verdict in verdicts if verdict is None and row.cancel_requested]
 
     def _measure(self) -> None:
         with self._engine.begin() as connection:

@@ -17,7 +17,7 @@ class JobState(StrEnum):
     STARTED = "started"
     """A runner has it, and its lease runs."""
     DEAD = "dead"
-    """A runner had it, and its lease is over or gone."""
+    """A runner had it, and its lease is over."""
     MISSING = "missing"
     """Never enqueued, lost, or just finished."""
     REMOVED = "removed"

@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, create_engine, text
 
-from inference_contract import queues
+from inference_contract import functions, queues
 from inference_gateway.dispatch.grace import Grace
 from inference_gateway.dispatch.record import prepare
 from inference_gateway.dispatch.recorder import Recorder
@@ -45,10 +45,19 @@ return {id, redis.call('HGET', 'rq:job:' .. id, 'data')}
 """
 
 
+class Trusting(Grace):
+    """Redis has been there for ever."""
+
+    def holds(self, began: float) -> bool:
+        return False
+
+
 @dataclass
 class Lab:
     engine: Engine
     redis: redis.Redis
+    url: str
+    """Of Redis."""
     told: threading.Event = field(default_factory=threading.Event)
 
     def insert(self, **columns: Any) -> str:
@@ -117,13 +126,13 @@ class Lab:
             return []
 
     def relay(self, sweep_seconds: float = 0, grace: Grace | None = None) -> Relay:
-        grace = grace or Grace(self.redis, LEASE)
+        grace = grace or Trusting(self.redis, LEASE)
         return Relay(
             self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace
         )
 
     def sweeper(self, grace: Grace | None = None) -> Sweeper:
-        grace = grace or Grace(self.redis, LEASE)
+        grace = grace or Trusting(self.redis, LEASE)
         return Sweeper(self.engine, self.redis, sweep_seconds=0, max_attempts=3, grace=grace)
 
     def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -146,8 +155,9 @@ class Lab:
 
 
 @pytest.fixture
-def lab(database_url: str, redis_client: redis.Redis) -> Iterator[Lab]:
+def lab(database_url: str, redis_url: str, redis_client: redis.Redis) -> Iterator[Lab]:
     url = database_url.replace("postgresql://", "postgresql+psycopg2://")
     engine = prepare(create_engine(url, pool_size=8))
-    yield Lab(engine, redis_client)
+    redis_client.execute_command(*functions.LOAD)
+    yield Lab(engine, redis_client, redis_url)
     engine.dispose()

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from inference_contract import queues
+from inference_gateway.dispatch.streams import ensure_groups, trim
 
 HOOK = "https://example.com/hook"
 
@@ -115,6 +116,18 @@ def test_a_model_that_spoils_its_stream_keeps_nobody_from_being_recorded(
             recorder.step()
         assert lab.row(fine)["output"] == number
     assert lab.row(bad)["status"] == "starting"
+
+
+@pytest.mark.parametrize("spoil", ["string", "list", "no group"])
+def test_a_spoiled_stream_is_left_out_when_streams_are_kept_short(lab: Any, spoil: str) -> None:
+    """It may be spoiled at any moment, between the reading and this."""
+    ensure_groups(lab.redis, ["bob_bad", "ada_echo"])
+    for _ in range(200):
+        lab.redis.xadd("ada_echo:events", {"d": "[]"}, id="1-*")
+    lab.redis.xgroup_setid("ada_echo:events", "recorder", "$")
+    _spoil(lab, "bob_bad:events", spoil)
+    trim(lab.redis, ["bob_bad", "ada_echo"])
+    assert lab.redis.xlen("ada_echo:events") < 200
 
 
 def _spoil(lab: Any, key: str, how: str) -> None:
