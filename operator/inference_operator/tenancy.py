@@ -7,6 +7,7 @@ leaves its namespaces to another after a while, or at once if somebody deletes t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ DURATION = 900
 """Seconds without a renewal after which another release may take a namespace."""
 RENEW_AFTER = DURATION / 3
 LOOK_AGAIN = 30.0
-"""Seconds after which a namespace that another one has is looked at again."""
+"""Seconds after which it is asked again whose a namespace is, if a model there is looked at:
+somebody may have deleted a Lease whose holder still works."""
 _CONFLICT = 409
 
 log = logging.getLogger(__name__)
@@ -58,10 +60,8 @@ class Tenancy:
             holder, until = self._known.get(namespace, ("", 0.0))
             if time.monotonic() >= until:
                 before, holder = holder, self._take(namespace)
-                is_ours = holder == self._identity
-                pause = RENEW_AFTER if is_ours else LOOK_AGAIN
-                self._known[namespace] = holder, time.monotonic() + pause
-                if not is_ours and before != holder:
+                self._known[namespace] = holder, time.monotonic() + LOOK_AGAIN
+                if holder != self._identity and before != holder:
                     log.error(words(namespace, holder))
             return "" if holder == self._identity else holder
 
@@ -72,11 +72,11 @@ class Tenancy:
             if lease is None:
                 body = {"metadata": {"name": NAME}, "spec": self._spec()}
                 self._cluster.create(Kind.LEASE, namespace, body)
-            elif not self._is_another_s(lease):
+            elif self._is_another_s(lease):
+                return str(lease["spec"]["holderIdentity"])
+            elif lease["spec"].get("holderIdentity") != self._identity or _age(lease) > RENEW_AFTER:
                 renewed = {**lease, "spec": {**lease["spec"], **self._spec()}}
                 self._cluster.replace(Kind.LEASE, namespace, renewed)
-            else:
-                return str(lease["spec"]["holderIdentity"])
         except ClusterError as error:
             if error.status != _CONFLICT:
                 raise
@@ -88,12 +88,8 @@ class Tenancy:
         spec = lease["spec"]
         if spec.get("holderIdentity", "") in ("", self._identity):
             return False
-        try:
-            renewed = datetime.fromisoformat(spec["renewTime"])
-        except (KeyError, ValueError):
-            return False
         seconds: int = spec.get("leaseDurationSeconds", DURATION)
-        return (datetime.now(UTC) - renewed).total_seconds() < seconds
+        return _age(lease) < seconds
 
     def _spec(self) -> Manifest:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -102,6 +98,15 @@ class Tenancy:
             "leaseDurationSeconds": DURATION,
             "renewTime": now,
         }
+
+
+def _age(lease: Manifest) -> float:
+    """Seconds since it was renewed; inf if it does not say when."""
+    try:
+        renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
+    except (KeyError, ValueError):
+        return math.inf
+    return (datetime.now(UTC) - renewed).total_seconds()
 
 
 def words(namespace: str, holder: str) -> str:

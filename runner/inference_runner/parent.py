@@ -37,8 +37,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _HEALTHY_SECONDS = 60.0
 """After so long at work earlier deaths no longer count."""
 _LONGEST_PAUSE = 5.0
-"""Before a child that was at work is followed by another: MAX_ATTEMPTS ends what it died of, and
-others wait."""
+"""Of a child that follows one that was at work: MAX_ATTEMPTS ends what it died of, and others wait.
+It is there meanwhile and answers probes, or a kubelet would end the container."""
 _ON_PURPOSE = frozenset({RunnerExit.HUNG, RunnerExit.STOPPED, RunnerExit.BROKEN})
 """Ends that need no pause: the runner chose them, to work on with what waits."""
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -64,20 +64,18 @@ def run(
     """
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     parent = _Parent(os.dup(2), silence)
-    deaths = 0
+    deaths, pause = 0, 0.0
     while True:
         began, short = time.monotonic(), _out_of_memory()
-        end = parent.follow(child)
+        end = parent.follow(child, pause)
         is_last = not (replaces and end.was_at_work) or _out_of_memory() > short
         if is_last or parent.is_told:
             return end.repeat()
         deaths = 1 if time.monotonic() - began > _HEALTHY_SECONDS else deaths + 1
         parent.note(f"the runner {end}, and is started anew")
         follows()
-        if end.code not in _ON_PURPOSE and deaths > 1:
-            parent.pause(min(2.0 ** (deaths - 2), _LONGEST_PAUSE))
-        if parent.is_told:
-            return end.repeat()
+        is_quick = end.code in _ON_PURPOSE or deaths == 1
+        pause = 0.0 if is_quick else min(2.0 ** (deaths - 2), _LONGEST_PAUSE)
 
 
 class _End(NamedTuple):
@@ -121,7 +119,7 @@ class _Parent:
             signal.signal(number, self._pass_on)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def follow(self, child: Callable[[Ends], int]) -> _End:
+    def follow(self, child: Callable[[Ends], int], pause: float) -> _End:
         """One child, to its end."""
         said, say = os.pipe()
         echo, repeat = os.pipe()
@@ -144,7 +142,7 @@ class _Parent:
                 os.close(end)
             code = 1
             try:
-                code = child(Ends(_high(self._log), _high(echo), _high(live)))
+                code = child(Ends(_high(self._log), _high(echo), _high(live), pause))
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -153,6 +151,8 @@ class _Parent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         for end in (say, echo, live):
             os.close(end)
+        if self.is_told:  # since the last one ended
+            self._pass_on(signal.SIGTERM, None)
         try:
             watch = _Watch(pid, said, repeat, alive, self._log, self._woken, self._silence)
             return watch.until_the_end()
@@ -167,13 +167,6 @@ class _Parent:
         for number in (*_STOPS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-
-    def pause(self, seconds: float) -> None:
-        """Or until somebody tells us to stop."""
-        until = time.monotonic() + seconds
-        while not self.is_told and (left := until - time.monotonic()) > 0:
-            select.select([self._woken], [], [], left)
-            _drain(self._woken)
 
     def note(self, text: str) -> None:
         _note(self._log, text)

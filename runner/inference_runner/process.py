@@ -54,6 +54,7 @@ def main(ends: Ends) -> int:
         log.error("the probes' port is taken", extra={"port": settings.port, "error": str(error)})
         return RunnerExit.MISCONFIGURED
     reporter.say(RunnerPhase.LOADING)
+    time.sleep(ends.pause)
     started = time.monotonic()
     model = _load(settings, reporter)
     if model is None:

@@ -74,7 +74,8 @@ def test_a_runner_that_its_code_ends_starts_anew_in_its_container(
     print(f"the next one was answered after {time.monotonic() - start:.1f} s")
     [now] = account.pods("naughty")
     assert now["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert (restarts(now), now["status"]["containerStatuses"][0].get("lastState")) == (0, {})
+    [container] = now["status"]["containerStatuses"]
+    assert (container["restartCount"], container["lastState"]) == (0, {})
     log = kubectl("-n", account.namespace, "logs", pod["metadata"]["name"])
     assert log.count("and is started anew") >= 3
     account.until_ready("naughty")

@@ -71,7 +71,7 @@ def test_the_pod() -> None:
             "httpGet": {"path": "/health/live", **HTTP},
             "periodSeconds": 10,
             "timeoutSeconds": 2,
-            "failureThreshold": 3,
+            "failureThreshold": 6,
         },
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from stub_api import StubApi
 
+from inference_operator import tenancy
 from inference_operator.cluster import Cluster
 from inference_operator.fleet import Fleet
 from inference_operator.kinds import Kind
@@ -151,6 +153,25 @@ def test_a_namespace_that_no_other_release_works_on(
     assert api.objects[HERE]["spec"]["holderIdentity"] == "try/operator"
     assert _ready(api)["reason"] == "ScaledToZero"
     assert looks.look.foreign == {}
+
+
+def test_whoever_lost_the_lease_stops_soon(
+    api: StubApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was deleted, by mistake, and another release was the first to see it."""
+    looks = Looks(api, cluster, leader_namespace="try", leader_deployment="operator")
+    looks.look(KEY)
+    renewed = api.objects[HERE]["spec"]["renewTime"]
+    now = time.monotonic() + tenancy.LOOK_AGAIN
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    looks.look(KEY)
+    assert api.objects[HERE]["spec"]["renewTime"] == renewed  # not written again so soon
+    api.put(HERE, _lease("prod/operator", datetime.now(UTC)))
+    now += tenancy.LOOK_AGAIN
+    api.requests.clear()
+    looks.look(KEY)
+    assert api.writes() == ["POST /api/v1/namespaces/team-a/events"]
+    assert looks.look.foreign == {"team-a": "prod/operator"}
 
 
 def test_every_runner_is_closed_before_it_comes(api: StubApi, looks: Looks) -> None:

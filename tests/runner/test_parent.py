@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from inference_contract.pods import RunnerExit
@@ -101,7 +102,7 @@ def test_one_that_was_told_to_stop_is_not_followed(
     assert process.popen.wait(20) == -signal.SIGKILL
 
 
-def test_deaths_in_a_row_take_seconds_and_a_pause_ends_when_it_is_told(
+def test_deaths_in_a_row_take_seconds_in_which_it_lives_and_that_end_when_it_is_told(
     ready: Start, queue: Any, wait_until: WaitUntil
 ) -> None:
     process = ready()
@@ -111,6 +112,13 @@ def test_deaths_in_a_row_take_seconds_and_a_pause_ends_when_it_is_told(
     queue.put_one("b", do="well")
     assert wait_until(lambda: queue.end("b"))
     queue.put_one("c", do="exit")
-    wait_until(lambda: process.log.count("started anew") == 4)  # a pause of four seconds begins
+    wait_until(lambda: process.log.count("started anew") == 4)  # a pause of four seconds
+    port = wait_until(lambda: process.state["port"])
+    url = f"http://127.0.0.1:{port}/health"
+    assert (httpx.get(f"{url}/live").status_code, httpx.get(f"{url}/ready").text) == (
+        200,
+        "Loading\n",
+    )
+    assert process.log.count('"loading"') == 4  # not again yet
     process.popen.send_signal(signal.SIGTERM)
-    assert process.popen.wait(20) == 9
+    assert process.popen.wait(20) == RunnerExit.OK

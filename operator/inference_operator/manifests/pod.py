@@ -145,7 +145,8 @@ def _container(
         # The runner's own watchdog ends a slow load, and can say more: it goes first.
         "startupProbe": _probe("/health/ready", 1, ceil(plan.load_seconds + LOAD_GRACE)),
         "readinessProbe": _probe("/health/ready", 5, 2),
-        "livenessProbe": _probe("/health/live", 10, 3),
+        # One that follows another in its container, again and again, takes a moment to answer.
+        "livenessProbe": _probe("/health/live", 10, 6),
     }
 
 
