@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import gc
 import logging
 import os
 import signal
@@ -17,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from inference_contract import files, logs, statefile
+from inference_gateway import memory
 from inference_gateway.app import create_app, front, prepare
 from inference_gateway.connections import Connections, Limits, Phase
 from inference_gateway.listening import AcceptingServer, listen
@@ -27,23 +26,10 @@ from inference_gateway.startup import ConfigurationError, read_settings
 
 log = logging.getLogger("inference_gateway")
 
-_M_MMAP_THRESHOLD = -3
-"""malloc.h"""
 _GRACE_SECONDS = 5
 """How long a stopping gateway waits for answers that are under way."""
 _RESERVED_FILES = 256
 """For what is no client: logs, PostgreSQL, Redis, model documents, the Kubernetes API."""
-
-
-def return_freed_memory() -> None:
-    """Have glibc give large blocks back when they are freed.
-
-    A password's hash takes 19 MiB for a moment. Left to itself glibc would raise its threshold
-    after the first one and keep such blocks for good, one for each thread.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1_000_000)
 
 
 class Server(AcceptingServer):
@@ -54,15 +40,14 @@ class Server(AcceptingServer):
         self._app = app
         self._settings = settings
         self._port = port
+        self._reclaiming = memory.Reclaiming(lambda: len(self.server_state.connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         prepare(self._app)
         await super().startup(sockets)
         if self.started:
-            # What is there by now stays: to look through it for garbage again and again would take
-            # a tenth of a second each time.
-            gc.collect()
-            gc.freeze()
+            memory.keep_for_good()
+            await self._reclaiming.start()
             if self._settings.state_file is not None:
                 content = {"pid": os.getpid(), "port": self._port}
                 statefile.write(self._settings.state_file, content)
@@ -73,6 +58,7 @@ class Server(AcceptingServer):
         if services is not None:
             services.predictions.release()
         await super().shutdown(sockets)
+        await self._reclaiming.stop()
 
 
 def protocol(settings: Settings) -> Any:
@@ -88,8 +74,10 @@ def protocol(settings: Settings) -> Any:
             Phase.WRITE: settings.write_seconds,
         },
     )
-    room = max(10, files.raise_limit() - _RESERVED_FILES)
-    connections = Connections(min(settings.max_connections, room), limits.seconds)
+    limit = files.raise_limit()
+    most = min(settings.max_connections, max(10, limit - _RESERVED_FILES))
+    files.make_room(min(limit, most + _RESERVED_FILES))
+    connections = Connections(most, limits.seconds)
     return partial(BoundedProtocol, connections, limits)
 
 
@@ -122,7 +110,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     logs.configure("gateway", settings.log_level)
-    return_freed_memory()
+    memory.return_freed_memory()
     try:
         listeners = listen(settings.api_host, settings.api_port)
     except OSError as error:

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import uvicorn
 
+from inference_gateway.protocol import BoundedProtocol
+
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-_ACCEPT_AT_ONCE = 64
+_ACCEPT_AT_ONCE = 256
+"""Some 20 µs each. Others have as much of a turn, and whoever comes last waits for both."""
 _PAUSE_SECONDS = 1.0
 _BOTH = {
     "localhost": ("127.0.0.1", "::1"),
@@ -66,7 +68,6 @@ class Acceptor:
         self._listener = listener
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         listener.setblocking(False)
         listener.listen(_BACKLOG)
@@ -93,15 +94,20 @@ class Acceptor:
                 self.close()
                 self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
                 return
-            task = self._loop.create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._serve(connection)
 
-    async def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
+        """What a task would do, but it would begin a turn later: the loop's coroutine awaits once,
+        that the protocol is told."""
+        steps = self._loop.connect_accepted_socket(self._make, connection)
         try:
-            await self._loop.connect_accepted_socket(self._make, connection)
+            steps.send(None).add_done_callback(lambda _: self._finish(steps))
         except OSError:
             connection.close()
+
+    def _finish(self, steps: Coroutine[Any, Any, object]) -> None:
+        with contextlib.suppress(StopIteration, OSError):
+            steps.send(None)
 
 
 class AcceptingServer(uvicorn.Server):
@@ -112,13 +118,12 @@ class AcceptingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         if self.started:
-            make: partial[asyncio.Protocol] = partial(
-                cast("Any", self.config.http_protocol_class),
+            first: BoundedProtocol = cast("Any", self.config.http_protocol_class)(
                 config=self.config,
                 server_state=self.server_state,
                 app_state=self.lifespan.state,
             )
-            self._acceptors = tuple(Acceptor(listener, make) for listener in sockets or ())
+            self._acceptors = tuple(Acceptor(listener, first.another) for listener in sockets or ())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for acceptor in self._acceptors:

@@ -8,10 +8,12 @@ On the path of a prediction that was a sixth of the event loop's time.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -82,15 +84,33 @@ class _Gathering:
         return getattr(self._transport, name)
 
 
+def _parser(callbacks: object) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(callbacks)
+    # As uvicorn's: a client may send ahead of an answer that closes the connection.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """IPv6 has more than two parts."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
 class _Stop(Exception):
     """From a callback of the parser: it shall go no further."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Everything but `connections` and `limits` is as uvicorn makes it."""
+    """Everything but `connections` and `limits` is as uvicorn makes it.
+
+    A connection that says nothing is little more than its transport: the parser is made when the
+    first bytes come, and what a request needs when the first head is complete. Whoever opens
+    thousands must not keep those who come behind them waiting.
+    """
 
     def __init__(self, connections: Connections, limits: Limits, **made: Any) -> None:
         super().__init__(**made)
+        self.scheme = "http"
         self._pool = connections
         self._limits = limits
         self._in_head = False
@@ -101,12 +121,29 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stopped = False
         """Nothing more is taken from this connection."""
 
+    def another(self) -> Self:
+        """For the next connection of the same server, of one that has none: most of `__init__` is
+        looking up what is the same for all."""
+        one = type(self).__new__(type(self))
+        one.__dict__.update(self.__dict__)
+        one.parser = None  # type: ignore[assignment]
+        one.pipeline = deque()
+        return one
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # In place of uvicorn's, which makes and looks up what only a request needs.
+        self.connections.add(self)
         self._gathering = _Gathering(transport, self.loop)
-        super().connection_made(cast("asyncio.Transport", self._gathering))
+        self.transport = cast("asyncio.Transport", self._gathering)
         if not self._pool.opened(self):
             self._stopped = True
             transport.abort()
+
+    def _first_request(self) -> None:
+        self.flow = FlowControl(self.transport)
+        self.client = _address(self.transport.get_extra_info("peername"))
+        self.server = _address(self.transport.get_extra_info("sockname"))
+        self.scope["client"], self.scope["server"] = self.client, self.server
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.closed(self)
@@ -116,7 +153,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self._pool.turns.run(partial(super().connection_lost, exc))
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Thousands leave at once: the transport is not to close all of them in this turn."""
+        self._gathering.lingers = False
+        self._pool.leaving.run(self.transport.close)
+        return True
+
     def data_received(self, data: bytes) -> None:
+        if self.parser is None:
+            self.parser = _parser(self)
         most = self._limits.max_header_bytes
         # In slices: within one the parser calls back without a chance to say stop.
         for start in range(0, len(data), most):
@@ -160,6 +205,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
+        if self.flow is None:
+            self._first_request()
         if (version := self.parser.get_http_version()) not in _VERSIONS:
             self._refuse(BadRequest(f"HTTP/{version} is not spoken here: HTTP/1.1 is"))
             raise _Stop

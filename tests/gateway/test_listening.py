@@ -74,6 +74,18 @@ async def test_many_who_connect_together_are_taken_in_few_turns(
     assert turns < 20
 
 
+async def test_a_turn_takes_a_share_of_a_thousand(made: list[Any], connect: Connect) -> None:
+    for _ in range(1000):
+        connect()
+    steps, before = [], 0
+    while before < 1000:
+        await asyncio.sleep(0)
+        steps.append(len(made) - before)
+        before = len(made)
+    assert max(steps) <= 256
+    assert len(steps) < 20
+
+
 async def test_without_files_it_waits_and_goes_on(
     made: list[Any],
     listener: Scarce,
