@@ -28,11 +28,16 @@ def each(pipe: Any) -> list[Any]:
     return found
 
 
-def ask(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+def ask(
+    client: redis.Redis, commands: Sequence[tuple[Any, ...]], *, again: bool = True
+) -> list[Any]:
     """Send commands in one write; the replies as the server gives them.
 
-    For what every prediction pays: redis-py's own methods and pipelines cost twice as much. It is
-    sent again as its clients do, so only what may be done twice.
+    For what every prediction pays: redis-py's own methods and pipelines cost twice as much.
+
+    Args:
+        again: send it again, as redis-py's clients do, if the answer is lost: only what may be
+            done twice.
 
     Raises:
         redis.RedisError: it is away, or refused one; the others are done.
@@ -44,8 +49,10 @@ def ask(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         return [_reply(connection) for _ in commands]
 
     try:
-        replies: list[Any] = connection.retry.call_with_retry(
-            once, lambda _error: connection.disconnect()
+        replies: list[Any] = (
+            connection.retry.call_with_retry(once, lambda _error: connection.disconnect())
+            if again
+            else once()
         )
     finally:
         client.connection_pool.release(connection)

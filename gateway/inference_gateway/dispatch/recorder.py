@@ -74,9 +74,9 @@ class Recorder:
             return _BLOCK_MS / 1000
         try:
             ensure_groups(self._redis, new)
-            self._read_again()
             self._adopt()
-            read = self._read(keys, b">", block=_BLOCK_MS)
+            self._read_again()
+            read = self._read_new(keys)
             self._handle(read)
             trim(self._redis, self._keys.due_for_trim())
         except redis.ResponseError as error:
@@ -88,6 +88,14 @@ class Recorder:
             return 0
         return _PAUSE if read and not self._is_heard else 0
 
+    def _read_new(self, keys: set[str]) -> _Read:
+        """What is in an answer that is lost was delivered to us all the same, and nobody else is
+        given it: so it is not asked for twice, and if there is no answer, read again."""
+        self._unsure |= keys
+        read = self._read(keys, b">", block=_BLOCK_MS)
+        self._unsure -= keys
+        return read
+
     def _read(self, keys: Iterable[str], after: bytes, block: int | None = None) -> _Read:
         streams = [events_key(key) for key in keys]
         wait = ("BLOCK", block) if block else ()
@@ -95,11 +103,11 @@ class Recorder:
             *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
             *("COUNT", self._count, *wait, "STREAMS", *streams, *[after] * len(streams)),
         )
-        (reply,) = ask(self._redis, [command])
+        (reply,) = ask(self._redis, [command], again=False)
         return _delivered(reply)
 
     def _read_again(self) -> None:
-        """Entries that were delivered to us before we failed or were killed."""
+        """Entries that were delivered to us: before we failed or were killed, or to another."""
         while keys := self._unsure & self._keys.readable:
             read = self._read(keys, b"0")
             self._handle(read)
@@ -107,19 +115,22 @@ class Recorder:
                 self._unsure -= keys
 
     def _adopt(self) -> None:
-        """Entries of recorders that are dead."""
+        """Take over what was delivered to recorders that are dead: it is read as ours."""
         if time.monotonic() < self._adopt_at:
             return
-        for key in self._keys.readable:
-            start: Any = b"0-0"
-            while True:
-                start, found, *_ = self._redis.xautoclaim(
-                    *(events_key(key), RECORDER_GROUP, self._consumer, _ADOPT_IDLE_MS, start),
-                    count=self._count,
+        begins = dict.fromkeys(self._keys.readable, b"0-0")
+        self._unsure |= begins.keys()
+        while begins:
+            commands = [
+                (
+                    *("XAUTOCLAIM", events_key(key), RECORDER_GROUP, self._consumer),
+                    *(_ADOPT_IDLE_MS, begin, "COUNT", _MAX_COUNT, "JUSTID"),
                 )
-                self._handle([(events_key(key).encode(), found)] if found else [])
-                if start == b"0-0":
-                    break
+                for key, begin in begins.items()
+            ]
+            replies = ask(self._redis, commands)
+            nexts = {key: reply[0] for key, reply in zip(begins, replies, strict=True)}
+            begins = {key: begin for key, begin in nexts.items() if begin != b"0-0"}
         self._adopt_at = time.monotonic() + _ADOPT_EVERY
 
     def _handle(self, read: _Read) -> None:

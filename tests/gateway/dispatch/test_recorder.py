@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import redis
+from lossy_redis import LossyRedis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy.exc import DBAPIError
 
 from inference_contract import queues
 from inference_gateway.dispatch import record, streams
 from inference_gateway.dispatch.fold import RowChange
+from inference_gateway.dispatch.recorder import Recorder
 from inference_gateway.dispatch.streams import trim_before
 
 HOOK = "https://example.com/hook"
@@ -152,6 +159,56 @@ def test_what_a_dead_recorder_read_is_adopted(lab: Any, monkeypatch: pytest.Monk
     streams.ensure_groups(lab.redis, ["ada_echo"])
     lab.redis.xreadgroup("recorder", "dead", {"ada_echo:events": ">"})
     lab.record(lab.recorder("alive"))
+    assert lab.row(prediction)["status"] == "succeeded"
+
+
+@pytest.fixture
+def lossy(lab: Any, tmp_path: Path) -> Iterator[LossyRedis]:
+    way = LossyRedis(lab.url.removeprefix("unix://"), str(tmp_path / "redis"))
+    yield way
+    way.close()
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_entries_whose_delivery_was_not_heard_are_read_again_at_once(
+    lab: Any, lossy: LossyRedis, tmp_path: Path, retries: int
+) -> None:
+    """They are nobody else's for half a minute."""
+    url, retry = f"unix://{tmp_path / 'redis'}", Retry(NoBackoff(), retries)
+    with redis.Redis.from_url(url, retry=retry) as client:
+        recorder = Recorder(
+            lab.engine, client, lease_seconds=30, consumer="one", told=threading.Event()
+        )
+        first, second, third = (lab.insert() for _ in range(3))
+        lab.say("succeeded", first)
+        lab.record(recorder)
+        lab.say("succeeded", second)
+        lossy.loses = b"XREADGROUP"
+        with pytest.raises(redis.ConnectionError):
+            recorder.step()
+        assert lossy.lost == 1
+        lab.say("succeeded", third)
+        recorder.step()
+    assert lab.row(second)["status"] == lab.row(third)["status"] == "succeeded"
+
+
+def test_what_is_adopted_is_read_at_once_though_that_was_not_heard(
+    lab: Any, lossy: LossyRedis, tmp_path: Path
+) -> None:
+    prediction = lab.insert()
+    lab.say("succeeded", prediction)
+    streams.ensure_groups(lab.redis, ["ada_echo"])
+    [[stream, [(entry, _)]]] = lab.redis.xreadgroup("recorder", "dead", {"ada_echo:events": ">"})
+    lab.redis.xclaim(stream, "recorder", "dead", 0, [entry], idle=60_000, justid=True)
+    with redis.Redis.from_url(f"unix://{tmp_path / 'redis'}") as client:
+        recorder = Recorder(
+            lab.engine, client, lease_seconds=30, consumer="one", told=threading.Event()
+        )
+        lossy.loses = b"XAUTOCLAIM"
+        with pytest.raises(redis.ConnectionError):
+            recorder.step()
+        lab.record(recorder)
+    assert lossy.lost == 1
     assert lab.row(prediction)["status"] == "succeeded"
 
 
