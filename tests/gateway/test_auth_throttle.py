@@ -181,6 +181,19 @@ async def test_who_tries_many_accounts_is_slowed_down_by_the_address(
     assert (await place(HOME).log_in("bob")).status_code == 200
 
 
+async def test_many_who_log_in_rightly_for_the_first_time_slow_down_nobody(
+    place: Places, sql: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_NEW_PAIRS", replace(throttle._NEW_PAIRS, burst=10))
+    sql(
+        "INSERT INTO users (username, email, password_hash, webhook_secret) "
+        f"SELECT 'u' || n, n || '@example.com', 'hash of {PASSWORD}', 'whsec_x' "
+        "FROM generate_series(1, 14) n"
+    )
+    statuses = [(await place(INGRESS).log_in(f"u{number}")).status_code for number in range(1, 15)]
+    assert statuses == [200] * 14
+
+
 async def test_guesses_at_once_do_not_slip_through(place: Places) -> None:
     await place(HOME).register("ada")
     answers = await asyncio.gather(*(place(GUESSER).guess("ada", 1) for _ in range(30)))

@@ -60,6 +60,11 @@ def pad_token_of_the_tokenizer_alone(folder: Path) -> None:
     tiny_models.tokenizer().save_pretrained(folder)
 
 
+def pad_token_of_the_model_alone(folder: Path) -> None:
+    three_labels(folder)
+    tiny_models.tokenizer(pad_token=None).save_pretrained(folder)
+
+
 def roberta(folder: Path) -> None:
     """Of 18 positions 16 are of use, and the tokenizer knows of no limit."""
     torch.manual_seed(0)
@@ -96,6 +101,7 @@ MODELS = [
     no_names_of_labels,
     no_pad_token,
     pad_token_of_the_tokenizer_alone,
+    pad_token_of_the_model_alone,
     roberta,
 ]
 
@@ -159,3 +165,23 @@ def test_a_text_without_a_token_is_refused(tmp_path: Path) -> None:
     three_labels(tmp_path)
     with pytest.raises(InputError, match="text is empty"):
         load(tmp_path).predict({"text": " "})
+
+
+@pytest.mark.parametrize(
+    ("make", "forwards"),
+    [
+        (pad_token_of_the_tokenizer_alone, 1),
+        (pad_token_of_the_model_alone, 1),
+        (no_pad_token, 2),
+    ],
+    ids=lambda made: getattr(made, "__name__", ""),
+)
+def test_a_batch_is_one_forward_if_a_token_fills_it_up(
+    tmp_path: Path, make: Callable[[Path], None], forwards: int
+) -> None:
+    make(tmp_path)
+    engine = load(tmp_path)
+    seen: list[object] = []
+    engine._model.register_forward_hook(lambda *_: seen.append(None))
+    engine.predict_batch([{"text": "A text."}, {"text": "A longer text."}])
+    assert len(seen) == forwards

@@ -57,8 +57,7 @@ def sample(logits: torch.Tensor, options: TextOptions, generator: torch.Generato
     probabilities = row.softmax(-1)
     if options.top_p < 1:
         ordered, index = probabilities.sort(descending=True)
-        # The first token always stays: nothing is before it.
+        # The first token always stays: what is before it adds up to nothing.
         drop = ordered.cumsum(-1) - ordered > options.top_p
-        drop[0] = False
         probabilities = probabilities.index_fill(0, index[drop], 0.0)
     return int(torch.multinomial(probabilities.cpu(), 1, generator=generator))

@@ -121,3 +121,15 @@ async def test_tokens_add_up_though_they_are_asked_for_at_once(
     assert "3 API tokens (QUOTA_API_TOKENS)" in refused.json()["detail"]
     await client.delete(f"/v1/auth/tokens/{made[0].json()['id']}", headers=ada)
     assert (await make()).status_code == 201
+
+
+async def test_of_revoked_tokens_as_many_are_remembered(
+    client: httpx.AsyncClient, auth: Headers, sql: Callable[[str], list[Any]]
+) -> None:
+    ada, names = auth("ada"), [f"t{number}" for number in range(6)]
+    for name in names:
+        made = (await client.post("/v1/auth/tokens", headers=ada, json={"name": name})).json()
+        await client.delete(f"/v1/auth/tokens/{made['id']}", headers=ada)
+    await client.post("/v1/auth/tokens", headers=ada, json={"name": "last"})
+    kept = sql("SELECT name FROM api_tokens ORDER BY created_at")
+    assert [name for (name,) in kept] == [*names[-3:], "last"]
