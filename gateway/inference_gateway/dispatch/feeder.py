@@ -13,7 +13,6 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -23,10 +22,11 @@ from sqlalchemy import Connection, Engine, text
 
 from inference_contract import queues
 from inference_gateway.dispatch import batches, metrics
+from inference_gateway.dispatch.held import Held, Queued, Turns, queued
 from inference_gateway.queue import JobQueue, to_job
 from inference_gateway.quotas.queued import fits, free
 from inference_gateway.replies import is_keys_own
-from inference_gateway.tables import HELD, OPEN
+from inference_gateway.tables import HELD
 
 _log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.25
@@ -34,23 +34,12 @@ _SHARE = 10
 """Or so many times as long as the last look took."""
 _MOST_BYTES = 8_000_000
 """Of one round, unless one input is larger: they are all in memory."""
-_MOST_OF_ONE = 200
-"""Predictions of one model that a round looks at."""
+_COUNT_EVERY = 1.0
+"""All are counted, so not at each look."""
 _LOCK = 7_203_441_905_128
 """Of PostgreSQL: one process feeds at a time, so that two do not fill the same room."""
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 _COUNT = text(f"SELECT model, count(*) FROM predictions WHERE {HELD} GROUP BY model")  # noqa: S608 - constants of ours
-_LINES = text(f"""
-SELECT l.owner, l.model, h.id, h.input_bytes
-FROM (SELECT DISTINCT owner, model FROM predictions WHERE {HELD}) l,
-  LATERAL (SELECT id, input_bytes FROM predictions p
-    WHERE p.owner = l.owner AND p.model = l.model AND {HELD} ORDER BY id LIMIT :most) h
-ORDER BY l.owner, l.model, h.id
-""")  # noqa: S608
-_QUEUED = text(f"""
-SELECT owner, model, COALESCE(sum(input_bytes), 0)::bigint FROM predictions
-WHERE {OPEN} AND NOT held AND owner = ANY (CAST(:owners AS uuid[])) GROUP BY owner, model
-""")  # noqa: S608
 _RELEASE = text(f"""
 WITH next AS MATERIALIZED (
   SELECT id FROM predictions WHERE id = ANY (CAST(:ids AS uuid[])) AND {HELD}
@@ -58,18 +47,6 @@ WITH next AS MATERIALIZED (
 UPDATE predictions p SET held = false FROM next WHERE p.id = next.id
 RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashes
 """)  # noqa: S608
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    owner: UUID
-    model: str
-    id: UUID
-    size: int
-
-
-Queued = Mapping[tuple[UUID, str], int]
-"""Owner and model → bytes of inputs in Redis."""
 
 
 class Feeder:
@@ -82,6 +59,8 @@ class Feeder:
         self._redis = client
         self._queue = JobQueue(client)
         self._budget = budget or math.inf
+        self._turns = Turns()
+        self._counted_at = -math.inf
         self._has_told = True
         """Redis may say that something is held."""
 
@@ -90,25 +69,32 @@ class Feeder:
         with self._engine.begin() as connection:
             if not connection.execute(_TRY_LOCK, {"key": _LOCK}).scalar_one():
                 return _PAUSE_SECONDS
-            held, chosen = self._choose(connection)
+            chosen = self._choose(connection)
             if chosen:
                 self._release(connection, chosen)
-        self._tell(held - Counter(one.model for one in chosen))
+            counts = self._count(connection)
+        if counts is not None:
+            self._tell(counts)
         if sum(held.size for held in chosen) >= _MOST_BYTES:
             return 0.0  # there may be room for more
         return max(_PAUSE_SECONDS, (time.monotonic() - began) * _SHARE)
 
-    def _choose(self, connection: Connection) -> tuple[Counter[str], list[Held]]:
-        """How many are held of each model, and those that go next."""
-        held = [Held(*row) for row in connection.execute(_LINES, {"most": _MOST_OF_ONE})]
-        counts = Counter({str(m): n for m, n in connection.execute(_COUNT)} if held else {})
-        metrics.HELD.set(counts.total())
+    def _choose(self, connection: Connection) -> list[Held]:
+        """Those that go next."""
+        held = self._turns.next(connection)
         if not held:
-            return counts, []
-        owners = [str(owner) for owner in {one.owner for one in held}]
-        found = connection.execute(_QUEUED, {"owners": owners})
-        queued = {(owner, model): size for owner, model, size in found}
-        return counts, choose(held, queued, budget=self._budget, room=free(self._redis))
+            return []
+        there = queued(connection, held)
+        return choose(held, there, budget=self._budget, room=free(self._redis))
+
+    def _count(self, connection: Connection) -> Counter[str] | None:
+        """How many are held of each model; None: they were counted a moment ago."""
+        if time.monotonic() < self._counted_at + _COUNT_EVERY:
+            return None
+        counts = Counter({str(model): n for model, n in connection.execute(_COUNT)})
+        self._counted_at = time.monotonic()
+        metrics.HELD.set(counts.total())
+        return counts
 
     def _tell(self, held: Mapping[str, int]) -> None:
         """The autoscaler. A Redis that is full, or away, does without it."""

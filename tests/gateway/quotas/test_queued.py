@@ -18,8 +18,11 @@ from sqlalchemy import Engine, create_engine, text
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.dispatch.feeder import Feeder, Held, choose
+from inference_gateway.dispatch import feeder as feeding
+from inference_gateway.dispatch import held as holding
+from inference_gateway.dispatch.feeder import Feeder, choose
 from inference_gateway.dispatch.grace import Grace
+from inference_gateway.dispatch.held import Held, Turns
 from inference_gateway.dispatch.relay import Relay
 from inference_gateway.quotas.queued import fits, free
 from inference_gateway.settings import Settings
@@ -45,7 +48,8 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def feeder(engine: Engine, redis_client: redis.Redis) -> Feeder:
+def feeder(engine: Engine, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Feeder:
+    monkeypatch.setattr(feeding, "_COUNT_EVERY", 0)
     return Feeder(engine, redis_client, budget=BUDGET)
 
 
@@ -238,6 +242,99 @@ async def test_what_redis_does_not_take_stays_held_back(
     assert queued(redis_client) == []
     feeder.step()
     assert queued(redis_client) == [made[4]]
+
+
+def hold(engine: Engine, accounts: int, models: int, predictions: int = 1) -> None:
+    """Of accounts 1, 2, …, each of models o/1, o/2, …"""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO predictions (id, owner, model, version, token, input, input_bytes,"
+                " held, deadline) SELECT gen_random_uuid(), lpad(to_hex(a), 32, '0')::uuid,"
+                " 'o/' || m, '1', 't', '{}', 10, true, now() + interval '1 hour'"
+                " FROM generate_series(1, :accounts) a, generate_series(1, :models) m,"
+                " generate_series(1, :predictions)"
+            ),
+            {"accounts": accounts, "models": models, "predictions": predictions},
+        )
+
+
+def left(engine: Engine) -> Counter[int]:
+    """Account → predictions that are held back."""
+    query = text("SELECT owner FROM predictions WHERE held")
+    with engine.connect() as connection:
+        return Counter(owner.int for owner in connection.execute(query).scalars())
+
+
+@pytest.mark.parametrize(
+    ("accounts", "models", "predictions"), [(1, 3000, 1), (2000, 1, 1), (60, 10, 40), (1, 1, 3000)]
+)
+def test_a_look_takes_in_a_part_of_what_is_held(
+    engine: Engine, accounts: int, models: int, predictions: int
+) -> None:
+    hold(engine, accounts, models, predictions)
+    turns = Turns()
+    with engine.connect() as connection:
+        for _ in range(3):
+            found = turns.next(connection)
+            lines = Counter((one.owner, one.model) for one in found)
+            assert 0 < len(lines) <= 500
+            assert len({owner for owner, _ in lines}) <= 64
+            assert max(lines.values()) <= 200
+            assert len(found) <= 10_000
+
+
+@pytest.mark.parametrize(("accounts", "models"), [(1, 3000), (700, 1), (30, 40)])
+def test_all_of_many_have_their_turn(engine: Engine, accounts: int, models: int) -> None:
+    hold(engine, accounts, models)
+    turns = Turns()
+    seen: Counter[Any] = Counter()
+    with engine.connect() as connection:
+        while len(seen) < accounts * models:
+            before = len(seen)
+            seen.update((one.owner, one.model) for one in turns.next(connection))
+            assert len(seen) > before
+    assert max(seen.values()) == 1
+
+
+def test_who_has_very_many_models_keeps_nobody_waiting(
+    engine: Engine, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "_ACCOUNTS", 2)
+    monkeypatch.setattr(holding, "_LINES", 4)
+    hold(engine, accounts=1, models=100)
+    hold(engine, accounts=5, models=1)
+    for _ in range(3):
+        feeder.step()
+    assert left(engine).keys() == {1}
+    while before := left(engine)[1]:
+        feeder.step()
+        assert left(engine)[1] < before
+
+
+def test_what_comes_while_others_have_their_turn_is_not_passed_over(
+    engine: Engine, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "_ACCOUNTS", 2)
+    hold(engine, accounts=5, models=1)
+    feeder.step()
+    hold(engine, accounts=1, models=1)
+    for _ in range(3):
+        feeder.step()
+    assert not left(engine)
+
+
+def test_accounts_that_are_gone_leave_nothing_in_memory(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "_LINES", 64)
+    monkeypatch.setattr(holding, "_MAX_CURSORS", 70)
+    hold(engine, accounts=300, models=2)
+    turns = Turns()
+    with engine.connect() as connection:
+        for _ in range(6):
+            turns.next(connection)
+            assert len(turns._models) <= 70 + 64
 
 
 def test_an_account_with_nothing_there_may_have_one_however_large() -> None:
