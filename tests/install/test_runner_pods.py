@@ -67,6 +67,7 @@ def test_a_runner_that_its_code_ends_starts_anew_in_its_container(
     ended = account.until_ended(made, 120)
     assert (ended["status"], ended["error_code"]) == ("failed", "runner_crashed")
     assert ended["error"] == "Its runner died 3 times while running it."
+    assert ended["logs"] == ("" if death == "exit" else "the last words\n")
     print(f"given up after {time.monotonic() - start:.1f} s")
     assert account.until_ended(after, 10)["output"] == "well"
     start = time.monotonic()

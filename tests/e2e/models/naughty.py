@@ -25,10 +25,12 @@ class Misbehaves:
             case "exit":
                 os._exit(9)
             case "segfault":
-                print("the last words", flush=True)
+                print("the last words")
+                time.sleep(1)
                 ctypes.string_at(0)
             case "abort":
-                print("the last words", flush=True)
+                print("the last words")
+                time.sleep(1)
                 os.abort()
             case "eat":
                 eaten = []
