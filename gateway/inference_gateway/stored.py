@@ -6,6 +6,7 @@ be older than a bound, or somebody's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,12 +26,28 @@ def decode(text: str) -> Any:
     where `json` makes an integer of it that hardly anybody takes.
     """
     try:
+        if len(text) > _LARGE and text[0] == '"':
+            return "".join(_pieces(text))
         value = orjson.loads(text)
         if text.count("[") + text.count("{") > values.MAX_DEPTH:
             values.check(value)
     except ValueError:
         return orjson.Fragment(text)
     return value
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Of a large text: no other thread runs while one is decoded. Raises ValueError."""
+    start, last = 1, len(text) - 1
+    while start < last:
+        end = min(start + _LARGE, last)
+        escape = text.rfind("\\", max(start, end - 5), end)
+        if escape >= 0:
+            before = text[start : escape + 1]
+            if (len(before) - len(before.rstrip("\\"))) % 2:  # Else it is one that is escaped.
+                end = max(end, escape + (6 if text[escape + 1] == "u" else 2))
+        yield orjson.loads(f'"{text[start:end]}"')
+        start = end
 
 
 _BRACKETS = b"[]{}"
@@ -52,6 +69,8 @@ def _is_shallow(text: str) -> bool:
 
     In pieces: no other thread runs while one is searched, however large it is.
     """
+    if text[0] == '"':
+        return True
     opened = b""
     for start in range(0, len(text), _LARGE):
         brackets = text[start : start + _LARGE].encode().translate(None, _ALL_OTHERS)

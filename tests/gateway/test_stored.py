@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import orjson
 import pytest
 
 from inference_contract import values
@@ -56,3 +57,31 @@ def test_of_a_large_value_no_search_sees_all() -> None:
     text = Text(f"[{'[],' * 100_000}1]")
     assert stored._is_shallow(text)
     assert max(text.slices) <= 65_536
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 64])
+def test_a_text_is_the_same_wherever_it_is_cut(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(stored, "_LARGE", piece)
+    chance = random.Random(0)
+    for length in range(200):
+        text = "".join(chance.choices(["a", "\\", '"', "\n", "\x01", "é", "😀", "u0041"], k=length))
+        assert stored.decode(orjson.dumps(text).decode()) == text
+
+
+def test_of_a_large_text_only_pieces_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is, no other thread runs."""
+    sizes = []
+    loads = orjson.loads
+
+    def watched(text: str) -> object:
+        sizes.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(stored.orjson, "loads", watched)
+    assert stored.decode(f'"{"x" * 1_000_000}"') == "x" * 1_000_000
+    assert max(sizes) < 70_000
+
+
+def test_a_text_that_is_none_stays_as_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_LARGE", 4)
+    assert not stored.is_value(stored.decode('"abc\\ud800def"'))

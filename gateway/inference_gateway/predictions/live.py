@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -13,9 +14,10 @@ from redis.exceptions import RedisError
 from inference_contract import queues, values
 from inference_contract.predictions import EventType
 from inference_gateway import streamed
+from inference_gateway.predictions.endings import Events
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.sse import HEARTBEAT, Position, StreamReader
-from inference_gateway.predictions.waiters import StreamEntry, Watcher
+from inference_gateway.predictions.waiters import Ended, StreamEntry, Watcher
 
 _COUNTS = (8, 64)
 """Entries that are asked for at once, least and most: of one, a runner decides how large it is."""
@@ -26,7 +28,7 @@ _AT_ONCE = 2
 _REDIS_PAUSE_SECONDS = 1.0
 
 
-Finish = Callable[[Callable[[Row], bytes]], Awaitable[bytes]]
+Finish = Callable[[Events], AsyncGenerator[bytes, None]]
 
 
 class Pages:
@@ -100,7 +102,7 @@ async def follow(
     """The events of one prediction until its end, for one reader.
 
     Args:
-        finish: calls with the row, with its output and logs.
+        finish: what is made of the row with its output and logs.
         watcher: registered before `row` was read, and resolved if that has ended.
         has: what the reader has already.
     """
@@ -118,9 +120,7 @@ async def follow(
         elif chunk := b"".join(map(reader.feed, fresh)):
             yield chunk
         if end is not None:
-            known = end.is_whole
-            chunk = reader.finish({**row, **end.columns}) if known else await finish(reader.finish)
-            if chunk:
+            async for chunk in _end(reader, row, end, finish):
                 yield chunk
         if has_ended or reader.is_done:
             return
@@ -128,12 +128,24 @@ async def follow(
             yield HEARTBEAT
 
 
+async def _end(reader: StreamReader, row: Row, end: Ended, finish: Finish) -> AsyncIterator[bytes]:
+    """What is missing, and the end itself."""
+    if not end.is_whole:
+        async with aclosing(finish(reader.finish)) as pieces:
+            async for piece in pieces:
+                yield piece
+    elif chunk := b"".join(reader.finish({**row, **end.columns})):
+        yield chunk
+
+
 async def _read(pages: Pages, reader: StreamReader, watcher: Watcher) -> AsyncIterator[bytes]:
     """What the stream holds beyond what the reader has."""
     stream = queues.stream_key(watcher.key, watcher.prediction_id)
     try:
         async for entry in pages.entries(stream, after=reader.position):
-            if chunk := reader.feed(entry):
+            is_large = len(entry.data) > _PAGE_BYTES
+            chunk = await asyncio.to_thread(reader.feed, entry) if is_large else reader.feed(entry)
+            if chunk:
                 yield chunk
     except (RedisError, OSError):
         watcher.lose()

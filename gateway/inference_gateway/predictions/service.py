@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -30,7 +31,17 @@ from inference_gateway.lanes import Lane
 from inference_gateway.limits import InFlight
 from inference_gateway.models.budget import ThreadBudget, TooCostly
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog, belongs_to
-from inference_gateway.predictions import ids, live, metrics, repository, requests, sse, waiting
+from inference_gateway.predictions import (
+    endings,
+    ids,
+    live,
+    metrics,
+    repository,
+    requests,
+    sse,
+    waiting,
+)
+from inference_gateway.predictions.endings import Endings, Events
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.readers import Readers
@@ -110,6 +121,7 @@ class PredictionService:
         self._tails = Tails(redis_async)
         self._pages = live.Pages(redis_async)
         self._readers = Readers(settings)
+        self._endings = Endings(self._in_flight, settings.max_streams)
         self._turns = Turns()
         """Of readers of streams."""
         self._states = States(lambda wanted: repository.states(engine, wanted))
@@ -140,6 +152,7 @@ class PredictionService:
         self._enqueuer.close()
         self._checks.close()
         self.bodies.close()
+        self._endings.close()
 
     def release(self) -> None:
         """Answer everybody who waits, and end all streams: the process is about to stop.
@@ -312,7 +325,7 @@ class PredictionService:
         events = live.follow(
             self._pages,
             row,
-            lambda finish: self._finish(prediction_id, user.user_id, finish),
+            lambda events: self._finish(prediction_id, user.user_id, events),
             watcher,
             sse.parse_id(last_event_id),
             self._heartbeat_seconds,
@@ -479,16 +492,13 @@ class PredictionService:
             return await self._find(repository.get_texts, prediction_id, owner)
 
     async def _finish(
-        self, prediction_id: str, owner: str, finish: Callable[[Row], bytes]
-    ) -> bytes:
-        """What is made of the row, which may be large: on a thread, of few at once."""
-
-        def made(engine: Engine, wanted: UUID, owner: str) -> bytes | None:
-            row = repository.get(engine, wanted, owner)
-            return None if row is None else finish(row)
-
+        self, prediction_id: str, owner: str, events: Events
+    ) -> AsyncGenerator[bytes, None]:
         async with self._large:
-            return await self._find(made, prediction_id, owner)
+            ending = await self._find(endings.read, prediction_id, owner)
+        async with aclosing(self._endings.events(owner, ending, events)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _state(self, prediction_id: str, owner: str) -> Row:
         """The row without what may be large. Raises NotFound."""

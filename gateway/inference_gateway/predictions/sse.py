@@ -9,11 +9,13 @@ or from its row, or hears that the output is another one. The end comes from the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
 
 from inference_contract.predictions import EventType, PredictionStatus, StreamEvent
+from inference_gateway import stored
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.transcript import Diverged, Mark, Transcript
 from inference_gateway.predictions.waiters import StreamEntry
@@ -22,6 +24,9 @@ HEARTBEAT = b": heartbeat\n\n"
 _NUMBER = "([0-9a-f]{1,12})"
 _ID = re.compile(rf"{_NUMBER}(?:-{_NUMBER}){{8}}")
 _DIVERGED = "the run was repeated and gave another answer; read the prediction for the final output"
+_MANY = "the output has too many values to be sent in events; read the prediction for it"
+_SLICE = 8192
+"""Characters: to double line ends takes a second for 30 MB, and no other thread runs meanwhile."""
 _REASONS = {PredictionStatus.FAILED: "error", PredictionStatus.CANCELED: "canceled"}
 
 
@@ -37,11 +42,26 @@ class Position(NamedTuple):
         return "-".join(f"{number:x}" for number in (self.attempt, *self.output, *self.logs))
 
 
-def render(name: str, data: str, id: object) -> bytes:
+def render(name: str, data: str, id: object) -> Iterator[bytes]:
+    """An event, in pieces of some ten KiB."""
+    if len(data) <= _SLICE:
+        yield f"event: {name}\nid: {id}\ndata: {_lines(data)}\n\n".encode()
+        return
+    yield f"event: {name}\nid: {id}\ndata: ".encode()
+    start = 0
+    while start < len(data):
+        end = start + _SLICE
+        if data[end - 1 : end + 1] == "\r\n":
+            end += 1
+        yield _lines(data[start:end]).encode()
+        start = end
+    yield b"\n\n"
+
+
+def _lines(data: str) -> str:
     if "\r" in data:
         data = data.replace("\r\n", "\n").replace("\r", "\n")
-    lines = data.replace("\n", "\ndata: ")
-    return f"event: {name}\nid: {id}\ndata: {lines}\n\n".encode()
+    return data.replace("\n", "\ndata: ")
 
 
 def parse_id(text: str | None) -> Position | None:
@@ -88,31 +108,31 @@ class StreamReader:
         if self._lacks:
             return b""
         try:
-            return self._events(orjson.loads(entry.data))
+            return b"".join(self._events(orjson.loads(entry.data)))
         except Diverged:
-            return self._stop(_DIVERGED)
+            return b"".join(self._stop(_DIVERGED))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._lacks = True  # It is no entry of ours; the row will say what is right.
             return b""
 
-    def finish(self, row: Row) -> bytes:
-        """What is missing once the prediction has ended, and its end."""
+    def finish(self, row: Row) -> Iterator[bytes]:
+        """What is missing once the prediction has ended, and its end; in pieces."""
         if self.is_done:
-            return b""
+            return
         if row["attempt"] != self._has.attempt:
             self._take_up(row["attempt"])
-        events = self._log_lines(self._rest_of_logs(row["logs"]))
+        yield from self._log_lines(self._rest_of_logs(row["logs"]))
         try:
             missing = self._rest_of_output(row["output"])
-        except Diverged:
+        except Diverged as error:
             if row["status"] == PredictionStatus.SUCCEEDED:
-                return self._stop(_DIVERGED)
+                yield from self._stop(str(error) or _DIVERGED)
+                return
             missing = []
-        events += self._outputs(missing)
+        yield from self._outputs(missing)
         for name, data in _end(row["status"], row["error"]):
-            events += self._say(name, data)
+            yield from self._say(name, data)
         self.is_done = True
-        return events
 
     def _begin(self, attempt: int) -> None:
         self._output.repeat()
@@ -127,7 +147,7 @@ class StreamReader:
         self._has = self._has._replace(attempt=attempt)
         self._logs = Transcript()
 
-    def _events(self, event: StreamEvent) -> bytes:
+    def _events(self, event: StreamEvent) -> Iterable[bytes]:
         if event["type"] == EventType.OUTPUT:
             return self._outputs(self._output.add(event["output"]))
         if event["type"] == EventType.LOGS:
@@ -137,23 +157,21 @@ class StreamReader:
                 self._logs = Transcript()
                 pieces = self._logs.add(event["logs"])
             return self._log_lines(pieces)
-        return b""
+        return ()
 
-    def _outputs(self, pieces: list[Any]) -> bytes:
-        events = b""
+    def _outputs(self, pieces: list[Any]) -> Iterator[bytes]:
         for piece in pieces:
             self._output.send(piece)
-            events += self._say("output", _text(piece))
-        return events
+            yield from self._say("output", _text(piece))
 
-    def _log_lines(self, pieces: list[str]) -> bytes:
-        events = b""
+    def _log_lines(self, pieces: list[str]) -> Iterator[bytes]:
         for piece in pieces:
             self._logs.send(piece)
-            events += self._say("logs", piece)
-        return events
+            yield from self._say("logs", piece)
 
     def _rest_of_output(self, output: Any) -> list[Any]:
+        if isinstance(output, stored.PassedOn):
+            raise Diverged(_MANY)
         if output is not None:
             return self._output.complete(output)
         if self._output.sent.items:
@@ -166,15 +184,14 @@ class StreamReader:
         except Diverged:
             return []
 
-    def _say(self, name: str, data: str) -> bytes:
+    def _say(self, name: str, data: str) -> Iterator[bytes]:
         self._has = self._has._replace(output=self._output.sent, logs=self._logs.sent)
         return render(name, data, self._has)
 
-    def _stop(self, detail: str) -> bytes:
+    def _stop(self, detail: str) -> Iterator[bytes]:
         self.is_done = True
-        return self._say("error", _json({"detail": detail})) + self._say(
-            "done", _json({"reason": "error"})
-        )
+        yield from self._say("error", _json({"detail": detail}))
+        yield from self._say("done", _json({"reason": "error"}))
 
 
 def _end(status: str, error: str | None) -> list[tuple[str, str]]:

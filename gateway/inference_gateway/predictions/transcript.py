@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+_SLICE = 65_536
+"""Characters: no other thread runs while a text is encoded."""
+
 
 class Diverged(Exception):
     """The reader was sent something else before."""
@@ -31,9 +34,15 @@ class Mark(NamedTuple):
         return Mark(
             self.items + 1,
             self.chars + len(text),
-            zlib.crc32(text.encode(), self.crc),
+            _checksum(text, self.crc),
             zlib.crc32(b"%d," % len(text), self.cuts),
         )
+
+
+def _checksum(text: str, before: int = 0) -> int:
+    for start in range(0, len(text), _SLICE):
+        before = zlib.crc32(text[start : start + _SLICE].encode(), before)
+    return before
 
 
 class Transcript:
@@ -98,7 +107,7 @@ def _rest_of_text(sent: Mark, output: Any) -> list[Any]:
         return [] if output == "" else [output]
     whole = canonical(output)
     head, rest = whole[: sent.chars], whole[sent.chars :]
-    if len(head) < sent.chars or zlib.crc32(head.encode()) != sent.crc:
+    if len(head) < sent.chars or _checksum(head) != sent.crc:
         raise Diverged
     if rest and not isinstance(output, str):
         raise Diverged

@@ -46,7 +46,7 @@ def _read(
     reader = StreamReader(parse_id(after))
     content = b"".join(map(reader.feed, entries))
     if row is not None:
-        content += reader.finish(row)
+        content += b"".join(reader.finish(row))
     return _parse(content, ids)
 
 
@@ -180,7 +180,16 @@ def test_logs_are_those_of_the_last_attempt() -> None:
     ],
 )
 def test_an_event_of_many_lines(text: str, lines: bytes) -> None:
-    assert render("output", text, "1-2") == b"event: output\nid: 1-2\n" + lines + b"\n"
+    assert b"".join(render("output", text, "1-2")) == b"event: output\nid: 1-2\n" + lines + b"\n"
+
+
+def test_a_large_text_is_cut_between_its_lines() -> None:
+    for offset in range(3):
+        text = "x" * offset + "\r\n" * 20_000 + "\r" + "\n" * 20_000
+        pieces = list(render("output", text, "1-2"))
+        data = b"x" * offset + b"\ndata: " * 40_000
+        assert b"".join(pieces) == b"event: output\nid: 1-2\ndata: " + data + b"\n\n"
+        assert max(map(len, pieces)) < 65_536
 
 
 def test_a_run_from_its_stream() -> None:

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from inference_contract import queues
-from inference_gateway.predictions import waiters
+from inference_gateway.predictions import endings, waiters
 from inference_gateway.predictions.sse import StreamReader
 
 DONE = ("done", "{}")
@@ -302,9 +302,9 @@ def test_what_a_row_adds_is_made_on_a_thread_of_its_own(
     threads, loops = [], set()
     finish, begin = StreamReader.finish, StreamReader.__init__
 
-    def finish_here(self: StreamReader, row: Any) -> bytes:
+    def finish_here(self: StreamReader, row: Any) -> Iterator[bytes]:
         threads.append(threading.current_thread())
-        return finish(self, row)
+        yield from finish(self, row)
 
     def begin_here(self: StreamReader, *arguments: Any) -> None:
         loops.add(threading.current_thread())
@@ -316,6 +316,69 @@ def test_what_a_row_adds_is_made_on_a_thread_of_its_own(
         assert reader.rest()[0] == ("error", '{"detail":"no"}')
     (thread,) = threads
     assert thread is not loops.pop()
+
+
+def _ended(stack: Stack, sql: Callable[..., Any], output: str) -> dict[str, Any]:
+    job = stack.create()
+    sql(
+        "UPDATE predictions SET status = 'succeeded', completed_at = now(), output = "
+        f"({output})::jsonb WHERE completed_at IS NULL"
+    )
+    return job
+
+
+def test_of_an_output_of_line_ends_no_more_is_in_memory_than_is_read(
+    stack: Stack, sql: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event of them is seven times as large as they are."""
+    sizes = []
+    make = endings._next
+
+    def watched(events: Iterator[bytes]) -> tuple[bytes, bool]:
+        piece, is_last = make(events)
+        sizes.append(len(piece))
+        return piece, is_last
+
+    monkeypatch.setattr(endings, "_next", watched)
+    job = _ended(stack, sql, "to_jsonb(repeat(chr(10), 300000))")
+    with stack.read(job) as reader:
+        assert reader.rest() == [("output", "\n" * 300_000), DONE]
+    assert max(sizes) < 100_000
+    assert sum(sizes) > 2_000_000
+
+
+def test_an_output_of_very_many_values_is_not_taken_apart(
+    stack: Stack, sql: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings, "_MAX_VALUES", 20_000)
+    job = _ended(stack, sql, "SELECT jsonb_agg(n) FROM generate_series(1, 20000) AS n")
+    with stack.read(job) as reader:
+        assert len(reader.rest()) == 20_001
+    job = _ended(stack, sql, "SELECT jsonb_agg(n) FROM generate_series(1, 30000) AS n")
+    with stack.read(job) as reader:
+        (name, detail), done = reader.rest()
+    assert (name, done) == ("error", ("done", '{"reason":"error"}'))
+    assert "too many values" in detail
+
+
+def test_a_large_entry_is_read_on_a_thread(
+    stack: Stack, runner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed = []
+    feed = StreamReader.feed
+
+    def watched(self: StreamReader, entry: Any) -> bytes:
+        fed.append((len(entry.data), threading.current_thread().name))
+        return feed(self, entry)
+
+    monkeypatch.setattr(StreamReader, "feed", watched)
+    job = stack.create()
+    runner.stream(job, 1, "output", output="x" * 500_000)
+    runner.stream(job, 2, "output", output="y")
+    with stack.read(job) as reader:
+        assert [reader.event(), reader.event()] == [("output", "x" * 500_000), ("output", "y")]
+    loop = dict(fed)[min(fed)[0]]
+    assert [size for size, name in fed if name == loop] == [min(fed)[0]]
 
 
 def test_a_stopping_gateway_ends_its_streams(stack: Stack, app: FastAPI) -> None:
