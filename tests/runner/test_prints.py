@@ -34,7 +34,13 @@ def test_all_that_is_printed_is_in_the_predictions_logs_and_in_the_runners(
     logs = wait_until(lambda: queue.end("a"))["logs"]
     lines = {
         *("from print", "from\N{REPLACEMENT CHARACTER}stderr", "WARNING: from logging"),
-        *("from C \N{REPLACEMENT CHARACTER}", "from a child", "from a thread", "100 %"),
+        *(
+            "from C \N{REPLACEMENT CHARACTER}",
+            "from a child",
+            "from a thread",
+            "of a fork",
+            "100 %",
+        ),
     }
     assert set(logs.splitlines()) == lines
     wait_until(lambda: all(t in process.log for t in ("from print", "from a child", "from C")))

@@ -112,6 +112,9 @@ def act(do: str, inputs: dict[str, Any]) -> Any:  # noqa: C901
             thread = threading.Thread(target=print, args=("from a thread",))
             thread.start()
             thread.join()
+            forked = multiprocessing.get_context("fork").Process(target=print, args=("of a fork",))
+            forked.start()
+            forked.join()
             for percent in range(101):
                 sys.stderr.write(f"\r{percent} %")
             sys.stderr.write("\n")
