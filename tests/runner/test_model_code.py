@@ -129,6 +129,8 @@ def test_what_code_breaks_is_mended(ready: Start, queue: Any, wait_until: WaitUn
     queue.put_one("a", do="break")
     assert wait_until(lambda: queue.end("a"))["type"] == "succeeded"
     still_works(process, queue, wait_until)
+    queue.put_one("said", do="say", text="heard")
+    assert wait_until(lambda: queue.end("said")).get("logs") == "heard\n"
     queue.put_one("b", do="sleep")
     wait_until(lambda: queue.events("b"))
     queue.cancel("b")
