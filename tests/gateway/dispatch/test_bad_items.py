@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import orjson
 import pytest
 
 from inference_contract import queues
-from inference_gateway.dispatch.streams import ensure_groups, trim
+from inference_gateway.dispatch.streams import Keys, ensure_groups, trim
 
 HOOK = "https://example.com/hook"
 
@@ -116,6 +117,21 @@ def test_a_model_that_spoils_its_stream_keeps_nobody_from_being_recorded(
             recorder.step()
         assert lab.row(fine)["output"] == number
     assert lab.row(bad)["status"] == "starting"
+
+
+def test_a_stream_that_is_spoiled_again_is_read_only_now_and_then(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    keys = Keys(lab.engine, lab.redis)
+    keys.heard(["bob_bad", "ada_echo"])
+    keys.broken(["bob_bad"])
+    assert keys.readable == {"bob_bad", "ada_echo"}  # It may have been a loss of Redis.
+    keys.broken(["bob_bad"])
+    assert keys.readable == {"ada_echo"}
+    now += 3
+    assert keys.readable == {"bob_bad", "ada_echo"}
 
 
 @pytest.mark.parametrize("spoil", ["string", "list", "no group"])

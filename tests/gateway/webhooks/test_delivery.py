@@ -9,9 +9,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from inference_gateway.webhooks import sending
 from inference_gateway.webhooks.delivery import Receiver, choose
@@ -124,6 +126,16 @@ def test_two_claim_each_delivery_once(lab: Any, receiver: Any, wait_until: Any) 
         pair[0].step()
     wait_until(lambda: all(lab.row(d)["state"] == "delivered" for d in deliveries))
     assert len(it.got) == 8
+
+
+def test_what_another_is_claiming_is_left_to_it(lab: Any) -> None:
+    deliveries = [lab.insert("https://example.com/hook") for _ in range(2)]
+    with ThreadPoolExecutor() as threads, lab.engine.begin() as other:
+        lock = text("SELECT id FROM webhook_deliveries WHERE id = :id FOR UPDATE")
+        other.execute(lock, {"id": deliveries[0]})
+        claiming = threads.submit(lab.delivery()._claim, {}, ())
+        claimed = claiming.result(timeout=10)
+    assert [one.id for one, _ in claimed] == deliveries[1:]
 
 
 def test_a_dead_receiver_does_not_delay_the_others(
