@@ -181,6 +181,12 @@ async def test_who_tries_many_accounts_is_slowed_down_by_the_address(
     assert (await place(HOME).log_in("bob")).status_code == 200
 
 
+async def test_who_knows_the_password_never_waits(place: Places) -> None:
+    mine = place(HOME)
+    await mine.register("ada")
+    assert [(await mine.log_in("ada")).status_code for _ in range(15)] == [200] * 15
+
+
 async def test_many_who_log_in_rightly_for_the_first_time_slow_down_nobody(
     place: Places, sql: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

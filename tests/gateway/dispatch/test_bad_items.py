@@ -231,6 +231,16 @@ def test_a_model_that_spoils_its_keys_keeps_nobody_from_being_handed_out(
     assert lab.queued() == [lost]
 
 
+def test_a_queue_that_was_spoiled_is_one_again(lab: Any) -> None:
+    bad = lab.insert(model="bob/bad")
+    lab.redis.set("rq:queue:bob_bad", "x")
+    relay = lab.relay()
+    for _ in range(4):
+        relay.step()
+    jobs = lab.redis.lrange("rq:queue:bob_bad", 0, -1)
+    assert [queues.parse_job_id(job.decode())[1] for job in jobs] == [bad]
+
+
 @pytest.mark.parametrize("attempt", [100, 2**31 - 1])
 def test_attempts_have_an_end(lab: Any, attempt: int) -> None:
     bad, fine = lab.insert(), lab.insert()
