@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from inference_gateway import memory
 from inference_gateway.memory import Reclaiming
 
 GROWS = """
@@ -55,6 +56,21 @@ def test_what_thousands_of_connections_hold_is_not_looked_through() -> None:
 
 def test_garbage_is_found_when_few_are_connected(garbage: weakref.ref[Thing]) -> None:
     Reclaiming(lambda: 10).step()
+    assert garbage() is None
+
+
+def test_garbage_is_found_when_the_process_has_grown(
+    garbage: weakref.ref[Thing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.collect(0)
+    sizes = [100_000_000]
+    monkeypatch.setattr(memory, "_resident", lambda: sizes[-1])
+    monkeypatch.setattr(memory, "_USUAL", 1000)
+    reclaiming = Reclaiming(lambda: 10)
+    reclaiming.step()
+    assert garbage() is not None
+    sizes.append(120_000_000)
+    reclaiming.step()
     assert garbage() is None
 
 
