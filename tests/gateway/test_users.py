@@ -146,6 +146,16 @@ async def test_what_a_deletion_ends(
     assert again.status_code == 201
 
 
+async def test_no_token_of_a_deleted_account_is_kept(
+    client: httpx.AsyncClient, boss: dict[str, str], auth: Headers, sql: Any
+) -> None:
+    """Its name may be given an account again, by `restore`."""
+    made = await client.post("/v1/auth/tokens", headers=auth("eve"), json={"name": "ci"})
+    assert made.status_code == 201
+    assert (await client.delete("/v1/users/eve", headers=boss)).status_code == 204
+    assert sql("SELECT id FROM api_tokens") == []
+
+
 async def test_what_comes_late_from_another_gateway_is_ended_too(
     client: httpx.AsyncClient, app: FastAPI, boss: dict[str, str], auth: Headers, sql: Any
 ) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from inference_gateway.webhooks import sending
 from inference_gateway.webhooks.delivery import Receiver, choose
+from inference_gateway.webhooks.retry import Answer
 from inference_gateway.webhooks.sending import Sender
 
 SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -136,6 +137,16 @@ def test_what_another_is_claiming_is_left_to_it(lab: Any) -> None:
         claiming = threads.submit(lab.delivery()._claim, {}, ())
         claimed = claiming.result(timeout=10)
     assert [one.id for one, _ in claimed] == deliveries[1:]
+
+
+def test_what_was_delivered_stays_so(lab: Any) -> None:
+    """One whose claim had run out says last that it failed."""
+    delivery = lab.insert("https://example.com/hook")
+    late = lab.delivery()
+    ((claimed, _),) = late._claim({}, ())
+    lab.sql("UPDATE webhook_deliveries SET state = 'delivered'")
+    late._mark(claimed, Answer(error="no answer", final=True))
+    assert lab.row(delivery)["state"] == "delivered"
 
 
 def test_a_dead_receiver_does_not_delay_the_others(
