@@ -217,6 +217,9 @@ CALLERS: dict[str, Callable[[Stack], str | None]] = {
     "50 streams of a text of 9 MB": lambda s: _get_output(
         s, f'"{"x" * 9_000_000}"', GET + "/stream"
     ),
+    "50 streams of 9 MB of line ends": lambda s: _get_output(
+        s, '"' + r"\n" * 9_000_000 + '"', GET + "/stream"
+    ),
     "50 pages of 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', "/v1/predictions"),
     "50 that never read 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', GET, reads=False),
     "300 registrations": _registrations,
