@@ -35,12 +35,12 @@ def connect_args(settings: DatabaseSettings, url: URL) -> dict[str, Any]:
     return args
 
 
-def connect(settings: DatabaseSettings) -> Connection:
-    """Without SQLAlchemy. Raises psycopg2.OperationalError."""
+def connect_async(settings: DatabaseSettings) -> Connection:
+    """In psycopg2's asynchronous mode, for `Polled`. Raises psycopg2.OperationalError."""
     url = make_url(settings.database_url)
     arguments = url.translate_connect_args(username="user", database="dbname")
     options: dict[str, Any] = {**arguments, **url.query, **connect_args(settings, url)}
-    made: Connection = psycopg2.connect(**options)
+    made: Connection = psycopg2.connect(**options, async_=True)
     return made
 
 

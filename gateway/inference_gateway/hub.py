@@ -82,6 +82,10 @@ class Hub:
         """Those for whom somebody waits."""
         return {w.caller for ws in self._waiters.values() for w in ws if w.caller is not None}
 
+    def waited_for(self) -> int:
+        """Predictions that somebody waits for."""
+        return len(self._waiters)
+
     async def add(self, waiter: Waiter) -> None:
         """An end that is committed from now on will reach it. Call `leave` in the end."""
         self._waiters.setdefault(waiter.prediction_id, []).append(waiter)

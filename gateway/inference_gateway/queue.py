@@ -47,6 +47,7 @@ return added
 _SHA = hashlib.sha1(_ENQUEUE.encode(), usedforsecurity=False).hexdigest()
 _RING_AGAIN_AFTER = 10.0
 """Seconds after which the recorder is told again that a model has work."""
+Command = tuple[Any, ...]
 _CHUNK = 500
 """Jobs per script call: Redis serves nobody else meanwhile."""
 _CHUNK_BYTES = 8_000_000
@@ -69,6 +70,28 @@ def to_job(row: Mapping[str, Any]) -> Job:
     )
 
 
+def put(model_id: str, jobs: Iterable[Job], *, front: bool = False) -> list[Command]:
+    """Commands that put jobs of one model on its queue, to be sent one after the other.
+
+    Each answers how many of its jobs were not there yet, or NOSCRIPT. What cannot be encoded is
+    left out.
+    """
+    key = queues.model_key(model_id)
+    arguments: list[str | bytes | int] = []
+    for job in jobs:
+        try:
+            data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}])
+        except TypeError as error:  # of all jobs, the others must run
+            set_aside.ITEMS.labels("queue").inc()
+            _log.error("no runner can be given this: %s", error, extra=_story(job))
+            continue
+        arguments += (queues.job_id(key, job["id"], job["attempt"]), data, job["crashes"])
+    keys = queues.queue_key(key), queues.QUEUES_KEY
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    how = ("EVALSHA", _SHA, len(keys), *keys, key, now, "LPUSH" if front else "RPUSH")
+    return [(*how, *chunk) for chunk in _chunks(arguments)]
+
+
 class JobQueue:
     """Enqueues; safe to use from several threads.
 
@@ -89,35 +112,22 @@ class JobQueue:
         Raises:
             redis.RedisError: if Redis is away; enqueueing again later is safe.
         """
-        key = queues.model_key(model_id)
-        arguments: list[str | bytes | int] = []
-        for job in jobs:
-            try:
-                data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}])
-            except TypeError as error:  # of all jobs, the others must run
-                set_aside.ITEMS.labels("queue").inc()
-                _log.error("no runner can be given this: %s", error, extra=_story(job))
-                continue
-            job_id = queues.job_id(key, job["id"], job["attempt"])
-            arguments += (job_id, data, job["crashes"])
-        push = "LPUSH" if front else "RPUSH"
+        self._ring(queues.model_key(model_id))
+        return sum(map(self._put, put(model_id, jobs, front=front)))
+
+    def has_rung(self, model_id: str) -> bool:
+        """Whether the recorder was told a moment ago that this model has work."""
+        rung = self._rung.get(queues.model_key(model_id), -_RING_AGAIN_AFTER)
+        return time.monotonic() - rung < _RING_AGAIN_AFTER
+
+    def _put(self, command: Command) -> int:
+        """(redis-py's Script would ask SCRIPT EXISTS first.)"""
         try:
-            return self._send(key, push, arguments)
+            (new,) = ask(self._redis, [command])
         except redis.exceptions.NoScriptError:
             self._redis.script_load(_ENQUEUE)
-            return self._send(key, push, arguments)
-
-    def _send(self, key: str, push: str, arguments: list[str | bytes | int]) -> int:
-        """One round trip, but for the bell (redis-py's Script would ask SCRIPT EXISTS first)."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self._ring(key)
-        keys = queues.queue_key(key), queues.QUEUES_KEY
-        new = 0
-        for chunk in _chunks(arguments):
-            call = ("EVALSHA", _SHA, len(keys), *keys, key, now, push, *chunk)
-            (added,) = ask(self._redis, [call])
-            new += added
-        return new
+            (new,) = ask(self._redis, [command])
+        return int(new)
 
     def _ring(self, key: str) -> None:
         """A bell that is none keeps no job from its queue: the recorder asks PostgreSQL too."""

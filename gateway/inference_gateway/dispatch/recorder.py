@@ -21,7 +21,7 @@ from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
 from inference_gateway.dispatch.record import Recording
 from inference_gateway.dispatch.streams import Keys, ensure_groups, repair, trim
-from inference_gateway.replies import ask, is_keys_own
+from inference_gateway.replies import Line, is_keys_own
 
 _log = logging.getLogger(__name__)
 _MAX_COUNT = 500
@@ -56,6 +56,7 @@ class Recorder:
     ) -> None:
         self._recording = Recording(engine, lease_seconds)
         self._redis = client
+        self._line = Line(client)
         self._consumer = consumer
         self._told = told
         self._keys = Keys(engine, client)
@@ -103,7 +104,7 @@ class Recorder:
             *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
             *("COUNT", self._count, *wait, "STREAMS", *streams, *[after] * len(streams)),
         )
-        (reply,) = ask(self._redis, [command], again=False)
+        (reply,) = self._line.ask([command], again=False)
         return _delivered(reply)
 
     def _read_again(self) -> None:
@@ -128,7 +129,7 @@ class Recorder:
                 )
                 for key, begin in begins.items()
             ]
-            replies = ask(self._redis, commands)
+            replies = self._line.ask(commands)
             nexts = {key: reply[0] for key, reply in zip(begins, replies, strict=True)}
             begins = {key: begin for key, begin in nexts.items() if begin != b"0-0"}
         self._adopt_at = time.monotonic() + _ADOPT_EVERY
@@ -165,7 +166,7 @@ class Recorder:
             for stream, entries in read
         ]
         commands += [("PUBLISH", ENDED, message) for message in messages]
-        replies = ask(self._redis, commands)
+        replies = self._line.ask(commands)
         if messages:
             self._is_heard = replies[-1] > 0
 

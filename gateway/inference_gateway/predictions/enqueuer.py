@@ -1,72 +1,60 @@
-"""Puts stored predictions on their queues, and knows how long these are."""
+"""Puts stored predictions on their queues."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
 
 import redis
+import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from inference_contract import queues
-from inference_gateway.errors import TooManyRequests
+from inference_contract.predictions import Job
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.schemas import Row
-from inference_gateway.queue import JobQueue, to_job
-from inference_gateway.quotas.queued import Room
-from inference_gateway.replies import is_keys_own
+from inference_gateway.predictions.store import LARGE_BYTES
+from inference_gateway.queue import JobQueue, put, to_job
+from inference_gateway.replies import Pipe, is_keys_own
 
 log = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 1.0
 """After a failure leave Redis alone so long: the relay enqueues what is left out."""
 _ASKING_SECONDS = 5.0
-"""Then one thread asks, for which it may need so long; the others go on storing meanwhile."""
-_COUNT_EVERY = 1.0
-"""Seconds that a count of a model's open predictions holds."""
-
-
-@dataclass(slots=True)
-class _Open:
-    count: int
-    at: float
+"""Then one asks, for which it may need so long; the others go on storing meanwhile."""
+_PATIENCE_SECONDS = 2.0
 
 
 class Enqueuer:
-    """Safe to use from several threads.
+    """For one event loop.
 
     Args:
-        room: is kept up to date as long as there is something to enqueue.
+        client, client_async: of the same server.
+        threads: for what takes long.
     """
 
-    def __init__(self, client: redis.Redis, max_open: int, room: Room | None = None) -> None:
+    def __init__(
+        self, client: redis.Redis, client_async: redis.asyncio.Redis, threads: Executor
+    ) -> None:
         self._redis = _prompt(client)
         self._jobs = JobQueue(self._redis)
-        self._max_open = max_open
-        self._room = room or Room()
-        self._open: dict[str, _Open] = {}
+        self._redis_async = client_async
+        self._threads = threads
+        self._pipes: list[Pipe] = []
+        """Those that nobody uses."""
         self._away_until = 0.0
         """0 if the last answer was one."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        for pipe in self._pipes:
+            await pipe.close()
         self._redis.close()
 
-    def check_open(self, model: str) -> None:
-        """Raises TooManyRequests while the model has as many open predictions as it may."""
-        known = self._open.get(model)
-        if known is None or known.count < self._max_open:
-            return
-        if time.monotonic() - known.at < _COUNT_EVERY:
-            raise TooManyRequests(
-                f"{known.count} predictions of {model} wait or run, at most {self._max_open} may: "
-                "try again later",
-                headers={"Retry-After": "1"},
-            )
-
-    def enqueue(self, model: str, rows: Sequence[Row]) -> None:
+    async def enqueue(self, model: str, rows: Sequence[Row]) -> None:
         """Enqueue what is committed and not held back. Without Redis it does nothing: the relay
         finds the rows."""
         now = time.monotonic()
@@ -75,12 +63,11 @@ class Enqueuer:
             return
         if self._away_until:
             self._away_until = now + _ASKING_SECONDS
+        ready = [row for row in rows if not row["held"]]
+        is_large = sum(row["input_bytes"] for row in ready) > LARGE_BYTES
         try:
-            ready = [row for row in rows if not row["held"]]
             if ready:
-                self._jobs.enqueue(model, map(to_job, ready))
-            self._count(model, len(rows), now)
-            self._room.look(self._redis)
+                await self._put(model, [to_job(row) for row in ready], is_large=is_large)
             self._away_until = 0.0
         except redis.RedisError as error:
             # Of a key of the model's, which its runners may have spoiled, no other model suffers.
@@ -89,16 +76,22 @@ class Enqueuer:
             metrics.NOT_ENQUEUED.inc(len(rows))
             log.warning("redis takes no job of %s, the relay enqueues later: %s", model, error)
 
-    def _count(self, model: str, added: int, now: float) -> None:
-        known = self._open.get(model)
-        if known is not None and now - known.at < _COUNT_EVERY:
-            known.count += added
-            return
-        key = queues.model_key(model)
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.llen(queues.queue_key(key))
-            pipe.zcard(queues.in_flight_key(key))
-            self._open[model] = _Open(sum(pipe.execute()), now)
+    async def _put(self, model: str, jobs: Sequence[Job], *, is_large: bool) -> None:
+        if not is_large and self._jobs.has_rung(model):
+            try:
+                await self._ask(put(model, jobs))
+                return
+            except redis.exceptions.NoScriptError:
+                pass
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._jobs.enqueue, model, jobs)
+
+    async def _ask(self, commands: Sequence[tuple[object, ...]]) -> None:
+        pipe = self._pipes.pop() if self._pipes else Pipe(self._redis_async, _PATIENCE_SECONDS)
+        try:
+            await pipe.ask(commands)
+        finally:
+            self._pipes.append(pipe)
 
 
 def _prompt(client: redis.Redis) -> redis.Redis:
@@ -107,7 +100,8 @@ def _prompt(client: redis.Redis) -> redis.Redis:
     One more try, since the first may meet a connection that a restart has cut.
     """
     pool = client.connection_pool
-    options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 1), "socket_timeout": 2}
+    timeout = _PATIENCE_SECONDS
+    options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 1), "socket_timeout": timeout}
     return redis.Redis(
         connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options)
     )

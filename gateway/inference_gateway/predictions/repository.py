@@ -53,6 +53,14 @@ _ENDED = text(
     "WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
 )
 
+_OF_BATCH = text("""
+SELECT p.* FROM predictions p WHERE p.id = ANY (CAST(:ids AS uuid[]))
+UNION ALL
+SELECT p.* FROM unnest(CAST(:owners AS uuid[]), CAST(:keys AS text[])) AS k(owner, key)
+JOIN predictions p ON p.owner = k.owner AND p.idempotency_key = k.key
+  AND p.idempotency_key IS NOT NULL
+""")
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -130,6 +138,21 @@ def by_key(engine: Engine, owner: str, key: str) -> Row | None:
     with engine.connect() as connection:
         found = connection.execute(_BY_KEY, {"owner": owner, "key": key}).one_or_none()
     return None if found is None else found._asdict()
+
+
+def of_batch(engine: Engine, rows: Sequence[Row]) -> list[Row]:
+    """What is stored under the ids, or else the idempotency keys, of these rows, in their order."""
+    keyed = [row for row in rows if row["idempotency_key"] is not None]
+    parameters = {
+        "ids": [row["id"] for row in rows],
+        "owners": [row["owner"] for row in keyed],
+        "keys": [row["idempotency_key"] for row in keyed],
+    }
+    with engine.connect() as connection:
+        stored = [row._asdict() for row in connection.execute(_OF_BATCH, parameters)]
+    by_id = {str(row["id"]): row for row in stored}
+    by_key = {(str(row["owner"]), row["idempotency_key"]): row for row in stored}
+    return [by_id.get(row["id"]) or by_key[row["owner"], row["idempotency_key"]] for row in rows]
 
 
 def ended(engine: Engine, ids: Sequence[str]) -> list[Row]:

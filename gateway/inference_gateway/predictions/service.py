@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ from inference_gateway.predictions import (
 from inference_gateway.predictions.endings import Endings, Events
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
+from inference_gateway.predictions.queue_sizes import QueueSizes
 from inference_gateway.predictions.readers import Readers
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders, LargeBody
 from inference_gateway.predictions.schemas import Row, has_ended
@@ -61,7 +63,7 @@ from inference_gateway.webhooks.guard import check_url
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-WRITER_THREADS = 2
+WRITERS = 2
 LONGEST_WAIT_SECONDS = 55.0
 """However long a caller wants to wait: proxies in front cut at 60."""
 RECHECK_SECONDS = 5.0
@@ -131,9 +133,18 @@ class PredictionService:
         self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
         room = Room()
         self._quotas = PredictionQuotas(settings, counter(engine), room)
-        self._enqueuer = Enqueuer(redis_sync, settings.max_open_predictions, room)
-        stores = [Store(lambda: db.connect(settings)) for _ in range(WRITER_THREADS)]
-        self._writer = Writer(stores, self._enqueuer)
+        self._sizes = QueueSizes(redis_sync, settings.max_open_predictions, room)
+        self._threads = ThreadPoolExecutor(2 * WRITERS, "writer")
+        self._enqueuer = Enqueuer(redis_sync, redis_async, self._threads)
+        stores = [
+            Store(
+                lambda: db.connect_async(settings),
+                lambda rows: repository.of_batch(engine, rows),
+                self._threads,
+            )
+            for _ in range(WRITERS)
+        ]
+        self._writer = Writer(stores, self._enqueuer, self._sizes, self._hub.waited_for)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._storing: set[NewPrediction] = set()
         """Those whose callers wait for the commit."""
@@ -142,6 +153,7 @@ class PredictionService:
         """Needs neither PostgreSQL nor Redis."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
+        await self._sizes.start()
         await self._hub.start()
         await self._tails.start()
 
@@ -149,7 +161,9 @@ class PredictionService:
         await self._hub.stop()
         await self._tails.stop()
         await self._writer.stop()
-        self._enqueuer.close()
+        await self._sizes.stop()
+        await self._enqueuer.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._checks.close()
         self.bodies.close()
         self._endings.close()
@@ -369,7 +383,7 @@ class PredictionService:
             content, hashed = requests.encode(*given)
         if body.webhook is not None:
             check_url(body.webhook, self.settings.webhook_allow_loopback and user.is_admin)
-        self._enqueuer.check_open(model_id)
+        self._sizes.check(model_id)
         key, cancel_after = headers.idempotency_key, headers.cancel_after
         prediction_id, token = self._ids.new()
         row = {
@@ -531,7 +545,7 @@ def _same_request(row: Row, stored: Row) -> Row:
     Raises:
         Invalid: if the key came with another request before.
     """
-    if stored is row or stored["id"] == row["id"]:
+    if stored is row or str(stored["id"]) == row["id"]:
         return stored
     if stored["request_hash"] != row["request_hash"]:
         raise _used_before(row["idempotency_key"])

@@ -24,11 +24,3 @@ WITH inserted AS (
 SELECT now(), count(*) FROM inserted
 """
 INSERT = "EXECUTE create_predictions (%s)"
-
-FIND = """
-SELECT p.* FROM predictions p WHERE p.id = ANY (%(ids)s::uuid[])
-UNION ALL
-SELECT p.* FROM unnest(%(owners)s::uuid[], %(keys)s::text[]) AS k(owner, key)
-JOIN predictions p ON p.owner = k.owner AND p.idempotency_key = k.key
-  AND p.idempotency_key IS NOT NULL
-"""

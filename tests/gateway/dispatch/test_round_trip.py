@@ -5,8 +5,9 @@ Body → row → job → runner → event → recorder → row → what the clie
 
 from __future__ import annotations
 
+import asyncio
 import json
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -79,12 +80,19 @@ def _job(row: dict[str, Any]) -> Job:
 
 
 @pytest.fixture
-def store(database_url: str) -> Any:
-    with closing(Store(lambda: psycopg2.connect(database_url))) as store:
-        yield store
+def insert(database_url: str) -> Any:
+    """`insert`, for who has no event loop."""
+    with asyncio.Runner() as loop, ThreadPoolExecutor(1) as threads:
+        store = Store(lambda: psycopg2.connect(database_url, async_=True), list, threads)
+        yield lambda rows: loop.run(store.insert(rows))
+        loop.run(_close(store))
 
 
-def test_what_is_accepted_comes_back_as_it_was(lab: Any, store: Store) -> None:
+async def _close(store: Store) -> None:
+    store.close()
+
+
+def test_what_is_accepted_comes_back_as_it_was(lab: Any, insert: Any) -> None:
     recorder, ids, queue = lab.recorder(), IdSource(), JobQueue(lab.redis)
     seen = {"accepted": 0, "refused": 0}
 
@@ -110,7 +118,7 @@ def test_what_is_accepted_comes_back_as_it_was(lab: Any, store: Store) -> None:
     )
     def travels(inputs: list[dict[str, Any]]) -> None:
         taken = [(row, sent) for sent in inputs if (row := accepted(sent)) is not None]
-        store.insert([row for row, _ in taken])
+        insert([row for row, _ in taken])
         queue.enqueue("ada/echo", [_job(row) for row, _ in taken])
         said = []
         for _, sent in taken:

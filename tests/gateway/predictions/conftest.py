@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -16,10 +17,11 @@ from psycopg2.extras import RealDictCursor
 
 from inference_contract import queues
 from inference_contract.predictions import Job
-from inference_gateway import db
+from inference_gateway import db, redis_clients
 from inference_gateway.dispatch.loops import Loop
 from inference_gateway.dispatch.record import prepare
 from inference_gateway.dispatch.recorder import Recorder
+from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.settings import Settings
 
 MODEL = "ada/echo"
@@ -52,6 +54,15 @@ class Runner:
 @pytest.fixture
 def runner(redis_client: redis.Redis) -> Runner:
     return Runner(redis_client)
+
+
+@pytest.fixture
+async def enqueuer(redis_url: str, redis_client: redis.Redis) -> AsyncIterator[Enqueuer]:
+    with ThreadPoolExecutor(4) as threads:
+        async with redis_clients.asynchronous(redis_url) as client:
+            made = Enqueuer(redis_client, client, threads)
+            yield made
+            await made.close()
 
 
 @pytest.fixture

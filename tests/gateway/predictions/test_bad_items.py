@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -20,10 +21,12 @@ from inference_gateway.errors import Invalid
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.live import Pages, partial_output
+from inference_gateway.predictions.queue_sizes import QueueSizes
 from inference_gateway.predictions.store import Store
 from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Watcher
 from inference_gateway.predictions.writer import NewPrediction, Writer
+from inference_gateway.quotas.queued import Room
 
 Sql = Callable[..., list[dict[str, Any]]]
 ID = "01a20adf-4edc-7989-89d1-14c94848be7c"
@@ -102,16 +105,16 @@ async def test_a_stream_that_is_none_keeps_no_reader_of_another_waiting(
     await tails.stop()
 
 
-def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(redis_client: Any) -> None:
+async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(
+    redis_client: Any, enqueuer: Enqueuer
+) -> None:
     def row(id: str, content: Any) -> dict[str, Any]:
-        rest = {"webhook_events": None, "held": False}
+        rest = {"webhook_events": None, "held": False, "input_bytes": 9}
         return {"id": id, "attempt": 1, "token": "t", "input": content, **rest}
 
-    enqueuer = Enqueuer(redis_client, 100)
-    enqueuer.enqueue("ada/echo", [row("a", {}), row("odd", {"n": {1, 2}}), row("b", {})])
+    await enqueuer.enqueue("ada/echo", [row("a", {}), row("odd", {"n": {1, 2}}), row("b", {})])
     waiting = redis_client.lrange(queues.queue_key("ada_echo"), 0, -1)
     assert [queues.parse_job_id(name.decode())[1] for name in waiting] == ["a", "b"]
-    enqueuer.close()
 
 
 async def test_models_that_no_name_fits_keep_no_other_from_being_missed(
@@ -191,10 +194,10 @@ async def test_a_model_that_cannot_be_served_hides_no_other(
     assert [model["name"] for model in listed.json()["results"]] == ["fine"]
 
 
-def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
-    database_url: str, redis_client: Any, sql: Sql
+async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
+    database_url: str, redis_client: Any, enqueuer: Enqueuer, sql: Sql
 ) -> None:
-    loop = asyncio.new_event_loop()
+    loop = asyncio.get_running_loop()
 
     def new(content: Any) -> NewPrediction:
         row = dict.fromkeys(
@@ -206,10 +209,12 @@ def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
         return NewPrediction({**row, **known, "input": content}, 10, Future(loop=loop))
 
     batch = [new({}), new({"n": {1, 2}}), new({"n": 2**70}), new({"\ud800": 1}), new({})]
-    store = Store(lambda: psycopg2.connect(database_url))
-    outcomes = Writer([store], Enqueuer(redis_client, 100))._insert(store, list(batch))
-    store.close()
-    loop.close()
+    with ThreadPoolExecutor(1) as threads:
+        store = Store(lambda: psycopg2.connect(database_url, async_=True), list, threads)
+        outcomes = await Writer([store], enqueuer, QueueSizes(redis_client, 100, Room()))._insert(
+            store, list(batch)
+        )
+        store.close()
     assert [isinstance(outcome, Invalid) for _, outcome in outcomes] == [False, *[True] * 3, False]
     stored = {str(row["id"]) for row in sql("SELECT id FROM predictions")}
     assert stored == {batch[0].row["id"], batch[-1].row["id"]}

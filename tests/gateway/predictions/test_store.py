@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 import psycopg2
 import pytest
+from sqlalchemy import create_engine
 
+from inference_gateway.predictions import repository
+from inference_gateway.predictions import store as module
 from inference_gateway.predictions.ids import IdSource
 from inference_gateway.predictions.store import InDoubt, Store
 
@@ -55,7 +59,7 @@ class Flaky:
     def __call__(self) -> Any:
         if self.is_away:
             raise psycopg2.OperationalError("away")
-        self.connections.append(psycopg2.connect(self._url))
+        self.connections.append(psycopg2.connect(self._url, async_=True))
         return self.connections[-1]
 
 
@@ -64,49 +68,82 @@ def connect(database_url: str) -> Flaky:
     return Flaky(database_url)
 
 
-@pytest.fixture
-def store(connect: Flaky) -> Any:
-    store = Store(connect, in_doubt_seconds=0.3)
-    yield store
-    store.close()
+@pytest.fixture(params=["small", "large"])
+async def store(
+    request: pytest.FixtureRequest, connect: Flaky, database_url: str, monkeypatch: Any
+) -> Any:
+    """That of large batches works on a thread where the other does on the event loop."""
+    if request.param == "large":
+        monkeypatch.setattr(module, "LARGE_BYTES", 1)
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"))
+    with ThreadPoolExecutor(1) as threads:
+        store = Store(connect, lambda rows: repository.of_batch(engine, rows), threads, 0.3)
+        yield store
+        store.close()
+    engine.dispose()
 
 
 def _stored(sql: Sql) -> list[str]:
     return [row["id"] for row in sql("SELECT id FROM predictions ORDER BY id")]
 
 
-def test_a_connection_that_a_restart_cut_is_replaced(store: Store, sql: Sql) -> None:
-    store.insert(_rows(1))
+async def test_a_connection_that_a_restart_cut_is_replaced(store: Store, sql: Sql) -> None:
+    await store.insert(_rows(1))
     sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%EXECUTE create%'"
         " AND pid <> pg_backend_pid()"
     )
     rows = _rows(2)
-    assert store.insert(rows) == rows
+    assert await store.insert(rows) == rows
     assert len(_stored(sql)) == 3
 
 
-def test_a_commit_whose_answer_is_lost_counts_once(
+async def test_a_connection_that_is_cut_while_nobody_uses_it_is_forgotten(
+    store: Store, sql: Sql, eventually: Callable[..., Any]
+) -> None:
+    """Its file stays readable for ever: a loop that goes on looking at it does nothing else."""
+    await store.insert(_rows(1))
+    postgres = store._postgres
+    sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%EXECUTE create%'"
+        " AND pid <> pg_backend_pid()"
+    )
+    await eventually(lambda: not postgres.is_open)
+    await store.insert(_rows(1))
+    assert len(_stored(sql)) == 2
+
+
+async def test_a_large_batch_passes_piece_by_piece(store: Store, sql: Sql) -> None:
+    """PostgreSQL takes only so much of it at once: the rest is written when it has room."""
+    rows = _rows(40)
+    for row in rows:
+        row["input"] = orjson.Fragment(b'{"a":"' + b"x" * 500_000 + b'"}')
+        row["input_bytes"] = 500_000
+    assert await store.insert(rows) == rows
+    assert len(_stored(sql)) == 40
+
+
+async def test_a_commit_whose_answer_is_lost_counts_once(
     store: Store, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
 ) -> None:
     connect._url = lossy_postgres.url(database_url)
     lossy_postgres.loses = b"EXECUTE create"
     rows = _rows(3)
-    stored = store.insert(rows)
+    stored = await store.insert(rows)
     assert lossy_postgres.lost.is_set()
-    assert [row["id"] for row in stored] == [row["id"] for row in rows]
+    assert [str(row["id"]) for row in stored] == [row["id"] for row in rows]
     assert all(row["created_at"] is not None for row in stored)
     assert len(_stored(sql)) == 3
 
 
-def test_what_may_be_stored_is_said_to_be_in_doubt_and_stays(
+async def test_what_may_be_stored_is_said_to_be_in_doubt_and_stays(
     store: Store, connect: Flaky, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Store._insert
 
-    def go_away(self: Store, content: str, given: Any) -> Any:
+    async def go_away(self: Store, content: str, given: Any, **how: Any) -> Any:
         monkeypatch.setattr(Store, "_insert", original)
-        original(self, content, given)
+        await original(self, content, given, **how)
         self.close()
         connect.is_away = True
         raise InDoubt("server closed the connection unexpectedly")
@@ -114,57 +151,57 @@ def test_what_may_be_stored_is_said_to_be_in_doubt_and_stays(
     monkeypatch.setattr(Store, "_insert", go_away)
     rows = _rows(2)
     with pytest.raises(InDoubt):
-        store.insert(rows)
+        await store.insert(rows)
     connect.is_away = False
-    store.insert(_rows(1))
+    await store.insert(_rows(1))
     assert {row["id"] for row in rows} <= set(_stored(sql))
 
 
-def test_a_refusal_after_a_lost_answer_leaves_it_in_doubt(
+async def test_a_refusal_after_a_lost_answer_leaves_it_in_doubt(
     store: Store, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
 ) -> None:
     """The server that comes after may be a standby: it knows nothing of the commit."""
     connect._url = lossy_postgres.url(database_url)
-    store.insert(_rows(1))
+    await store.insert(_rows(1))
     name = database_url.partition("?")[0].rpartition("/")[2]
     lossy_postgres.loses = b"EXECUTE create"
     sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(InDoubt):
-        store.insert(_rows(1))
+        await store.insert(_rows(1))
     assert len(_stored(sql)) == 2
 
 
-def test_after_a_time_without_writes_it_stores_again(
+async def test_after_a_time_without_writes_it_stores_again(
     store: Store, sql: Sql, database_url: str
 ) -> None:
     name = database_url.partition("?")[0].rpartition("/")[2]
     sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
-        store.insert(_rows(1))
+        await store.insert(_rows(1))
     sql("SET default_transaction_read_only = off")
     sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    store.insert(_rows(1))
+    await store.insert(_rows(1))
     assert len(_stored(sql)) == 1
 
 
-def test_without_a_server_it_fails_at_once(store: Store, connect: Flaky) -> None:
+async def test_without_a_server_it_fails_at_once(store: Store, connect: Flaky) -> None:
     connect.is_away = True
     with pytest.raises(psycopg2.OperationalError):
-        store.insert(_rows(1))
+        await store.insert(_rows(1))
 
 
-def test_a_taken_key_gives_the_older_row(store: Store, sql: Sql) -> None:
-    (first,) = store.insert(_rows(1, key="k"))
+async def test_a_taken_key_gives_the_older_row(store: Store, sql: Sql) -> None:
+    (first,) = await store.insert(_rows(1, key="k"))
     fresh, again = [*_rows(1), *_rows(1, key="k")]
-    assert store.insert([fresh, again])[0]["id"] == fresh["id"]
-    assert store.insert([again])[0]["id"] == first["id"]
+    assert str((await store.insert([fresh, again]))[0]["id"]) == fresh["id"]
+    assert str((await store.insert([again]))[0]["id"]) == first["id"]
     assert len(_stored(sql)) == 2
 
 
-def test_bad_data_stores_nothing_of_its_batch(store: Store, sql: Sql) -> None:
+async def test_bad_data_stores_nothing_of_its_batch(store: Store, sql: Sql) -> None:
     rows = _rows(2)
     rows[1]["input"] = orjson.Fragment(b'{"a":"\\u0000"}')
     with pytest.raises(psycopg2.DataError):
-        store.insert(rows)
+        await store.insert(rows)
     assert _stored(sql) == []
-    assert store.insert(rows[:1]) == rows[:1]
+    assert await store.insert(rows[:1]) == rows[:1]

@@ -1,0 +1,152 @@
+"""PostgreSQL on the event loop: a statement that others wait for costs no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
+
+_log = logging.getLogger(__name__)
+
+_SECONDS = 5.0
+"""To connect, and to prepare."""
+
+
+class Polled:
+    """For one event loop, and one statement at a time. Connects when it is first asked, and anew
+    after `close`; each statement is a transaction of its own.
+
+    Args:
+        connect: opens a connection in psycopg2's asynchronous mode; blocks, and raises what
+            psycopg2 raises.
+        statements: what is said on each new connection, PREPARE among it.
+        threads: for what takes long.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Connection], statements: str, threads: Executor
+    ) -> None:
+        self._connect = connect
+        self._statements = statements
+        self._threads = threads
+        self._connection: Connection | None = None
+        self._file = -1
+        self._writes = False
+        self._answer: asyncio.Future[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Raises psycopg2.Error if there is no connection to be had."""
+        if self._connection is None:
+            loop = asyncio.get_running_loop()
+            self._connection = await loop.run_in_executor(self._threads, self._opened)
+            self._file = self._connection.fileno()
+            loop.add_reader(self._file, self._advance)
+
+    async def ask(
+        self, statement: str, parameters: tuple[Any, ...], *, is_large: bool = False
+    ) -> tuple[Any, ...]:
+        """The row that is the answer. `open` comes first.
+
+        Args:
+            is_large: the parameters take long to quote and to copy.
+
+        Raises:
+            psycopg2.Error: if the connection is still open then, PostgreSQL has refused.
+        """
+        assert self._connection is not None
+        loop = asyncio.get_running_loop()
+        cursor = self._connection.cursor()
+        try:
+            if is_large:
+                loop.remove_reader(self._file)
+                await loop.run_in_executor(self._threads, cursor.execute, statement, parameters)
+                loop.add_reader(self._file, self._advance)
+            else:
+                cursor.execute(statement, parameters)
+            self._answer = loop.create_future()
+            self._advance()
+            await self._answer
+            (row,) = cursor.fetchall()
+        except psycopg2.Error as error:
+            if not _refused(error):
+                self.close()
+            raise
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._answer = None
+        return tuple(row)
+
+    def close(self) -> None:
+        if self._connection is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._file)
+        loop.remove_writer(self._file)
+        self._writes = False
+        self._connection.close()
+        self._connection = None
+
+    def _advance(self) -> None:
+        """Whenever there is something to read or to write."""
+        assert self._connection is not None
+        try:
+            state = self._connection.poll()
+        except psycopg2.Error as error:
+            if self._answer is None:
+                _log.info("a connection to PostgreSQL was ended while nobody used it")
+                self.close()
+            elif not self._answer.done():
+                self._answer.set_exception(error)
+            return
+        if (state == POLL_WRITE) is not self._writes:
+            self._writes = not self._writes
+            loop = asyncio.get_running_loop()
+            if self._writes:
+                loop.add_writer(self._file, self._advance)
+            else:
+                loop.remove_writer(self._file)
+        if state == POLL_OK and self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+
+    def _opened(self) -> Connection:
+        until = time.monotonic() + _SECONDS
+        connection = self._connect()
+        try:
+            _settle(connection, until)
+            cursor = connection.cursor()  # psycopg2 needs it until the answer is there.
+            cursor.execute(self._statements)
+            _settle(connection, until)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _refused(error: psycopg2.Error) -> bool:
+    """Whether PostgreSQL says so itself, and goes on: not that it ends, or is not there."""
+    code = error.pgcode
+    return code is not None and not code.startswith(("08", "57P"))
+
+
+def _settle(connection: Connection, until: float) -> None:
+    """Raises psycopg2.Error."""
+    while (state := connection.poll()) != POLL_OK:
+        reads = [connection] if state == POLL_READ else []
+        writes = [connection] if state == POLL_WRITE else []
+        left = until - time.monotonic()
+        if left <= 0 or not any(select.select(reads, writes, [], left)):
+            raise psycopg2.OperationalError("PostgreSQL does not answer in time")
