@@ -37,8 +37,8 @@ _JSON = "application/json"
 
 
 def _no_number(value: object) -> object:
-    """Raises ValueError: pydantic would take it for seconds or milliseconds since 1970."""
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d._]+\s*", value):
+    """Raises ValueError: pydantic would take a number for seconds or milliseconds since 1970."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
         raise ValueError("write a date and time: 2026-01-31T12:00:00Z")
     return value
 
