@@ -75,7 +75,8 @@ class Pulse:
 
     def _loop(self) -> None:
         while not self._stopped:
-            self._wake.wait(self._until_next())
+            if self._wake.wait(self._until_next()):
+                time.sleep(SHORT_RUN)  # Of what is over by then there is nothing to do.
             self._wake.clear()
             if self._stopped:
                 return

@@ -24,7 +24,8 @@ def rfc3339(moment: datetime) -> str:
     """UTC with microseconds and `Z`, so that the texts sort as the moments do."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    text = orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()  # A fifth of isoformat.
+    return text if moment.microsecond else f"{text[:-1]}.000000Z"
 
 
 def _optional(moment: datetime | None) -> str | None:
