@@ -11,13 +11,13 @@ from concurrent.futures import Executor
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from psycopg2.extensions import POLL_OK, POLL_WRITE
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 _log = logging.getLogger(__name__)
 
 _SECONDS = 5.0
-"""To connect, and to prepare."""
+"""To connect once the server's name is resolved, which may take as long, and to prepare."""
 
 
 class Polled:
@@ -123,8 +123,11 @@ class Polled:
             self._answer.set_result(None)
 
     def _opened(self) -> Connection:
+        try:
+            connection = self._connect()
+        except OSError as error:  # The server's name cannot be resolved.
+            raise psycopg2.OperationalError(str(error)) from error
         until = time.monotonic() + _SECONDS
-        connection = self._connect()
         try:
             _settle(connection, until)
             cursor = connection.cursor()  # psycopg2 needs it until the answer is there.
@@ -145,8 +148,8 @@ def _refused(error: psycopg2.Error) -> bool:
 def _settle(connection: Connection, until: float) -> None:
     """Raises psycopg2.Error."""
     while (state := connection.poll()) != POLL_OK:
-        reads = [connection] if state == POLL_READ else []
-        writes = [connection] if state == POLL_WRITE else []
+        waiting = select.poll()  # `select.select` takes no file beyond the first 1,024.
+        waiting.register(connection, select.POLLOUT if state == POLL_WRITE else select.POLLIN)
         left = until - time.monotonic()
-        if left <= 0 or not any(select.select(reads, writes, [], left)):
+        if left <= 0 or not waiting.poll(1000 * left):
             raise psycopg2.OperationalError("PostgreSQL does not answer in time")

@@ -54,15 +54,28 @@ class NewPrediction:
     size: int
     future: asyncio.Future[Any]
     quiet: bool = False
+    outcome: Outcome | None = None
+
+    def tell(self, outcome: Outcome) -> None:
+        """Nobody may hear it now: the caller's time may have ended a moment ago."""
+        self.outcome = outcome
+        if not self.future.done() and not (self.quiet and outcome is self.row):
+            self._resolve(outcome)
 
     async def stored(self) -> Row:
         """The row, once it is stored, of one that was quiet so far; raises its GatewayError."""
         self.future = asyncio.get_running_loop().create_future()
         self.quiet = False
-        if self.row["created_at"] is not None:
-            return self.row
+        if self.outcome is not None:
+            self._resolve(self.outcome)
         stored: Row = await self.future
         return stored
+
+    def _resolve(self, outcome: Outcome) -> None:
+        if isinstance(outcome, GatewayError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
 
 class Writer:
@@ -167,7 +180,7 @@ class Writer:
             log.exception("the writer stumbled")
             outcomes = [(new, unconfirmed(new)) for new in batch]
         for new, outcome in outcomes:
-            _tell(new, outcome)
+            new.tell(outcome)
         fresh = [new.row for new, outcome in outcomes if outcome is new.row]
         if not fresh:
             return
@@ -213,15 +226,6 @@ def _own(new: NewPrediction, stored: Row) -> Row:
         new.row |= {"created_at": stored["created_at"], "deadline": stored["deadline"]}
         return new.row
     return stored
-
-
-def _tell(new: NewPrediction, outcome: Outcome) -> None:
-    if new.future.done() or (new.quiet and outcome is new.row):
-        return
-    if isinstance(outcome, GatewayError):
-        new.future.set_exception(outcome)
-    else:
-        new.future.set_result(outcome)
 
 
 def _idempotency(new: NewPrediction) -> tuple[str, str]:

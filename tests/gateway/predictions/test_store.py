@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -11,6 +15,8 @@ import psycopg2
 import pytest
 from sqlalchemy import create_engine
 
+from inference_contract import files
+from inference_gateway import polled
 from inference_gateway.predictions import repository
 from inference_gateway.predictions import store as module
 from inference_gateway.predictions.ids import IdSource
@@ -54,11 +60,14 @@ class Flaky:
     def __init__(self, url: str) -> None:
         self._url = url
         self.is_away = False
+        self.then: Callable[[], None] = lambda: None
+        """Done when the name of the server is to be resolved."""
         self.connections: list[Any] = []
 
     def __call__(self) -> Any:
         if self.is_away:
             raise psycopg2.OperationalError("away")
+        self.then()
         self.connections.append(psycopg2.connect(self._url, async_=True))
         return self.connections[-1]
 
@@ -186,6 +195,37 @@ async def test_after_a_time_without_writes_it_stores_again(
 
 async def test_without_a_server_it_fails_at_once(store: Store, connect: Flaky) -> None:
     connect.is_away = True
+    with pytest.raises(psycopg2.OperationalError):
+        await store.insert(_rows(1))
+
+
+async def test_a_store_connects_whatever_else_is_open(store: Store, sql: Sql) -> None:
+    """Each client is a file: those of a gateway that many use are beyond the first 1,024."""
+    files.raise_limit()
+    with ExitStack() as opened:
+        for _ in range(1100):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        await store.insert(_rows(1))
+        store.close()
+    assert len(_stored(sql)) == 1
+
+
+async def test_a_name_that_takes_long_to_resolve_leaves_time_to_connect(
+    store: Store, connect: Flaky, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver asks its second server after 5 s."""
+    monkeypatch.setattr(polled, "time", clock := SimpleNamespace(monotonic=lambda: clock.now))
+    clock.now = 0.0
+    connect.then = lambda: setattr(clock, "now", 5.0)
+    await store.insert(_rows(1))
+    assert len(_stored(sql)) == 1
+
+
+async def test_a_name_that_nobody_resolves_stores_nothing(store: Store, connect: Flaky) -> None:
+    def fail() -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    connect.then = fail
     with pytest.raises(psycopg2.OperationalError):
         await store.insert(_rows(1))
 

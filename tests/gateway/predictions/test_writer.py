@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+import psycopg2
 import pytest
 
+from inference_gateway.errors import Unavailable
 from inference_gateway.predictions import writer as module
 from inference_gateway.predictions.writer import NewPrediction, Writer
 
@@ -19,12 +21,15 @@ class Store:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.error: Exception | None = None
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
 
     async def insert(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         self.batches.append([row["id"] for row in rows])
         await self.may_go_on.wait()
+        if self.error is not None:
+            raise self.error
         return list(rows)
 
     def hurry(self) -> None:
@@ -127,3 +132,17 @@ async def test_a_writer_that_stops_stores_what_waits(
     writing.put("ab")
     await writing.writer.stop()
     assert writing.batches == ["ab"]
+
+
+async def test_an_error_that_comes_just_when_a_caller_has_waited_long_enough_is_told(
+    writing: Writing, eventually: Eventually
+) -> None:
+    row = {"id": "a", "model": "ada/echo", "idempotency_key": None, "created_at": None}
+    new = NewPrediction(row, 1, asyncio.get_running_loop().create_future(), quiet=True)
+    writing.store.error = psycopg2.OperationalError("no")
+    writing.writer.put(new)
+    new.future.set_result(None)  # Its caller runs in the loop's next turn, or the one after.
+    await eventually(lambda: writing.batches == ["a"])
+    await _a_few_turns()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(new.stored(), 5)
