@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import signal
@@ -18,13 +20,16 @@ import httpx
 import psycopg2
 import pytest
 import redis
+import uvicorn
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from inference_contract import queues
 from inference_gateway import migrations, progress
-from inference_gateway.app import create_app, prepare
+from inference_gateway.__main__ import Server, protocol
+from inference_gateway.app import create_app, front, prepare
 from inference_gateway.health import State, schema_state
+from inference_gateway.listening import listen
 from inference_gateway.settings import Settings
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -124,6 +129,30 @@ async def test_once_prepared_the_first_requests_build_nothing(
         for path in ("/health/live", "/openapi.json", "/nothing"):
             await client.get(path)
     assert built == []
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """The garbage collector of this process, given back as it was."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+async def test_when_it_listens_it_is_prepared_and_looks_after_its_memory(
+    app: FastAPI, settings: Settings, wait_until: Callable[..., Any], collector: None
+) -> None:
+    listeners = listen("127.0.0.1", 0)
+    config = uvicorn.Config(front(app), http=protocol(settings), log_config=None)
+    server = Server(config, app, settings, port=0)
+    serving = asyncio.create_task(server.serve(listeners))
+    await asyncio.to_thread(wait_until, lambda: server.started)
+    assert app.openapi_schema is not None
+    assert gc.get_freeze_count() > 0
+    assert "garbage" in {task.get_name() for task in asyncio.all_tasks()}
+    server.should_exit = True
+    await serving
 
 
 async def test_it_starts_without_postgresql(settings: Settings) -> None:

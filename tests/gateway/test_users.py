@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
 from fastapi import FastAPI
 
@@ -108,6 +111,35 @@ async def test_of_two_administrators_who_remove_each_other_one_stays(
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(Conflict) == 1
     assert len(sql("SELECT id FROM users WHERE is_admin")) == 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        administration.remove,
+        partial(administration.change, is_admin=False, disabled=None),
+        partial(administration.change, is_admin=None, disabled=True),
+    ],
+)
+async def test_while_another_administrator_goes_it_is_not_decided_who_is_the_last(
+    client: httpx.AsyncClient,
+    auth: Headers,
+    app: FastAPI,
+    sql: Any,
+    database_url: str,
+    wait_until: Any,
+    end: Callable[..., Any],
+) -> None:
+    auth("one", admin=True)
+    auth("two", admin=True)
+    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+    with closing(psycopg2.connect(database_url)) as another:
+        another.cursor().execute("UPDATE users SET is_admin = false WHERE username = 'one'")
+        call = asyncio.create_task(asyncio.to_thread(end, app.state.services.engine, "two"))
+        await asyncio.to_thread(wait_until, lambda: call.done() or sql(waiting))
+        another.commit()
+    with pytest.raises(Conflict):
+        await call
 
 
 async def test_what_a_deletion_ends(

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from inference_contract import queues
+from inference_runner.engines.base import BaseInferenceModel
 
 KEY = "ann_sample"
 Work = Callable[..., Any]
@@ -137,6 +138,23 @@ def test_canceled_while_it_runs(
     end = wait_until(lambda: queue.end("a"))
     assert (end["type"], "output" in end) == ("canceled", False)
     wait_until(lambda: not redis_client.exists(queues.cancel_key(KEY)))
+
+
+def test_the_result_of_a_canceled_run_is_dropped(
+    work: Work, queue: Any, wait_until: WaitUntil
+) -> None:
+    """Its code may end before anybody was told to stop it."""
+
+    class Late(BaseInferenceModel):
+        def predict(self, inputs: dict[str, Any]) -> Any:
+            for run in worker.link.mine.values():
+                run.canceled = True
+            return "late"
+
+    worker = work("Actor", Late())
+    queue.put_one("a", do="x")
+    end = wait_until(lambda: queue.end("a"))
+    assert (end["type"], "output" in end) == ("canceled", False)
 
 
 def test_nothing_is_lost_when_connections_break(

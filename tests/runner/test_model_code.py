@@ -102,6 +102,17 @@ def test_a_forked_child_dies_of_a_signal_and_says_nothing_of_the_runner(
     assert process.state["phase"] == "Ready"
 
 
+def test_a_forked_child_has_none_of_the_runners_sockets(
+    ready: Start, queue: Any, wait_until: WaitUntil
+) -> None:
+    """Neither those to Redis nor the probes' port."""
+    ready("One")
+    queue.put_one("a", do="sockets")
+    mine, its = wait_until(lambda: queue.end("a"))["output"]
+    assert len(mine) >= 3
+    assert its == []
+
+
 def test_a_forked_child_that_comes_back_is_no_second_runner(
     ready: Start, queue: Any, wait_until: WaitUntil
 ) -> None:

@@ -175,6 +175,32 @@ async def test_an_account_whose_model_stays_keeps_no_other_from_going(
     assert kept == ["ada/m"]
 
 
+async def test_a_model_that_stays_keeps_no_other_of_its_account_from_going(
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    sql: Sql,
+    make_model: Any,
+    user_token: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user_token("ada")
+    models = {make_model("ada", name).id for name in ("a", "b", "c")}
+    services = app.state.services
+    delete = services.catalog.delete
+    asked: list[str] = []
+
+    def deleted(model: str) -> None:
+        asked.append(model)
+        if model == asked[0]:
+            raise TypeError("an answer that is none")
+        delete(model)
+
+    monkeypatch.setattr(services.catalog, "delete", deleted)
+    sql("UPDATE users SET deleted_at = now()")
+    await asyncio.to_thread(services.departures.step)
+    assert [model for model in models if services.catalog.entry(model)] == asked[:1]
+
+
 async def test_a_model_that_cannot_be_served_hides_no_other(
     client: httpx.AsyncClient, app: FastAPI, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def swallow(seconds: float) -> None:
             continue
 
 
+def sockets() -> list[str]:
+    """Of this process."""
+    links = []
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the folder that is read here
+            links.append(str(file.readlink()))
+    return [link for link in links if link.startswith("socket:")]
+
+
 def act(do: str, inputs: dict[str, Any]) -> Any:  # noqa: C901
     match do:
         case "sleep":
@@ -81,6 +91,9 @@ def act(do: str, inputs: dict[str, Any]) -> Any:  # noqa: C901
             process.terminate()
             process.join()
             return process.exitcode
+        case "sockets":
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                return [sockets(), pool.apply(sockets)]
         case "fork":
             os.fork()
         case "exit":
