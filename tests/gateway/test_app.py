@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,27 @@ def test_the_process(start: Start, tmp_path: Path) -> None:
     assert {line["process"] for line in lines} == {"gateway"}
     told = [(line["path"], line["client"]) for line in lines if line["event"] == "request"]
     assert told == [("/nothing", "127.0.0.1")]
+
+
+def test_who_waits_for_an_end_is_answered_when_it_stops(
+    start: Start,
+    tmp_path: Path,
+    make_model: Callable[..., Any],
+    auth: Callable[..., dict[str, str]],
+    sql: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    make_model("ada", "m")
+    process = start()
+    url = f"http://127.0.0.1:{listening(process, tmp_path / 'gateway.json')}/v1/predictions"
+    headers = {**auth("ada"), "Prefer": "wait=60"}
+    body = {"model": "ada/m", "input": {"prompt": "x"}}
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(httpx.post, url, json=body, headers=headers, timeout=30)
+        wait_until(lambda: sql("SELECT 1 FROM predictions"))
+        process.send_signal(signal.SIGTERM)
+        reply = call.result(30)
+    assert (reply.status_code, reply.json()["status"]) == (202, "starting")
 
 
 def test_a_port_that_is_taken(start: Start) -> None:

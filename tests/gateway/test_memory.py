@@ -67,11 +67,15 @@ def test_garbage_is_found_when_the_process_has_grown(
     monkeypatch.setattr(memory, "_resident", lambda: sizes[-1])
     monkeypatch.setattr(memory, "_USUAL", 1000)
     reclaiming = Reclaiming(lambda: 10)
+    trimmed: list[int] = []
+    monkeypatch.setattr(reclaiming, "_trim", trimmed.append)
     reclaiming.step()
     assert garbage() is not None
     sizes.append(120_000_000)
-    reclaiming.step()
-    assert garbage() is None
+    for _ in range(2):  # then it is not larger than before
+        reclaiming.step()
+        assert garbage() is None
+        assert trimmed == [0]
 
 
 def test_it_is_left_while_many_are(garbage: weakref.ref[Thing]) -> None:

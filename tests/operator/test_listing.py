@@ -10,8 +10,10 @@ from stub_api import StubApi
 
 from inference_operator import __main__ as program
 from inference_operator import listing
+from inference_operator.cluster import ClusterError
 from inference_operator.handlers import kopf_settings
 from inference_operator.kinds import Kind
+from inference_operator.kube_metrics import KubeMetrics
 from inference_operator.kube_settings import KubeSettings
 from inference_operator.listing import Lister
 from inference_operator.mirror import Mirror
@@ -98,6 +100,24 @@ def test_what_was_known_of_it_stays(
     wait_until(lambda: lister.problems)
     assert mirror.models() == {FINE, ODD}
     assert mirror.is_complete()
+
+
+def test_it_is_tried_ever_less_often(cluster: Any, mirror: Mirror, heard: Heard) -> None:
+    lister = Lister(cluster, mirror, ["odd"], 3600, heard.woken.append, heard.note)
+    pauses = []
+    for _ in range(6):
+        lister._fails("odd", ClusterError(403, "may not list"))
+        pauses.append(lister._pauses["odd"])
+    assert pauses == [2, 4, 8, 16, 30, 30]
+
+
+def test_a_namespace_that_can_be_listed_again_is_in_no_metric() -> None:
+    metrics = KubeMetrics()
+    metrics.refuse(["odd", ""])
+    metrics.refuse([""])
+    said = metrics.exposition().decode()
+    assert 'refused_namespaces{name="*"} 1.0' in said
+    assert "odd" not in said
 
 
 def test_a_watch_that_is_refused_is_tried_for_ever() -> None:

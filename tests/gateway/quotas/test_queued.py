@@ -399,6 +399,6 @@ def test_the_room_follows_what_redis_may_have(redis_client: redis.Redis) -> None
         redis_client.config_set("maxmemory", 0)
         assert free(redis_client) == math.inf
         redis_client.config_set("maxmemory", used * 2)
-        assert 0 < free(redis_client) < used
+        assert used * 0.3 < free(redis_client) < used * 0.7  # a quarter is not for inputs
     finally:
         redis_client.config_set("maxmemory", before)
