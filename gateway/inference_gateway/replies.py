@@ -99,6 +99,7 @@ class Pipe:
         pool = client.connection_pool
         options = {**pool.connection_kwargs, "socket_timeout": None, "retry": Retry(NoBackoff(), 0)}
         self._connection: Any = pool.connection_class(**options)
+        self._transport: asyncio.WriteTransport | None = None
         self._seconds = seconds
 
     async def ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -129,10 +130,16 @@ class Pipe:
         return replies
 
     async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()  # Else it stays open until Redis has read all that was sent.
+            self._transport = None
         await self._connection.disconnect(nowait=True)
 
     async def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         connection = self._connection
+        if not connection.is_connected:
+            await connection.connect()
+            self._transport = connection._writer.transport
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies = []
         for _ in commands:
