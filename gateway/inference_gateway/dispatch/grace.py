@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import redis
 
 from inference_contract import functions
+from inference_gateway.dispatch.losses import Losses
 from inference_gateway.replies import ask
 
 _EVENTS, _IN_FLIGHT = "inference:grace:events", "inference:grace:wip"
@@ -16,6 +18,9 @@ _MEMBER = "probe"
 _GAP = 1 / 4
 """Of a lease. A runner renews after a third of it, and again soon after it was refused: a gap that
 is no longer than this ends no lease."""
+_FORGOTTEN = 3
+"""Leases. What ran when Redis lost its memory is noticed as silent after one, and that rests on a
+whole lease without a gap, and on the sweeper, which comes now and then."""
 _ASK = 1 / 10
 """Of a lease: so often Redis is asked, and at least every second."""
 
@@ -74,6 +79,8 @@ class Grace:
         self._gap = lease * _GAP
         self._clock = clock
         self._stretch: Stretch | None = None
+        self._losses = Losses(client)
+        self._lost_at = -math.inf
 
     def now(self) -> float:
         """To be taken before a look."""
@@ -84,10 +91,17 @@ class Grace:
         stretch = self._stretch
         return stretch is None or not stretch.covers(began - self._lease, self._clock(), self._gap)
 
+    def forgets(self) -> bool:
+        """Whether Redis has just lost what it was told: who is silent since may have said its end.
+        Its work is to be done again, and nobody has died of it."""
+        return self._clock() - self._lost_at < _FORGOTTEN * self._lease
+
     def step(self) -> float:
         """Ask Redis. Raises redis.RedisError; nobody counts as dead then."""
         try:
             *_, (seconds, microseconds) = ask(self._redis, _PROBE)
+            if self._losses.seen():
+                self._lost_at = self._clock()
         except redis.RedisError:
             self._stretch = None
             raise

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 from sqlalchemy import Engine, text
 
 from inference_gateway.dispatch import jobs
 from inference_gateway.dispatch.grace import Grace
+from inference_gateway.dispatch.losses import Losses
 from inference_gateway.dispatch.suspects import Suspects, pause
 from inference_gateway.dispatch.verdicts import OpenRow, on_starting
 from inference_gateway.tables import OPEN
@@ -20,8 +20,6 @@ _log = logging.getLogger(__name__)
 _PAGE = 1000
 """A longer queue is looked through over several ticks, so that it costs the others little."""
 _MAX_SUSPECTS = 10_000
-_MARK_KEY = "inference:mark"
-"""Set by us and gone when somebody empties Redis."""
 
 _SELECT = f"""
 SELECT id, model, status, attempt, token, crashes,
@@ -35,13 +33,6 @@ LIMIT :page
 _FIRST_PAGE = text(_SELECT.format(bound=""))
 _NEXT_PAGE = text(_SELECT.format(bound="AND (model, id) < (:model, :id)"))
 _STILL_OPEN = text(f"SELECT id, attempt FROM predictions WHERE id = ANY (:ids) AND {OPEN}")  # noqa: S608
-
-
-class _Memory(NamedTuple):
-    """What tells one life of Redis' data from the next."""
-
-    run_id: str
-    mark: bytes | str | None
 
 
 class Relay:
@@ -60,11 +51,11 @@ class Relay:
         self._max_attempts = max_attempts
         self._grace = grace
         self._suspects = Suspects(engine, client)
-        self._memory: _Memory | None = None
+        self._losses = Losses(client)
         self._after: OpenRow | None = None
         """Where the next tick goes on."""
-        self._hurry = False
-        """Redis lost its memory: go on without pauses until every row has been looked at."""
+        self._hurry = True
+        """We are new, or Redis lost its memory: go on without pauses until every row was seen."""
         self._tick_at = 0.0
 
     def step(self) -> float:
@@ -76,17 +67,10 @@ class Relay:
         again = self._suspects.settle()
         return 0.0 if self._hurry else pause(self._tick_at, again)
 
-    def _lost_memory(self) -> bool:
-        """Whether this Redis is new, restarted or emptied since the last tick. Raises where it
-        takes no writes: nothing can be handed out then, and attempts shall not be used up."""
-        self._redis.set(_MARK_KEY, secrets.token_hex(8), nx=True)
-        memory = _Memory(self._redis.info("server")["run_id"], self._redis.get(_MARK_KEY))
-        changed = memory != self._memory
-        self._memory = memory
-        return changed
-
     def _walk(self) -> None:
-        if self._lost_memory():
+        # Raises where Redis takes no writes: nothing can be handed out then, and attempts shall not
+        # be used up.
+        if self._losses.seen():
             self._after = None
             self._hurry = True
         rows = self._next_page()
@@ -108,9 +92,9 @@ class Relay:
     def _judge(self, rows: list[OpenRow]) -> None:
         began = self._grace.now()
         found = jobs.states(self._redis, rows)
-        spares = self._grace.holds(began)
+        spares, forgets = self._grace.holds(began), self._grace.forgets()
         verdicts = (
-            on_starting(row, job, self._max_attempts, spares=spares)
+            on_starting(row, job, self._max_attempts, spares=spares, forgets=forgets)
             for row, job in zip(rows, found, strict=True)
         )
         self._suspects.add([verdict for verdict in verdicts if verdict is not None])

@@ -81,14 +81,18 @@ class Sweeper:
             began = self._grace.now()
             with self._engine.begin() as connection:
                 rows = [OpenRow(*row) for row in connection.execute(_OVERDUE, parameters)]
-            asked += self._judge(rows, spares=self._grace.holds(began))
+            asked += self._judge(rows, began)
             if len(rows) < _PAGE:
                 break
             model, last = rows[-1].model, rows[-1].id
         return asked
 
-    def _judge(self, rows: list[OpenRow], *, spares: bool) -> list[OpenRow]:
-        verdicts = [(row, on_overdue(row, self._max_attempts, spares=spares)) for row in rows]
+    def _judge(self, rows: list[OpenRow], began: float) -> list[OpenRow]:
+        spares, forgets = self._grace.holds(began), self._grace.forgets()
+        verdicts = [
+            (row, on_overdue(row, self._max_attempts, spares=spares, forgets=forgets))
+            for row in rows
+        ]
         self._suspects.add([verdict for _, verdict in verdicts if verdict is not None])
         return [row for row, verdict in verdicts if verdict is None and row.cancel_requested]
 

@@ -63,34 +63,48 @@ MOST_ATTEMPTS = 100
 spoils its own queue, say."""
 
 
-def on_starting(row: OpenRow, job: JobState, max_attempts: int, *, spares: bool) -> Verdict | None:
+def on_starting(
+    row: OpenRow, job: JobState, max_attempts: int, *, spares: bool, forgets: bool = False
+) -> Verdict | None:
     """Of a row that waits to be run; None: all is well.
 
     Args:
         spares: nobody counts as dead now.
+        forgets: its end may have been told to Redis, and lost there.
     """
     if job in (JobState.QUEUED, JobState.STARTED):
         return None
     if job is JobState.DEAD:
-        return None if spares else _on_crash(row, max_attempts)
-    if row.cancel_requested:
-        return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
-    return _hand_out(row, Reason.LOST)
+        return None if spares else _on_silence(row, max_attempts, forgets=forgets)
+    return _on_loss(row)
 
 
-def on_overdue(row: OpenRow, max_attempts: int, *, spares: bool) -> Verdict | None:
+def on_overdue(
+    row: OpenRow, max_attempts: int, *, spares: bool, forgets: bool = False
+) -> Verdict | None:
     """Of a row past its deadline or the end of its lease; None: only its runner can end it.
 
     Args:
         spares: nobody counts as dead now.
+        forgets: its end may have been told to Redis, and lost there.
     """
     if row.late:
         error = "It did not finish before its deadline."
         code = ErrorCode.DEADLINE
         return _end(row, PredictionStatus.CANCELED, code, error, if_silent=False)
     if row.lease_ended and not spares:
-        return _on_crash(row, max_attempts)
+        return _on_silence(row, max_attempts, forgets=forgets)
     return None
+
+
+def _on_silence(row: OpenRow, max_attempts: int, *, forgets: bool) -> Verdict:
+    return _on_loss(row) if forgets else _on_crash(row, max_attempts)
+
+
+def _on_loss(row: OpenRow) -> Verdict:
+    if row.cancel_requested:
+        return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
+    return _hand_out(row, Reason.LOST)
 
 
 def _on_crash(row: OpenRow, max_attempts: int) -> Verdict:

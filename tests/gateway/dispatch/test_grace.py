@@ -392,3 +392,20 @@ def test_a_lease_that_redis_has_lost_accuses_nobody(lab: Any) -> None:
     lab.relay().step()
     row = lab.row(prediction)
     assert (row["attempt"], row["crashes"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "who"), [(begun, "sweeper"), (claimed, "relay")], ids=["sweeper", "relay"]
+)
+def test_who_is_silent_since_redis_lost_its_memory_may_have_told_its_end(
+    lab: Any, watch: Watch, prepare: Callable[[Any], str], who: str
+) -> None:
+    judge = getattr(lab, who)(grace=watch.grace)
+    prediction = prepare(lab)
+    lab.redis.delete("inference:mark")  # As a restart, or FLUSHALL; what else went does not matter.
+    watch.grace.step()
+    judge.step()
+    row = lab.row(prediction)
+    assert (row["attempt"], row["crashes"]) == (2, 0)
+    watch.hear(3 * LEASE)
+    assert not watch.grace.forgets()

@@ -78,3 +78,13 @@ def test_while_nobody_counts_as_dead() -> None:
     assert told(on_starting(row, JobState.MISSING, max_attempts=3, spares=True)) == "lost"
     late = replace(row, late=True)
     assert told(on_overdue(late, max_attempts=3, spares=True)) == "deadline_exceeded"
+
+
+def test_while_redis_has_just_forgotten() -> None:
+    row = replace(ROW, lease_ended=True, crashes=2)
+    canceled = replace(row, cancel_requested=True)
+    for silent, verdict in ((row, "lost"), (canceled, "canceled")):
+        dead = on_starting(silent, JobState.DEAD, max_attempts=3, spares=False, forgets=True)
+        overdue = on_overdue(silent, max_attempts=3, spares=False, forgets=True)
+        assert (told(dead), told(overdue)) == (verdict, verdict)
+    assert on_overdue(row, max_attempts=3, spares=True, forgets=True) is None
