@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from inference_gateway.app import create_app, front
 from inference_gateway.auth import accounts, administration
+from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.settings import Settings
 
 Auth = Callable[..., dict[str, str]]
@@ -241,5 +242,18 @@ async def test_a_disk_that_does_not_say_whether_a_document_stays(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", only_files)
+    reply = await client.request(method, url, json=body, headers=headers)
+    assert (reply.status_code, "is not known" in reply.json()["detail"]) == (503, True)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_what_fails_after_a_document_was_written_is_not_known(
+    client: httpx.AsyncClient, auth: Auth, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    headers, body = auth("ada"), document("ada")
+    url = "/v1/models" if method == "POST" else "/v1/models/ada/echo"
+    if method != "POST":
+        assert (await client.put(url, json=body, headers=headers)).status_code == 201
+    monkeypatch.setattr(ModelCatalog, "refresh", _goes_away)
     reply = await client.request(method, url, json=body, headers=headers)
     assert (reply.status_code, "is not known" in reply.json()["detail"]) == (503, True)

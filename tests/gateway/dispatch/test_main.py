@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -133,6 +134,16 @@ def test_it_is_small(start: Any, lab: Any, wait_until: Any) -> None:
     assert int(resident) / 1024 < 80
 
 
+def test_it_may_open_as_many_files_as_the_machine_allows(start: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        process, _ = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
 def test_a_server_that_is_away_is_not_the_end(
     start: Any, environment: dict[str, str], wait_until: Any
 ) -> None:
@@ -143,6 +154,19 @@ def test_a_server_that_is_away_is_not_the_end(
     assert "recorder" in get(f"{url}/health/ready")[1]
     process.terminate()
     assert process.wait(60) == 0
+
+
+def test_a_loop_that_gets_nothing_done_says_for_how_long(
+    start: Any, environment: dict[str, str], lab: Any, wait_until: Any
+) -> None:
+    environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+    start()
+
+    def silence() -> float:
+        seconds, _ = lab.redis.time()
+        return float(seconds - (lab.redis.zscore(progress.KEY, "sweeper") or seconds))
+
+    wait_until(lambda: silence() > 3)
 
 
 @pytest.mark.parametrize(

@@ -392,6 +392,25 @@ def test_accounts_and_models_take_turns() -> None:
     assert [one.id for one in chosen if one.owner == BOB] == [h.id for h in held[200:210]]
 
 
+def test_for_all_together_no_more_is_chosen_than_there_is_room_for() -> None:
+    held = [Held(uuid.UUID(int=n), "ada/m", uuid.uuid4(), 10) for n in range(100)]
+    assert 0 < len(choose(held, {}, budget=math.inf, room=100)) < 10
+
+
+def test_one_that_ends_after_it_was_chosen_is_not_queued(
+    engine: Engine, feeder: Feeder, redis_client: redis.Redis
+) -> None:
+    hold(engine, accounts=1, models=1)
+    with engine.begin() as connection:
+        chosen = Turns().next(connection)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE predictions SET status = 'canceled', completed_at = now()"))
+    with engine.begin() as connection:
+        feeder._release(connection, chosen)
+    assert len(chosen) == 1
+    assert queued(redis_client, "o/1") == []
+
+
 def test_the_room_follows_what_redis_may_have(redis_client: redis.Redis) -> None:
     before = redis_client.config_get("maxmemory")["maxmemory"]
     used = redis_client.info("memory")["used_memory"]
