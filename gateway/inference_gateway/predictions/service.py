@@ -50,7 +50,7 @@ from inference_gateway.predictions.readers import Readers
 from inference_gateway.predictions.requests import CreateBody, CreateHeaders, LargeBody
 from inference_gateway.predictions.schemas import Row, has_ended
 from inference_gateway.predictions.states import States
-from inference_gateway.predictions.store import Store
+from inference_gateway.predictions.store import LARGE_BYTES, Store
 from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Ended, Waiter, Watcher
 from inference_gateway.predictions.writer import NewPrediction, Writer, unconfirmed
@@ -134,7 +134,7 @@ class PredictionService:
         room = Room()
         self._quotas = PredictionQuotas(settings, counter(engine), room)
         self._sizes = QueueSizes(redis_sync, settings.max_open_predictions, room)
-        self._threads = ThreadPoolExecutor(2 * WRITERS, "writer")
+        self._threads = ThreadPoolExecutor(2 * WRITERS + 2, "writer")
         self._enqueuer = Enqueuer(redis_sync, redis_async, self._threads)
         stores = [
             Store(
@@ -142,9 +142,11 @@ class PredictionService:
                 lambda rows: repository.of_batch(engine, rows),
                 self._threads,
             )
-            for _ in range(WRITERS)
+            for _ in range(WRITERS + 1)
         ]
-        self._writer = Writer(stores, self._enqueuer, self._sizes, self._hub.waited_for)
+        self._writer = Writer(stores[1:], self._enqueuer, self._sizes, self._hub.waited_for)
+        # PostgreSQL takes half a second for a batch of large ones: small ones pass them by.
+        self._writer_of_large = Writer(stores[:1], self._enqueuer, self._sizes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._storing: set[NewPrediction] = set()
         """Those whose callers wait for the commit."""
@@ -153,6 +155,7 @@ class PredictionService:
         """Needs neither PostgreSQL nor Redis."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
+        self._writer_of_large.start()
         await self._sizes.start()
         await self._hub.start()
         await self._tails.start()
@@ -160,7 +163,7 @@ class PredictionService:
     async def stop(self) -> None:
         await self._hub.stop()
         await self._tails.stop()
-        await self._writer.stop()
+        await asyncio.gather(self._writer.stop(), self._writer_of_large.stop())
         await self._sizes.stop()
         await self._enqueuer.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -431,8 +434,12 @@ class PredictionService:
 
     async def _store(self, row: dict[str, Any], size: int) -> Row:
         new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
-        self._writer.put(new)
+        self._put(new)
         return _same_request(row, await self._stored(new, new.future))
+
+    def _put(self, new: NewPrediction) -> None:
+        """Raises Unavailable."""
+        (self._writer_of_large if new.size > LARGE_BYTES else self._writer).put(new)
 
     async def _stored(self, new: NewPrediction, outcome: Awaitable[Row]) -> Row:
         self._storing.add(new)
@@ -451,7 +458,7 @@ class PredictionService:
         timer = loop.call_at(until, waiter.resolve, None)
         try:
             new = NewPrediction(row, size, waiter.end, quiet=True)
-            self._writer.put(new)
+            self._put(new)
             end: Any = await waiter.end
             if end is None:
                 end = await self._stored(new, new.stored())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
+from fastapi import FastAPI
 
 from inference_gateway.predictions import multipart, requests
+from inference_gateway.settings import Settings
 
 Auth = Callable[..., dict[str, str]]
 
@@ -74,3 +79,35 @@ async def test_a_file_of_many_slices_arrives_whole(
     url = made.json()["input"]["text"]
     assert url.startswith("data:application/octet-stream;base64,")
     assert b64decode(url.partition(",")[2]) == content
+
+
+async def test_small_predictions_are_stored_while_large_ones_stand_still(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    app: FastAPI,
+    settings: Settings,
+    eventually: Callable[..., Any],
+) -> None:
+    """As behind a batch for which PostgreSQL needs its time: here it waits for a lock."""
+    headers = auth("ada")
+
+    async def create(size: int, key: str) -> httpx.Response:
+        body = {"model": echo, "input": {"text": "x" * size}}
+        mine = headers | {"Idempotency-Key": key}
+        return await client.post("/v1/predictions", json=body, headers=mine)
+
+    storing = app.state.services.predictions._storing
+    keys = ("a", "b")
+    stored = [(await create(200_000, key)).json()["id"] for key in keys]
+    with closing(psycopg2.connect(settings.database_url)) as connection:
+        connection.cursor().execute("DELETE FROM predictions")  # And it is taken back.
+        waiting = []
+        for key in keys:
+            waiting.append(asyncio.create_task(create(200_000, key)))
+            await eventually(lambda: len(storing) == len(waiting))
+        reply = await asyncio.wait_for(create(10, "d"), 10)
+        assert reply.status_code == 201
+        assert not any(task.done() for task in waiting)
+        connection.rollback()
+    assert [(await task).json()["id"] for task in waiting] == stored
