@@ -397,6 +397,16 @@ def test_for_all_together_no_more_is_chosen_than_there_is_room_for() -> None:
     assert 0 < len(choose(held, {}, budget=math.inf, room=100)) < 10
 
 
+def test_one_process_feeds_at_a_time(engine: Engine, feeder: Feeder) -> None:
+    hold(engine, accounts=1, models=1)
+    with engine.begin() as another:
+        another.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": feeding._LOCK})
+        feeder.step()
+        assert left(engine)
+    feeder.step()
+    assert not left(engine)
+
+
 def test_one_that_ends_after_it_was_chosen_is_not_queued(
     engine: Engine, feeder: Feeder, redis_client: redis.Redis
 ) -> None:
