@@ -16,6 +16,8 @@ from inference_gateway.errors import BadRequest, FieldError, Invalid
 _HOST = re.compile(rb"[A-Za-z0-9._~-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _known_hosts: dict[bytes, None] = {}
 _MAX_KNOWN_HOSTS = 100
+_MAX_PARAMETERS = 100
+"""More than any path takes. Of thousands each would be read, on the event loop."""
 
 
 def check(scope: Any, host: bytes) -> None:
@@ -23,6 +25,8 @@ def check(scope: Any, host: bytes) -> None:
     if host not in _known_hosts:
         _check_host(host, scope["http_version"])
     query = scope["query_string"]
+    if query.count(b"&") >= _MAX_PARAMETERS:
+        raise BadRequest(f"the URL has more than {_MAX_PARAMETERS} parameters")
     if b"%" in query:
         for pair in query.split(b"&"):
             _check_text(pair, f"query.{pair.partition(b'=')[0].decode('latin-1')}")

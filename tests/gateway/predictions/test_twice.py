@@ -49,6 +49,12 @@ async def test_other_parameters_are_no_second_one(
     assert reply.status_code == 200
 
 
+async def test_thousands_of_parameters_are_not_read(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/health/live?" + "&".join(f"%41{n:x}" for n in range(1100)))
+    assert reply.status_code == 400
+    assert reply.json()["detail"] == "the URL has more than 100 parameters"
+
+
 @pytest.mark.parametrize("name", ["Idempotency-Key", "Cancel-After"])
 async def test_a_header_that_is_there_twice_is_named(
     client: httpx.AsyncClient, auth: Auth, name: str
