@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -36,14 +37,14 @@ _END = text(f"""
 WITH v AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:endings AS jsonb))
     AS v(id uuid, attempt int, token text, outcome text, error text, error_code text,
-         if_silent boolean, output jsonb, logs text)
+         if_silent boolean, lease_until timestamptz, output jsonb, logs text)
 ), changed AS (
   UPDATE predictions p
   SET status = v.outcome, error = v.error, error_code = v.error_code,
       output = COALESCE(v.output, p.output), logs = COALESCE(v.logs, p.logs),
       completed_at = GREATEST(p.created_at, now()), lease_until = NULL
   FROM v
-  WHERE {FENCE} AND NOT (v.if_silent AND COALESCE(p.lease_until > now(), false))
+  WHERE {FENCE} AND NOT (v.if_silent AND p.lease_until IS DISTINCT FROM v.lease_until)
   RETURNING p.id, p.webhook, p.webhook_events, '{{completed}}'::text[] AS events
 ), {DELIVERIES}
 SELECT id FROM changed
@@ -94,7 +95,8 @@ class Ending:
     error_code: ErrorCode
     error: str | None = None
     if_silent: bool = False
-    """Only if its lease has not been renewed meanwhile."""
+    """Only if its lease is still this one: it has not been renewed meanwhile."""
+    lease_until: datetime | None = None
     may_have_output: bool = False
     """It may run: what it has streamed stays its output."""
     output: Any = None

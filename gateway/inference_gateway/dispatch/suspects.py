@@ -26,17 +26,19 @@ _log = logging.getLogger(__name__)
 _TOKEN_BYTES = 16
 _ASK_AGAIN = 0.05
 
+# By the lease that the verdict was made of, not by the time: this statement may have to wait for a
+# PostgreSQL that stands still, and then leases are over that were renewed after the verdict.
 _HAND_OUT = text(f"""
 WITH v AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-    AS v(id uuid, attempt int, token text, next_token text, crashes int)
+    AS v(id uuid, attempt int, token text, next_token text, crashes int, lease_until timestamptz)
 )
 UPDATE predictions p
 SET status = 'starting', attempt = p.attempt + 1, token = v.next_token,
     crashes = p.crashes + v.crashes,
     started_at = NULL, lease_until = NULL, output = NULL, logs = ''
 FROM v
-WHERE {FENCE} AND COALESCE(p.lease_until < now(), true)
+WHERE {FENCE} AND p.lease_until IS NOT DISTINCT FROM v.lease_until
 RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashes
 """)  # noqa: S608 - constants of ours
 
@@ -152,6 +154,7 @@ def _new_attempt(order: HandOut) -> dict[str, Any]:
         "token": order.token,
         "next_token": secrets.token_urlsafe(_TOKEN_BYTES),
         "crashes": int(order.reason is Reason.CRASHED),
+        "lease_until": order.lease_until,
     }
 
 

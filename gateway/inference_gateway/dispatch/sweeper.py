@@ -25,7 +25,8 @@ _OVERDUE = text(f"""
 SELECT id, model, status, attempt, token, crashes,
        cancel_requested_at IS NOT NULL AS cancel_requested,
        deadline < now() AS late,
-       COALESCE(lease_until < now(), false) AS lease_ended
+       COALESCE(lease_until < now(), false) AS lease_ended,
+       lease_until
 FROM predictions
 WHERE {OPEN} AND (model, id) > (:model, :id) AND (
   deadline < now() OR lease_until < now()

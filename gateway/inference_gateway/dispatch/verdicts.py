@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -43,17 +44,19 @@ class OpenRow:
     late: bool = False
     """Past its deadline."""
     lease_ended: bool = False
+    lease_until: datetime | None = None
 
 
 @dataclass(frozen=True)
 class HandOut:
-    """Give the work to another attempt, if the row is open, of this attempt and without lease."""
+    """Give the work to another attempt, if the row is open, of this attempt, and has this lease."""
 
     id: str
     model: str
     attempt: int
     token: str
     reason: Reason
+    lease_until: datetime | None = None
 
 
 Verdict = Ending | HandOut
@@ -135,6 +138,7 @@ def _end(
         error_code=code,
         error=error,
         if_silent=if_silent,
+        lease_until=row.lease_until,
         may_have_output=True,
     )
 
@@ -144,5 +148,10 @@ def _hand_out(row: OpenRow, reason: Reason) -> Verdict:
         error = f"It was handed out {row.attempt} times, and no runner of its model ran it."
         return _end(row, PredictionStatus.FAILED, ErrorCode.UNDELIVERED, error)
     return HandOut(
-        id=str(row.id), model=row.model, attempt=row.attempt, token=row.token, reason=reason
+        id=str(row.id),
+        model=row.model,
+        attempt=row.attempt,
+        token=row.token,
+        reason=reason,
+        lease_until=row.lease_until,
     )

@@ -131,9 +131,11 @@ class Lab:
             self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace
         )
 
-    def sweeper(self, grace: Grace | None = None) -> Sweeper:
+    def sweeper(self, grace: Grace | None = None, sweep_seconds: float = 0) -> Sweeper:
         grace = grace or Trusting(self.redis, LEASE)
-        return Sweeper(self.engine, self.redis, sweep_seconds=0, max_attempts=3, grace=grace)
+        return Sweeper(
+            self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace
+        )
 
     def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         with self.engine.begin() as connection:

@@ -60,6 +60,23 @@ def test_a_heartbeat_that_is_not_recorded_yet_saves_the_attempt(lab: Any) -> Non
     assert (row["status"], row["attempt"]) == ("processing", 1)
 
 
+@pytest.mark.parametrize("crashes", [0, 2], ids=["next attempt", "the last"])
+def test_a_lease_that_was_renewed_since_the_look_saves_the_attempt_though_it_is_over(
+    lab: Any, crashes: int
+) -> None:
+    """PostgreSQL stood still between the look and the verdict: that is no silence of a runner."""
+    prediction = run(lab, crashes)
+    lab.sql(END_LEASE)
+    sweeper = lab.sweeper(sweep_seconds=3600)
+    lab.say("heartbeat", prediction)  # Not recorded: the verdict waits.
+    sweeper.step()
+    lab.record()
+    lab.sql("UPDATE predictions SET lease_until = now() - interval '0.1 seconds'")
+    sweeper.step()
+    row = lab.row(prediction)
+    assert (row["status"], row["attempt"], row["crashes"]) == ("processing", 1, crashes)
+
+
 def test_the_last_crash_is_the_end(lab: Any) -> None:
     prediction = run(lab, crashes=2)
     lab.sql(END_LEASE)
