@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from curt_server import server_that_says
 
@@ -27,7 +29,11 @@ REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 def test_what_was_perhaps_done_is_said_to_be(
     method: str, answer: bytes | None, is_in_doubt: bool
 ) -> None:
-    with server_that_says(answer) as url, pytest.raises(CliError) as told:
-        Api(url, None).call(method, "/v1/users/bob")
+    with (
+        server_that_says(answer) as url,
+        closing(Api(url, None)) as api,
+        pytest.raises(CliError) as told,
+    ):
+        api.call(method, "/v1/users/bob")
     assert ("is not known" in str(told.value)) is is_in_doubt
     assert "\n" not in str(told.value)

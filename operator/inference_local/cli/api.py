@@ -25,6 +25,9 @@ class Api:
             trust_env=False,
         )
 
+    def close(self) -> None:
+        self._http.close()
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of the answer, None if it has no body.
 
