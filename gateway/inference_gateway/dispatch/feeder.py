@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, text
 
 from inference_contract import queues
 from inference_gateway.dispatch import batches, metrics
-from inference_gateway.dispatch.held import Held, Queued, Turns, queued
+from inference_gateway.dispatch.held import Held, Queued, Rotation, queued
 from inference_gateway.queue import JobQueue, to_job
 from inference_gateway.quotas.queued import fits, free
 from inference_gateway.replies import is_keys_own
@@ -59,7 +59,7 @@ class Feeder:
         self._redis = client
         self._queue = JobQueue(client)
         self._budget = budget or math.inf
-        self._turns = Turns()
+        self._turns = Rotation()
         self._counted_at = -math.inf
         self._has_told = True
         """Redis may say that something is held."""

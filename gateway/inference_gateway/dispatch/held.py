@@ -79,7 +79,7 @@ class Held:
     size: int
 
 
-class Turns:
+class Rotation:
     """Whose turn it is."""
 
     def __init__(self) -> None:

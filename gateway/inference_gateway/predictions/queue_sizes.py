@@ -46,7 +46,8 @@ class QueueSizes(Repeated):
 
     def step(self) -> None:
         """Raises redis.RedisError."""
-        models, self._used = list(self._used), set()
+        used, self._used = self._used, set()  # In this order, for the event loop adds to it.
+        models = list(used)
         if not models:
             self._open = {}
             return

@@ -294,6 +294,11 @@ def claimed(lab: Any) -> str:
     return str(prediction)
 
 
+both_judges = pytest.mark.parametrize(
+    ("prepare", "who"), [(begun, "sweeper"), (claimed, "relay")], ids=["sweeper", "relay"]
+)
+
+
 @contextmanager
 def full_memory(client: redis.Redis) -> Iterator[None]:
     client.config_set("maxmemory", 1)
@@ -310,9 +315,7 @@ def watch(lab: Any) -> Watch:
     return watch
 
 
-@pytest.mark.parametrize(
-    ("prepare", "who"), [(begun, "sweeper"), (claimed, "relay")], ids=["sweeper", "relay"]
-)
+@both_judges
 def test_no_runner_counts_as_dead_while_redis_is_full_and_a_lease_after(
     lab: Any, watch: Watch, prepare: Callable[[Any], str], who: str
 ) -> None:
@@ -394,9 +397,7 @@ def test_a_lease_that_redis_has_lost_accuses_nobody(lab: Any) -> None:
     assert (row["attempt"], row["crashes"]) == (2, 0)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "who"), [(begun, "sweeper"), (claimed, "relay")], ids=["sweeper", "relay"]
-)
+@both_judges
 def test_who_is_silent_since_redis_lost_its_memory_may_have_told_its_end(
     lab: Any, watch: Watch, prepare: Callable[[Any], str], who: str
 ) -> None:

@@ -76,32 +76,33 @@ async def writing() -> AsyncIterator[Writing]:
     await made.writer.stop()
 
 
+@pytest.fixture
+def patient(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> Writing:
+    """One that waits for others as long as it takes."""
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 3600)
+    return writing
+
+
 async def _a_few_turns() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_one_that_is_alone_is_stored_at_once(
-    writing: Writing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 3600)
-    writing.waiting = 1  # its own caller
-    writing.put("a")
+async def test_one_that_is_alone_is_stored_at_once(patient: Writing) -> None:
+    patient.waiting = 1  # its own caller
+    patient.put("a")
     await _a_few_turns()
-    assert writing.batches == ["a"]
+    assert patient.batches == ["a"]
 
 
-async def test_few_of_many_who_wait_are_stored_with_those_who_come_next(
-    writing: Writing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 3600)
-    writing.waiting = 8
-    writing.put("abc")
+async def test_few_of_many_who_wait_are_stored_with_those_who_come_next(patient: Writing) -> None:
+    patient.waiting = 8
+    patient.put("abc")
     await _a_few_turns()
-    assert writing.batches == []
-    writing.put("d")
+    assert patient.batches == []
+    patient.put("d")
     await _a_few_turns()
-    assert writing.batches == ["abcd"]
+    assert patient.batches == ["abcd"]
 
 
 async def test_few_are_stored_though_nobody_comes(writing: Writing, eventually: Eventually) -> None:
@@ -124,14 +125,11 @@ async def test_what_comes_while_a_batch_is_stored_is_the_next(
     await eventually(lambda: writing.batches == ["a", "bcd"])
 
 
-async def test_a_writer_that_stops_stores_what_waits(
-    writing: Writing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 3600)
-    writing.waiting = 1000
-    writing.put("ab")
-    await writing.writer.stop()
-    assert writing.batches == ["ab"]
+async def test_a_writer_that_stops_stores_what_waits(patient: Writing) -> None:
+    patient.waiting = 1000
+    patient.put("ab")
+    await patient.writer.stop()
+    assert patient.batches == ["ab"]
 
 
 async def test_an_error_that_comes_just_when_a_caller_has_waited_long_enough_is_told(

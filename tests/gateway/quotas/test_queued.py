@@ -22,7 +22,7 @@ from inference_gateway.dispatch import feeder as feeding
 from inference_gateway.dispatch import held as holding
 from inference_gateway.dispatch.feeder import Feeder, choose
 from inference_gateway.dispatch.grace import Grace
-from inference_gateway.dispatch.held import Held, Turns
+from inference_gateway.dispatch.held import Held, Rotation
 from inference_gateway.dispatch.relay import Relay
 from inference_gateway.quotas.queued import fits, free
 from inference_gateway.settings import Settings
@@ -273,7 +273,7 @@ def test_a_look_takes_in_a_part_of_what_is_held(
     engine: Engine, accounts: int, models: int, predictions: int
 ) -> None:
     hold(engine, accounts, models, predictions)
-    turns = Turns()
+    turns = Rotation()
     with engine.connect() as connection:
         for _ in range(3):
             found = turns.next(connection)
@@ -287,7 +287,7 @@ def test_a_look_takes_in_a_part_of_what_is_held(
 @pytest.mark.parametrize(("accounts", "models"), [(1, 3000), (700, 1), (30, 40)])
 def test_all_of_many_have_their_turn(engine: Engine, accounts: int, models: int) -> None:
     hold(engine, accounts, models)
-    turns = Turns()
+    turns = Rotation()
     seen: Counter[Any] = Counter()
     with engine.connect() as connection:
         while len(seen) < accounts * models:
@@ -330,7 +330,7 @@ def test_accounts_that_are_gone_leave_nothing_in_memory(
     monkeypatch.setattr(holding, "_LINES", 64)
     monkeypatch.setattr(holding, "_MAX_CURSORS", 70)
     hold(engine, accounts=300, models=2)
-    turns = Turns()
+    turns = Rotation()
     with engine.connect() as connection:
         for _ in range(6):
             turns.next(connection)
@@ -412,7 +412,7 @@ def test_one_that_ends_after_it_was_chosen_is_not_queued(
 ) -> None:
     hold(engine, accounts=1, models=1)
     with engine.begin() as connection:
-        chosen = Turns().next(connection)
+        chosen = Rotation().next(connection)
     with engine.begin() as connection:
         connection.execute(text("UPDATE predictions SET status = 'canceled', completed_at = now()"))
     with engine.begin() as connection:
