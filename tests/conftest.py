@@ -20,7 +20,7 @@ import redis
 
 from inference_local import postgres, valkey
 
-pytest_plugins = ["inference_stack", "fake_hub", "lossy_postgres"]
+pytest_plugins = ["inference_stack", "fake_hub", "lossy_postgres", "failover"]
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent

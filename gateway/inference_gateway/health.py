@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from inference_contract import queues
 from inference_gateway import db, migrations, progress
+from inference_gateway.redis_clients import NotPrimary
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,10 @@ _HOLDS_SECONDS = 0.5
 """Anybody may ask: the answer is kept this long, so that asking costs the dependencies nothing."""
 _TIMEOUT_SECONDS = 3.0
 _WRITE_KEY = "inference:health"
+_IS_REPLICA = (
+    "its address leads to a replica: predictions are accepted and wait until it leads to the "
+    "primary"
+)
 
 
 class State(StrEnum):
@@ -139,6 +144,9 @@ class Health:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 written, scores, now = await self._ask()
+        except NotPrimary as error:
+            log.warning("Redis takes no writes: %s", error)
+            return Dependency(State.DEGRADED, _IS_REPLICA), _unknown("is not the primary")
         except (RedisError, TimeoutError, OSError) as error:
             log.warning("Redis does not answer: %s", error)
             away = "Redis does not answer: predictions are accepted and wait until it does"

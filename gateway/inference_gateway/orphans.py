@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from inference_gateway import db, ending, set_aside
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.open_models import open_models
+from inference_gateway.redis_clients import NotPrimary
 from inference_gateway.repeated import Repeated
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Orphans(Repeated):
         try:
             if self._catalog.is_gone(model):
                 self._end(model)
-        except (redis.ConnectionError, redis.TimeoutError):
+        except (redis.ConnectionError, redis.TimeoutError, NotPrimary):
             raise
         except Exception as error:  # of all models, the others must be looked for
             set_aside.ITEMS.labels("orphans").inc()

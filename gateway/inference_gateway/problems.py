@@ -23,6 +23,7 @@ from inference_gateway.errors import (
     Unavailable,
     Unconfirmed,
 )
+from inference_gateway.redis_clients import NotPrimary
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,8 @@ async def _redis(_: Request, error: Exception) -> Response:
 
 def _redis_away(error: Exception) -> Unavailable:
     log.warning("Redis does not answer: %s", error)
-    return _away("Redis does not answer")
+    is_replica = isinstance(error, NotPrimary)
+    return _away(f"Redis {'takes no changes just now' if is_replica else 'does not answer'}")
 
 
 def _away(what: str) -> Unavailable:

@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
+from inference_contract import primary
+
 TIMEOUT = 1.0
 """Seconds for connecting and for every answer; Redis answers within a millisecond."""
 Command = tuple[str | bytes, ...]
@@ -33,7 +35,8 @@ class RedisUnavailable(Exception):
 
 
 class RedisLink:
-    """Connects when it must; a connection that failed is not used again.
+    """Connects when it must; a connection that failed is not used again. Nor is any that was there
+    when one of them was told that Redis' primary is elsewhere: users can be made on a replica too.
 
     Thread-safe: one conversation at a time. Whoever holds `lock` has the link for itself.
 
@@ -41,12 +44,16 @@ class RedisLink:
         url: redis://[user:password@]host:port/database, rediss://…, or unix:///path?db=0.
     """
 
+    _departures = 0
+    """How often a link of this process was told that the primary is elsewhere."""
+
     def __init__(self, url: str) -> None:
         self.url = url
         self.lock = threading.RLock()
         self.on_connect: Callable[[Tell], object] = lambda _: None
         """Comes first on every new connection: Redis may have been restarted."""
         self._socket: socket.socket | None = None
+        self._seen = 0
 
     def ask(self, commands: Sequence[Command]) -> Answers:
         """An answer to each, in one round trip.
@@ -69,6 +76,8 @@ class RedisLink:
             RedisUnavailable: with or without effect.
         """
         with self.lock:
+            if self._seen != RedisLink._departures:
+                self.close()
             was_connected = self._socket is not None
             try:
                 return self._tell(commands)
@@ -86,14 +95,23 @@ class RedisLink:
 
     def _tell(self, commands: Sequence[Command]) -> Answers:
         if self._socket is None:
+            self._seen = RedisLink._departures
             self._socket, greeting = _connect(self.url)
             for answer in _exchange(self._socket, greeting):
                 if isinstance(answer, hiredis.ReplyError):
                     raise answer
-            _exchange(self._socket, [_KEEP])  # Who may not is a client like others.
+            # Who may not be kept is a client like others.
+            _, hello = _exchange(self._socket, [_KEEP, primary.ASK_ROLE])
+            if primary.is_replica(hello):
+                raise ConnectionError("the address of Redis leads to a replica")
             connection = self._socket
             self.on_connect(lambda first: _exchange(connection, first))
-        return _exchange(self._socket, commands)
+        answers = _exchange(self._socket, commands)
+        for answer in answers:
+            if isinstance(answer, hiredis.ReplyError) and primary.is_elsewhere(str(answer)):
+                RedisLink._departures += 1
+                raise ConnectionError(str(answer))
+        return answers
 
 
 def _connect(url: str) -> tuple[socket.socket, list[Command]]:

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from redis._parsers import _HiredisParser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from inference_contract import functions, queues
+from inference_contract import functions, primary, queues
 from inference_runner.claim import Command, Keys, parse
 from inference_runner.emitter import Emitter
 from inference_runner.runs import Run
@@ -27,6 +28,18 @@ SOCKET_TIMEOUT = 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 
 
+class _Parser(_HiredisParser):
+    """Drops a connection that leads to a replica, as one that was cut: the next one may not."""
+
+    @classmethod
+    def parse_error(cls, response: str) -> Exception:
+        if primary.is_elsewhere(response):
+            return redis.ConnectionError(response)
+        known: Any = super()  # redis-py has no types here.
+        error: Exception = known.parse_error(response)
+        return error
+
+
 def connect(url: str) -> redis.Redis:
     """A client without retries of its own: a claim that is sent twice claims twice."""
     return redis.Redis.from_url(
@@ -35,6 +48,7 @@ def connect(url: str) -> redis.Redis:
         socket_connect_timeout=5.0,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
+        parser_class=_Parser,
     )
 
 
