@@ -22,6 +22,11 @@ _CODE = re.compile(r"[a-z0-9_]{1,64}")
 _MAX_ATTEMPT = 2**31 - 1
 _MAX_TOKEN = 200
 _MAX_SECONDS = 1e9
+_MAX_BYTES = 12_000_000
+"""Of an entry: room for the largest output. One of many small objects takes twenty times as much
+memory as text."""
+_MAX_ITEMS = 10_000
+"""A runner puts several events in an entry up to a million bytes, and none has less than 100."""
 
 
 class Parsed(NamedTuple):
@@ -35,11 +40,15 @@ class Parsed(NamedTuple):
 def parse(data: bytes) -> Parsed:
     """
     Raises:
-        ValueError: if it is not a JSON array.
+        ValueError: if it is not a JSON array, or larger than any that a runner of ours makes.
     """
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"{len(data)} bytes, more than {_MAX_BYTES}")
     found = orjson.loads(data)
     if type(found) is not list:
         raise ValueError("not a list of events")
+    if len(found) > _MAX_ITEMS:
+        raise ValueError(f"{len(found)} items, more than {_MAX_ITEMS}")
     events = [event for event in found if _is_ours(event)]
     is_plain = values.is_plain(data)
     return Parsed([_sound(event, is_plain) for event in events], len(found) - len(events))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -57,6 +57,12 @@ return found
 """
 
 
+_MOST_LEASES = 20_000
+"""Of one model in one look, the latest: more than any model's runners have at once."""
+_MOST_EXPIRED = 1000
+"""The same of those that are over; the others come next time."""
+
+
 class Leases(NamedTuple):
     """The jobs that runners have, at one moment."""
 
@@ -109,7 +115,8 @@ def _statuses(client: redis.Redis, jobs: Sequence[str]) -> list[str]:
 def leases(client: redis.Redis, keys: Iterable[str]) -> Leases:
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
-            pipe.zrange(queues.in_flight_key(key), 0, -1, withscores=True)
+            # A model's runners may write any number of members.
+            pipe.zrevrange(queues.in_flight_key(key), 0, _MOST_LEASES - 1, withscores=True)
         pipe.time()
         *sets, (seconds, microseconds) = each(pipe)
     held = [members for members in sets if not isinstance(members, Exception)]
@@ -122,7 +129,8 @@ def _job(member: bytes) -> str:
 
 
 def expired(client: redis.Redis) -> dict[str, list[bytes]]:
-    """Model key → members of its in-flight set whose lease is over, of every queue there is."""
+    """Model key → members of its in-flight set whose lease is over, of every queue there is; not
+    all where they are very many."""
     prefix = queues.queue_key("")
     names: Any = client.smembers(queues.QUEUES_KEY)
     # Runners write these names too, each that of its own model or whatever it likes.
@@ -130,18 +138,20 @@ def expired(client: redis.Redis) -> dict[str, list[bytes]]:
     seconds, _ = client.time()
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
-            pipe.zrangebyscore(queues.in_flight_key(key), "-inf", seconds)
+            name = queues.in_flight_key(key)
+            pipe.zrangebyscore(name, "-inf", seconds, start=0, num=_MOST_EXPIRED)
         found = zip(keys, each(pipe), strict=True)
         return {key: members for key, members in found if type(members) is list and members}
 
 
-def forget(client: redis.Redis, key: str, members: Iterable[bytes]) -> None:
+def forget(client: redis.Redis, key: str, members: Collection[bytes]) -> None:
     """Remove what a dead runner left of its jobs."""
+    if not members:
+        return
+    jobs = list(map(_job, members))
     with client.pipeline(transaction=False) as pipe:
-        for member in members:
-            pipe.zrem(queues.in_flight_key(key), member)
-            job = _job(member)
-            pipe.delete(queues.job_key(job), f"rq:executions:{job}")
+        pipe.zrem(queues.in_flight_key(key), *members)
+        pipe.delete(*map(queues.job_key, jobs), *(f"rq:executions:{job}" for job in jobs))
         each(pipe)
 
 

@@ -19,22 +19,29 @@ from inference_gateway import ends
 from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
+from inference_gateway.dispatch.portions import (
+    MAX_COUNT,
+    Counts,
+    Entries,
+    Part,
+    Read,
+    portions,
+)
 from inference_gateway.dispatch.record import Recording
 from inference_gateway.dispatch.streams import Keys, ensure_groups, repair, trim
 from inference_gateway.replies import Line, is_keys_own
 
 _log = logging.getLogger(__name__)
-_MAX_COUNT = 500
-_BATCH_BYTES = 8_000_000
-"""Of events in memory at once, roughly: the batch shrinks when outputs are large."""
+_PASSES = 3
+"""Batches that were delivered already before there is a new one."""
+_LONG = 0.05
+"""Seconds of CPU; a model that takes more of a batch is not read for as long as it took."""
 _BLOCK_MS = 250
 """Also how soon the first event of a model is noticed that just got work."""
 _PAUSE = 0.025
 """Seconds between batches while nobody waits for an end, so that a batch is worth its statement."""
 _ADOPT_EVERY = 10.0
 _ADOPT_IDLE_MS = 30_000
-
-_Read = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
 
 
 class Recorder:
@@ -60,7 +67,7 @@ class Recorder:
         self._consumer = consumer
         self._told = told
         self._keys = Keys(engine, client)
-        self._count = _MAX_COUNT
+        self._counts = Counts()
         self._unsure: set[str] = set()
         """Models whose entries may have been delivered to us and not acknowledged."""
         self._adopt_at = 0.0
@@ -71,14 +78,13 @@ class Recorder:
         """One batch; raises what PostgreSQL or Redis raise, and then loses nothing."""
         new = self._keys.refresh()
         self._unsure |= new
-        if not (keys := self._keys.readable):
-            return _BLOCK_MS / 1000
+        if not self._keys.readable:
+            return _PAUSE if self._keys.all else _BLOCK_MS / 1000
         try:
             ensure_groups(self._redis, new)
             self._adopt()
             self._read_again()
-            read = self._read_new(keys)
-            self._handle(read)
+            is_read = self._read_new()
             trim(self._redis, self._keys.due_for_trim())
         except redis.ResponseError as error:
             if not is_keys_own(error):
@@ -87,45 +93,65 @@ class Recorder:
             _log.warning("event streams are gone, they are read from their start: %s", broken)
             self._keys.broken(broken)
             return 0
-        return _PAUSE if read and not self._is_heard else 0
-
-    def _read_new(self, keys: set[str]) -> _Read:
-        """What is in an answer that is lost was delivered to us all the same, and nobody else is
-        given it: so it is not asked for twice, and if there is no answer, read again."""
-        self._unsure |= keys
-        read = self._read(keys, b">", block=_BLOCK_MS)
-        self._unsure -= keys
-        return read
-
-    def _read(self, keys: Iterable[str], after: bytes, block: int | None = None) -> _Read:
-        streams = [events_key(key) for key in keys]
-        wait = ("BLOCK", block) if block else ()
-        command = (
-            *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
-            *("COUNT", self._count, *wait, "STREAMS", *streams, *[after] * len(streams)),
-        )
-        (reply,) = self._line.ask([command], again=False)
-        return _delivered(reply)
+        return _PAUSE if is_read and not self._is_heard else 0
 
     def _read_again(self) -> None:
-        """Entries that were delivered to us: before we failed or were killed, or to another."""
-        while keys := self._unsure & self._keys.readable:
-            read = self._read(keys, b"0")
-            self._handle(read)
-            if not read:
-                self._unsure -= keys
+        """Entries that were delivered to us: before we failed or were killed, to another, or too
+        much to be recorded in one batch."""
+        for _ in range(_PASSES):
+            if not (keys := self._unsure & self._keys.readable):
+                return
+            began = time.thread_time()
+            read = self._read([Part(keys, self._counts.least(keys))], b"0")
+            self._record(read, began)
+            self._unsure -= keys - set(map(_key, read))
+
+    def _read_new(self) -> bool:
+        """Whether there was anything.
+
+        What is in an answer that is lost was delivered to us all the same, and nobody else is
+        given it: so it is not asked for twice, and if there is no answer, read again.
+        """
+        readable = self._keys.readable
+        if not (keys := readable - self._unsure):  # else newer entries would overtake older ones
+            return False
+        block = None if readable & self._unsure else _BLOCK_MS
+        self._unsure |= keys
+        began = time.thread_time()
+        read = self._read(self._counts.parts(keys), b">", block)
+        self._unsure -= keys - set(map(_key, read))
+        self._unsure -= self._record(read, began)
+        return bool(read)
+
+    def _read(self, parts: Iterable[Part], after: bytes, block: int | None = None) -> Read:
+        commands: list[tuple[Any, ...]] = []
+        for keys, count in parts:
+            streams = [events_key(key) for key in keys]
+            wait = ("BLOCK", block) if block and not commands else ()
+            commands.append(
+                (
+                    *("XREADGROUP", "GROUP", RECORDER_GROUP, self._consumer),
+                    *("COUNT", count, *wait, "STREAMS", *streams, *[after] * len(streams)),
+                )
+            )
+        replies = self._line.ask(commands, again=False)
+        read: dict[bytes, Entries] = {}
+        for reply in replies:
+            for stream, entries in _delivered(reply):
+                read.setdefault(stream, []).extend(entries)
+        return read
 
     def _adopt(self) -> None:
         """Take over what was delivered to recorders that are dead: it is read as ours."""
         if time.monotonic() < self._adopt_at:
             return
-        begins = dict.fromkeys(self._keys.readable, b"0-0")
+        begins = dict.fromkeys(self._keys.sound, b"0-0")
         self._unsure |= begins.keys()
         while begins:
             commands = [
                 (
                     *("XAUTOCLAIM", events_key(key), RECORDER_GROUP, self._consumer),
-                    *(_ADOPT_IDLE_MS, begin, "COUNT", _MAX_COUNT, "JUSTID"),
+                    *(_ADOPT_IDLE_MS, begin, "COUNT", MAX_COUNT, "JUSTID"),
                 )
                 for key, begin in begins.items()
             ]
@@ -134,14 +160,29 @@ class Recorder:
             begins = {key: begin for key, begin in nexts.items() if begin != b"0-0"}
         self._adopt_at = time.monotonic() + _ADOPT_EVERY
 
-    def _handle(self, read: _Read) -> None:
-        """Write and acknowledge. What is not acknowledged is read again in the next round."""
+    def _record(self, read: Read, began: float) -> set[str]:
+        """Write and acknowledge a portion of each. The rest is read again in the next round.
+
+        Args:
+            began: CPU time of this thread when it was about to read.
+
+        Returns:
+            The keys of models of which that was everything.
+        """
         if not read:
-            return
-        keys = {stream.decode().removesuffix(":events") for stream, _ in read}
-        self._unsure |= keys
+            return set()
+        self._counts.learn(((_key(s), entries) for s, entries in read.items()), self._keys.all)
+        chosen = portions(read)
+        self._handle([(portion.stream, portion.entries) for portion in chosen])
+        seconds = time.thread_time() - began
+        size = sum(portion.size for portion in chosen)
+        for portion in chosen:
+            if seconds * portion.size > _LONG * size:
+                self._keys.rest(_key(portion.stream), seconds * portion.size / size)
+        return {_key(portion.stream) for portion in chosen if portion.is_whole}
+
+    def _handle(self, read: Sequence[tuple[bytes, Entries]]) -> None:
         found = [entry for _, entries in read for entry in entries]
-        self._size_up(found)
         changes = fold(_entries(found))
         recorded = self._recording.apply(changes, in_words=self._is_heard)
         ended = [change.id for change in changes if change.ended_ms is not None]
@@ -150,16 +191,16 @@ class Recorder:
             # Of some nobody knows here how they have ended: recorded before we were killed, say.
             messages.append(ends.nameless(ended))
         self._acknowledge(read, messages)
-        self._unsure -= keys
-        self._keys.heard(keys)
+        self._keys.heard(_key(stream) for stream, _ in read)
         if ended:
-            _log.info("recorded", extra={"predictions": ended, "stale": recorded.stale})
+            story = {"predictions": ended[:MAX_COUNT], "stale": recorded.stale}
+            _log.info("recorded", extra=story)
         metrics.RECORDED.inc(recorded.applied)
         metrics.STALE.inc(recorded.stale)
         if recorded.told:
             self._told.set()
 
-    def _acknowledge(self, read: _Read, messages: Sequence[Any]) -> None:
+    def _acknowledge(self, read: Sequence[tuple[bytes, Entries]], messages: Sequence[Any]) -> None:
         """It is written: say so to Redis, and to those who wait."""
         commands: list[tuple[Any, ...]] = [
             ("XACK", stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
@@ -170,20 +211,17 @@ class Recorder:
         if messages:
             self._is_heard = replies[-1] > 0
 
-    def _size_up(self, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        size = sum(len(fields.get(b"d", b"")) for _, fields in found if fields)
-        average = size / max(len(found), 1)
-        self._count = max(1, min(_MAX_COUNT, int(_BATCH_BYTES / max(average, 1))))
 
-
-def _delivered(reply: Any) -> _Read:
+def _delivered(reply: Any) -> Iterable[tuple[bytes, Entries]]:
     """What XREADGROUP answers, by RESP 2 or 3; an entry that is gone by now has no fields."""
     streams = reply.items() if isinstance(reply, dict) else reply or ()
-    return [
-        (stream, [(name, _fields(fields or ())) for name, fields in found])
-        for stream, found in streams
-        if found
-    ]
+    for stream, found in streams:
+        if found:
+            yield stream, [(name, _fields(fields or ())) for name, fields in found]
+
+
+def _key(stream: bytes) -> str:
+    return stream.decode().removesuffix(":events")
 
 
 def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:

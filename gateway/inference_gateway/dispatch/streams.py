@@ -40,6 +40,7 @@ class Keys:
         self._redis = client
         self._until: dict[str, float] = {}
         self._aside: dict[str, float] = {}
+        self._rests: dict[str, float] = {}
         self._last_ring: bytes | str = "0-0"
         self._doorbell_at = 0.0
         self._database_at = 0.0
@@ -50,10 +51,24 @@ class Keys:
         return self._until.keys()
 
     @property
-    def readable(self) -> set[str]:
+    def sound(self) -> set[str]:
         """All but those that were put aside a moment ago."""
         now = time.monotonic()
         return {key for key in self._until if self._aside.get(key, 0.0) <= now}
+
+    @property
+    def readable(self) -> set[str]:
+        """Those of them that do not rest."""
+        if not self._rests:
+            return self.sound
+        now = time.monotonic()
+        self._rests = {key: until for key, until in self._rests.items() if until > now}
+        return self.sound - self._rests.keys()
+
+    def rest(self, key: str, seconds: float) -> None:
+        """Its entries cost much: read those of the other models meanwhile, if there are any."""
+        if len(self._until) > 1:
+            self._rests[key] = time.monotonic() + seconds
 
     def broken(self, keys: Iterable[str]) -> None:
         """Their streams were gone, or none: who spoils them again is read only now and then."""
@@ -103,7 +118,7 @@ class Keys:
         if now < self._trim_at:
             return frozenset()
         self._trim_at = now + _TRIM_EVERY
-        return self.readable
+        return self.sound
 
 
 def repair(client: redis.Redis, keys: Iterable[str]) -> list[str]:
