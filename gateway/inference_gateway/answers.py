@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from starlette.types import Message, Scope, Send
 
 from inference_gateway import metrics
-from inference_gateway.errors import Unavailable
-from inference_gateway.limits import SMALL_BYTES, InFlight
+from inference_gateway.errors import GatewayError
+from inference_gateway.limits import SMALL_BYTES, InFlight, WhoOf
 from inference_gateway.rates.addresses import client_of
 
 log = logging.getLogger(__name__)
@@ -53,30 +53,37 @@ class Answer:
         "_scope",
         "_send",
         "_taken",
+        "_who",
+        "_who_of",
         "has_begun",
         "refused",
     )
 
-    def __init__(self, scope: Scope, send: Send, request_id: bytes, in_flight: InFlight) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, request_id: bytes, in_flight: InFlight, who_of: WhoOf
+    ) -> None:
         self._scope = scope
         self._send = send
         self._in_flight = in_flight
+        self._who_of = who_of
+        self._who = ""
         self._taken = 0
         self._began = time.perf_counter()
         self._request_id = request_id
         self.has_begun = False
-        self.refused: Unavailable | None = None
+        self.refused: GatewayError | None = None
         """Why it may not begin: the framework takes what its `send` raises for something else."""
 
     async def send(self, message: Message) -> None:
-        """Raises Unavailable, of an answer's begin, if too much is under way."""
+        """Raises TooManyRequests, Unavailable, of an answer's begin: too much is under way."""
         if message["type"] == "http.response.start":
             headers = message.get("headers", ())
             if size := _large_size(headers):
                 # What a POST did is done: only a GET can be refused by now.
+                self._who = self._who_of(self._scope)
                 try:
-                    self._in_flight.take(size, refuse=self._scope["method"] == "GET")
-                except Unavailable as error:
+                    self._in_flight.take(self._who, size, refuse=self._scope["method"] == "GET")
+                except GatewayError as error:
                     self.refused = error
                     raise
                 self._taken = size
@@ -96,18 +103,32 @@ class Answer:
     async def _send_large(self, message: Message) -> None:
         """Raises ConnectionResetError: of a stream, that its reader has to come again."""
         size = 0 if self._taken else len(message["body"])
+        who = self._who or self._who_of(self._scope)
         try:
-            self._in_flight.take(size)
-        except Unavailable as error:
+            self._in_flight.take(who, size)
+        except GatewayError as error:
             raise ConnectionResetError(error.detail) from None
         try:
             await _send_large(message, self._send)
         finally:
-            self._in_flight.give(size)
+            self._in_flight.give(who, size)
 
     def close(self) -> None:
         if self._taken:
-            self._in_flight.give(self._taken)
+            self._in_flight.give(self._who, self._taken)
+
+
+async def send_pieces(pieces: Iterable[bytes], send: Send) -> None:
+    """The body of an answer; small neighbours go together."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if held and size + len(piece) > SMALL_BYTES:
+            await send({"type": "http.response.body", "body": b"".join(held), "more_body": True})
+            held, size = [], 0
+        held.append(piece)
+        size += len(piece)
+    await send({"type": "http.response.body", "body": b"".join(held)})
 
 
 def _large_size(headers: Iterable[tuple[bytes, bytes]]) -> int:

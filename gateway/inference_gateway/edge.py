@@ -50,6 +50,7 @@ class Edge:
         self._app = app
         self._proxies = proxies
         self._admission = admission
+        self._who_of = admission.who_of
         self._max_body_bytes = max_body_bytes
         self._in_flight = in_flight
         self._prefix = secrets.token_hex(4)
@@ -63,14 +64,14 @@ class Edge:
         self._proxies.resolve(scope)
         request_id, length, host, authorization = self._read_headers(scope)
         scope["request_id"] = request_id
-        answer = Answer(scope, send, request_id, self._in_flight)
+        answer = Answer(scope, send, request_id, self._in_flight, self._who_of)
         body: CountedBody | None = None
         try:
             urls.check(scope, host)
             if not scope["path"].startswith(PROBES):
                 self._admit(authorization, client_of(scope))
             if length is None or length > SMALL_BYTES:
-                receive = body = self._counted(scope["path"], receive, length)
+                receive = body = self._counted(scope, receive, length)
             await self._app(*methods.as_get(scope, receive, answer.send))
         except ConnectionResetError:
             return
@@ -97,12 +98,12 @@ class Edge:
             raise BadRequest("there are two Authorization headers: send one")
         self._admission.enter(authorization, address)
 
-    def _counted(self, path: str, receive: Receive, length: int | None) -> CountedBody:
+    def _counted(self, scope: Scope, receive: Receive, length: int | None) -> CountedBody:
         """Raises TooLarge."""
-        most = largest_body(path, self._max_body_bytes)
+        most = largest_body(scope["path"], self._max_body_bytes)
         if length is not None and length > most:
             raise too_large(most)
-        return CountedBody(receive, most, self._in_flight)
+        return CountedBody(scope, receive, most, self._in_flight, self._who_of)
 
     def _read_headers(self, scope: Scope) -> tuple[bytes, int | None, bytes, bytes | None]:
         """The request's id, its length (None if only counting will tell), its Host, and its

@@ -25,7 +25,7 @@ from inference_gateway import db, ends, replies, streamed
 from inference_gateway.dispatch import position
 from inference_gateway.dispatch.fence import DELIVERIES, FENCE
 from inference_gateway.errors import NotFound
-from inference_gateway.tables import OPEN
+from inference_gateway.tables import BRIEF, OPEN
 
 _log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
@@ -53,9 +53,9 @@ SELECT id FROM changed
 _REQUEST_CANCEL = text(f"""
 UPDATE predictions SET cancel_requested_at = COALESCE(cancel_requested_at, now())
 WHERE id = :id AND owner = :owner AND {OPEN}
-RETURNING *
+RETURNING {BRIEF}
 """)  # noqa: S608
-_READ = text("SELECT * FROM predictions WHERE id = :id AND owner = :owner")
+_READ = text(f"SELECT {BRIEF} FROM predictions WHERE id = :id AND owner = :owner")  # noqa: S608
 
 # A claim takes nothing but jobs that say that they wait, so the answer `removed` is final.
 _WITHDRAW = """
@@ -117,7 +117,8 @@ def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
 
 
 def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) -> Row:
-    """Cancel a prediction in whatever state it is; the row as it then is.
+    """Cancel a prediction in whatever state it is; the row as it then is, without what may be
+    large.
 
     A prediction that waits ends at once. One that runs ends when its runner says so. If Redis or
     PostgreSQL goes away meanwhile, or the recorder is behind, dispatch carries it out later.

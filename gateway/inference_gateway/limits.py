@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from starlette.types import Message, Receive
+from collections import Counter
+from collections.abc import Callable
 
-from inference_gateway.errors import TooLarge, Unavailable
+from starlette.types import Message, Receive, Scope
+
+from inference_gateway.errors import GatewayError, TooLarge, TooManyRequests, Unavailable
 from inference_gateway.json_keys import outside_texts
+from inference_gateway.quotas import metrics
 
 SMALL_BYTES = 65_536
 """Bodies and answers up to here are not counted: the number of connections bounds them."""
@@ -13,31 +17,57 @@ MAX_FORM_BYTES = 65_536
 """Of bodies that hold neither an input nor a model: accounts, tokens, forms."""
 MAX_DOCUMENT_BYTES = 1_000_000
 """Of a model's document."""
+_RETRY_AFTER = {"Retry-After": "1"}
+
+WhoOf = Callable[[Scope], str]
+"""Whose large bodies and answers these are: an account's, or an address's before it is known."""
 
 
 class InFlight:
-    """The bytes of large bodies and answers that are under way, of all callers together."""
+    """The bytes of large bodies and answers that are under way, of all callers.
+
+    Nobody may have more of them than they leave free: whatever one caller does, there is room for
+    the next. On one event loop, but for `room` and `refusal`.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
+        self._of: Counter[str] = Counter()
 
-    def take(self, size: int, *, refuse: bool = True) -> None:
-        """Raises Unavailable. Whoever took gives back."""
-        if refuse and self._taken + size > self._most:
-            raise Unavailable(
-                f"bodies and answers of together {self._most} bytes (MAX_BYTES_IN_FLIGHT) are "
-                "under way, no more are taken just now: try again",
-                headers={"Retry-After": "1"},
-            )
+    def room(self, who: str) -> int:
+        """Bytes that they may take just now."""
+        return max(0, (self._most - self._taken - self._of[who]) // 2)
+
+    def take(self, who: str, size: int, *, refuse: bool = True) -> None:
+        """Whoever took gives back. Raises TooManyRequests, Unavailable."""
+        if refuse and size > self.room(who):
+            raise self.refusal(who, size)
         self._taken += size
+        self._of[who] += size
 
-    def give(self, size: int) -> None:
+    def give(self, who: str, size: int) -> None:
         self._taken -= size
+        self._of[who] -= size
+        if not self._of[who]:
+            del self._of[who]
 
-    @property
-    def is_full(self) -> bool:
-        return self._taken >= self._most
+    def refusal(self, who: str, size: int) -> GatewayError:
+        """Why they have no room for so many."""
+        mine = self._of[who]
+        if size > (self._most - self._taken + mine) // 2:
+            return Unavailable(
+                f"too much of {self._most} bytes of bodies and answers (MAX_BYTES_IN_FLIGHT) is "
+                "under way, no more are taken just now: try again",
+                headers=_RETRY_AFTER,
+            )
+        metrics.REFUSED.labels("bytes_in_flight").inc()
+        return TooManyRequests(
+            f"Request was throttled. {mine} bytes of your bodies and answers are under way; nobody "
+            f"may have more than they leave free of {self._most} (MAX_BYTES_IN_FLIGHT): send and "
+            "read fewer large ones at once.",
+            headers=_RETRY_AFTER,
+        )
 
 
 def largest_body(path: str, max_body_bytes: int) -> int:
@@ -79,24 +109,31 @@ class CountedBody:
     What has come counts as in flight until `close`.
     """
 
-    def __init__(self, receive: Receive, max_bytes: int, in_flight: InFlight) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, max_bytes: int, in_flight: InFlight, who_of: WhoOf
+    ) -> None:
+        self._scope = scope
         self._receive = receive
         self._max_bytes = max_bytes
         self._in_flight = in_flight
+        self._who_of = who_of
+        self._who = ""
         self._taken = 0
 
     async def __call__(self) -> Message:
-        """Raises TooLarge, Unavailable: as soon as it is too much."""
+        """Raises TooLarge, TooManyRequests, Unavailable: as soon as it is too much."""
         message = await self._receive()
         if size := len(message.get("body", b"")):
             if self._taken + size > self._max_bytes:
                 raise too_large(self._max_bytes)
-            self._in_flight.take(size)
+            # Most read the body when they know who sends it.
+            self._who = self._who or self._who_of(self._scope)
+            self._in_flight.take(self._who, size)
             self._taken += size
         return message
 
     def close(self) -> None:
-        self._in_flight.give(self._taken)
+        self._in_flight.give(self._who, self._taken)
         self._taken = 0
 
 

@@ -146,7 +146,7 @@ class Settings(DatabaseSettings):
     max_bytes_in_flight: int = Field(
         64_000_000,
         ge=1_000_000,
-        description="Bytes of large bodies and answers under way, all callers together: memory.",
+        description="Bytes of large bodies and answers under way; of one no more than are free.",
     )
     max_page_bytes: int = Field(
         4_000_000, ge=1000, description="Bytes of predictions after which a page of them ends."

@@ -161,6 +161,11 @@ class Prediction(Base):
     )
 
 
+LARGE = ("input", "output", "logs")
+"""The columns of a prediction that may be."""
+BRIEF = ", ".join(name for name in Prediction.__table__.columns.keys() if name not in LARGE)  # noqa: SIM118
+
+
 class AccountUsage(Base):
     """What an account's quota on stored bytes is compared with: counted by dispatch."""
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -95,19 +95,26 @@ _SOME_ROW = """
 INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, completed_at,
   output)
 SELECT gen_random_uuid(), id, 'admin/m', '1', 't', '{}', now(), 'succeeded', now(), %s::jsonb
-FROM users WHERE is_admin LIMIT 1 RETURNING id"""
+FROM users WHERE username = %s RETURNING id"""
 
 
-def _get_output(stack: Stack, output: str, path: str, reads: bool = True) -> None:
-    """Many at once ask for a prediction with this output."""
-    ((found,),) = stack.sql(_SOME_ROW, output)
-    head = f"GET {path.format(found)} HTTP/1.1\r\nHost: a\r\n{_authorized(stack)}\r\n".encode()
+def _get_output(
+    stack: Stack, output: str, path: str, reads: bool = True, accounts: Sequence[str] = ("admin",)
+) -> None:
+    """Many at once ask for a prediction with this output, by as many accounts as are named."""
+    heads, rows = [], []
+    for name in accounts:
+        authorization = _log_in(stack, name)
+        ((found,),) = stack.sql(_SOME_ROW, output, name)
+        lines = (f"GET {path.format(found)} HTTP/1.1", "Host: a", authorization, "", "")
+        heads.append("\r\n".join(lines).encode())
+        rows.append(found)
     end = time.monotonic() + SECONDS
 
-    def get(_: int) -> None:
+    def get(number: int) -> None:
         while time.monotonic() < end:
             with suppress(OSError), _connect(stack) as client:
-                client.sendall(head)
+                client.sendall(heads[number % len(heads)])
                 while reads and client.recv(1_000_000) and time.monotonic() < end:
                     pass
                 if not reads:
@@ -115,7 +122,17 @@ def _get_output(stack: Stack, output: str, path: str, reads: bool = True) -> Non
 
     with ThreadPoolExecutor(50) as threads:
         list(threads.map(get, range(50)))
-    stack.sql("DELETE FROM predictions WHERE id = %s", found)
+    stack.sql("DELETE FROM predictions WHERE id = ANY (%s::uuid[])", rows)
+
+
+def _log_in(stack: Stack, name: str) -> str:
+    """The header of an account, which is made if it is not there."""
+    if name == "admin":
+        return _authorized(stack).strip()
+    account = {"username": name, "email": f"{name}@example.com", "password": "a-long-password"}
+    httpx.post(f"{stack.url}/v1/auth/register", json=account, timeout=60)
+    reply = httpx.post(f"{stack.url}/v1/auth/token", data=account, timeout=60).raise_for_status()
+    return f"Authorization: Bearer {reply.json()['access_token']}"
 
 
 def _streams(stack: Stack) -> None:
@@ -153,6 +170,7 @@ def _unknown_keys() -> bytes:
     return b"{" + b",".join(b'"k%d":1' % number for number in range(6000)) + b"}"
 
 
+TEN = [f"caller{number}" for number in range(10)]
 GET = "/v1/predictions/{}"
 CALLERS: dict[str, Callable[[Stack], str | None]] = {
     # Each is measured for itself; what it returns is printed beside.
@@ -222,6 +240,12 @@ CALLERS: dict[str, Callable[[Stack], str | None]] = {
     ),
     "50 pages of 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', "/v1/predictions"),
     "50 that never read 9 MB": lambda s: _get_output(s, f'"{"x" * 9_000_000}"', GET, reads=False),
+    "50 of 10 accounts that never read 9 MB": lambda s: _get_output(
+        s, f'"{"x" * 9_000_000}"', GET, reads=False, accounts=TEN
+    ),
+    "50 of 10 accounts that never read 9 MB and an emoji": lambda s: _get_output(
+        s, f'"\U0001f600{"x" * 9_000_000}"', GET, reads=False, accounts=TEN
+    ),
     "300 registrations": _registrations,
 }
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from inference_gateway.errors import TooLarge, Unavailable
+from inference_gateway.errors import TooLarge, TooManyRequests, Unavailable
 from inference_gateway.limits import InFlight, check_values
 
 
@@ -31,9 +31,31 @@ def test_separators_within_a_text_are_no_values(value: object) -> None:
 
 def test_what_is_under_way_is_bounded_for_all_together() -> None:
     in_flight = InFlight(100)
-    in_flight.take(60)
+    for who in ("a", "b", "c"):
+        in_flight.take(who, 20)
+    with pytest.raises(Unavailable, match="MAX_BYTES_IN_FLIGHT"):
+        in_flight.take("d", 21)
+    in_flight.take("d", 20)
+    in_flight.give("a", 20)
+    in_flight.take("e", 20)
+
+
+def test_nobody_has_more_under_way_than_they_leave_free() -> None:
+    in_flight = InFlight(100)
+    in_flight.take("a", 50)
+    with pytest.raises(TooManyRequests, match="50 bytes of your"):
+        in_flight.take("a", 1)
+    in_flight.take("b", 25)
+    with pytest.raises(TooManyRequests):
+        in_flight.take("b", 1)
+    in_flight.give("a", 50)
+    in_flight.take("b", 25)
+
+
+def test_what_is_done_is_answered_whatever_is_under_way() -> None:
+    in_flight = InFlight(100)
+    in_flight.take("a", 120, refuse=False)
     with pytest.raises(Unavailable):
-        in_flight.take(60)
-    in_flight.take(60, refuse=False)
-    in_flight.give(120)
-    in_flight.take(100)
+        in_flight.take("b", 1)
+    in_flight.give("a", 120)
+    in_flight.take("b", 50)

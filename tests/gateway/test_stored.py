@@ -13,8 +13,8 @@ from inference_gateway import stored
 MOST = values.MAX_DEPTH
 
 
-def _nested(depth: int) -> str:
-    return "[" * depth + "]" * depth
+def _nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
 
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 65_536])
@@ -23,7 +23,7 @@ def test_no_value_that_is_too_deep_is_shallow(
     monkeypatch: pytest.MonkeyPatch, piece: int, depth: int
 ) -> None:
     monkeypatch.setattr(stored, "_LARGE", piece)
-    for text in (_nested(depth), f"[{_nested(depth - 1)},{{}},{_nested(depth - 1)}]"):
+    for text in (_nested(depth), b"[%b,{},%b]" % (_nested(depth - 1), _nested(depth - 1))):
         if depth > MOST or piece == 65_536:
             assert stored._is_shallow(text) is (depth <= MOST)
 
@@ -37,26 +37,26 @@ def test_a_usual_value_is_shallow_wherever_it_is_cut(
     items = [
         chance.choice(["[]", "{}", '{"a":[1,[2]]}', "[[[[1]]]]", '"text"']) for _ in range(999)
     ]
-    assert stored._is_shallow(f"[{','.join(items)}]")
+    assert stored._is_shallow(f"[{','.join(items)}]".encode())
 
 
 def test_of_a_large_value_no_search_sees_all() -> None:
     """While one runs, no other thread does."""
 
-    class Text(str):
+    class Content(bytes):
         slices: list[int] = []
 
-        def __getitem__(self, part: object) -> str:
+        def __getitem__(self, part: object) -> bytes:  # type: ignore[override]
             found = super().__getitem__(part)  # type: ignore[index]
             self.slices.append(len(found))
             return found
 
-        def encode(self, *_: object) -> bytes:
+        def translate(self, *_: object) -> bytes:
             raise AssertionError("the whole of it")
 
-    text = Text(f"[{'[],' * 100_000}1]")
-    assert stored._is_shallow(text)
-    assert max(text.slices) <= 65_536
+    content = Content(b"[%b1]" % (b"[]," * 100_000))
+    assert stored._is_shallow(content)
+    assert max(content.slices) <= 65_536
 
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 64])

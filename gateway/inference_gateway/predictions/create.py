@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from inference_gateway import stored
+from inference_gateway.answers import send_pieces
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from inference_gateway.limits import SMALL_BYTES, read_body
@@ -57,13 +57,16 @@ class CreatePrediction:
         if (said := service.detail(created.row, user)) is not None:
             content["status_detail"] = said
         status, extra = _status(created, headers, content)
-        encoded = orjson.dumps(content, default=stored.as_json)
+        pieces = stored.in_pieces(content)
         extra += [
             (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(encoded)),
+            (b"content-length", b"%d" % sum(map(len, pieces))),
         ]
         await send({"type": "http.response.start", "status": status, "headers": extra})
-        await send({"type": "http.response.body", "body": encoded})
+        if len(pieces) == 1:
+            await send({"type": "http.response.body", "body": pieces[0]})
+        else:
+            await send_pieces(pieces, send)
 
 
 def _headers(scope: Scope, given: dict[bytes, bytes]) -> CreateHeaders:

@@ -6,18 +6,15 @@ loop from running, and of two threads the one would take over from the other.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
-from uuid import UUID
-
-from sqlalchemy import Engine
 
 from inference_gateway import stored
-from inference_gateway.errors import TooLarge, Unavailable
+from inference_gateway.errors import GatewayError, TooLarge
 from inference_gateway.lanes import Lane
 from inference_gateway.limits import SMALL_BYTES, InFlight, check_values
-from inference_gateway.predictions import repository
 from inference_gateway.predictions.schemas import Row
 
 Events = Callable[[Row], Iterator[bytes]]
@@ -35,23 +32,21 @@ class Ending(NamedTuple):
     """Of its output in memory, about."""
 
 
-def read(engine: Engine, prediction_id: UUID, owner: str) -> Ending | None:
-    """Blocks."""
-    row = repository.get_texts(engine, prediction_id, owner)
-    if row is None:
-        return None
+def ending(row: Row) -> Ending:
+    """Takes long."""
     if not isinstance(row["output"], stored.PassedOn):
         return Ending(row, len(row["logs"]))
-    text = row["output"].text
-    if text.startswith('"'):
-        return Ending({**row, "output": stored.decode(text)}, len(text))
-    encoded = text.encode()
+    content = row["output"].content
+    if content.startswith(b'"'):
+        output = stored.decode(stored.as_text(content))
+        return Ending({**row, "output": output}, sys.getsizeof(output))
     try:
-        check_values(encoded, _MAX_VALUES)
+        check_values(content, _MAX_VALUES)
     except TooLarge:
         return Ending(row, 0)
-    count = min(_MAX_VALUES, encoded.count(b",") + encoded.count(b"[") + encoded.count(b"{"))
-    return Ending({**row, "output": stored.decode(text)}, len(text) + count * _BYTES_OF_A_VALUE)
+    count = min(_MAX_VALUES, content.count(b",") + content.count(b"[") + content.count(b"{"))
+    output = stored.decode(stored.as_text(content))
+    return Ending({**row, "output": output}, len(content) + count * _BYTES_OF_A_VALUE)
 
 
 class Endings:
@@ -70,8 +65,8 @@ class Endings:
     ) -> AsyncGenerator[bytes, None]:
         """Raises ConnectionResetError: the reader has to come again, or does not read."""
         try:
-            self._in_flight.take(ending.size)
-        except Unavailable as error:
+            self._in_flight.take(owner, ending.size)
+        except GatewayError as error:
             raise ConnectionResetError(error.detail) from None
         try:
             pieces = events(ending.row)
@@ -84,7 +79,7 @@ class Endings:
                 if piece:
                     yield piece
         finally:
-            self._in_flight.give(ending.size)
+            self._in_flight.give(owner, ending.size)
 
     def close(self) -> None:
         self._lane.close()

@@ -18,48 +18,62 @@ from inference_gateway import stored
 from inference_gateway.predictions.ids import first_id, key_of
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.states import Wanted
-from inference_gateway.tables import OPEN, Prediction
+from inference_gateway.tables import BRIEF, LARGE, OPEN, Prediction
 
-_LARGE = ("input", "output", "logs")
 _JSON = ("input", "output")
+_AS_READ = {"input": "input::text::bpchar", "output": "output::text::bpchar", "logs": "logs"}
+"""See `stored`."""
 _COLUMNS = Prediction.__table__.columns.keys()
-_BRIEF = ", ".join(name for name in _COLUMNS if name not in _LARGE)
-_TEXTS = ", ".join(f"{name}::text AS {name}" if name in _JSON else name for name in _COLUMNS)
-_SIZE = " + ".join(f"coalesce(pg_column_size({name}), 0)" for name in _LARGE)
+_SIZE = " + ".join(f"coalesce(pg_column_size({name}), 0)" for name in LARGE)
 _SMALL_BYTES = 8000
 """As PostgreSQL stores them, compressed."""
 _KEYED = "owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
-_BY_KEY = text(f"SELECT * FROM predictions WHERE {_KEYED}")  # noqa: S608 - constants of ours
+_BY_KEY = text(f"SELECT {BRIEF} FROM predictions WHERE {_KEYED}")  # noqa: S608 - constants of ours
+_KEEPS_BYTES = 1_000_000
 
 
-def _either(columns: str, condition: str = "true") -> tuple[TextClause, TextClause]:
+_BY_ID = "id = :id AND owner = :owner"
+
+
+def _either(query: str) -> tuple[TextClause, TextClause]:
     """By a prediction's own id, or the one that its owner chose."""
-    select = f"SELECT {columns} FROM predictions WHERE {condition} AND"  # noqa: S608
-    return text(f"{select} id = :id AND owner = :owner"), text(f"{select} {_KEYED}")
+    return text(query.format(which=_BY_ID)), text(query.format(which=_KEYED))
 
 
-_GET = _either("*")
-_GET_SMALL = _either("*", f"{_SIZE} < {_SMALL_BYTES}")
-_GET_TEXTS = _either(_TEXTS)
+_GET = _either("SELECT * FROM predictions WHERE {which}")
+_GET_SMALL = _either(
+    f"SELECT * FROM predictions WHERE {_SIZE} < {_SMALL_BYTES} AND {{which}}"  # noqa: S608
+)
+# Each value is made a text once, for its length and for itself.
+_PASSED_ON = ", ".join(_AS_READ.get(name, name) + f" AS {name}" for name in _COLUMNS)
+_LENGTH = " + ".join(f"coalesce(octet_length({name}), 0)" for name in LARGE)
+_GET_LARGE = _either(f"""
+SELECT {BRIEF}, {_LENGTH} AS bytes,
+  {", ".join(f"CASE WHEN {_LENGTH} <= :room THEN {_AS_READ[name]} END AS {name}" for name in LARGE)}
+FROM (
+  SELECT {BRIEF}, {", ".join(f"{name}::text AS {name}" for name in LARGE)}
+  FROM predictions WHERE {{which}} OFFSET 0
+) AS found
+""")  # noqa: S608 - constants of ours
 _STATES = f"""
-SELECT {_BRIEF} FROM predictions JOIN
+SELECT {BRIEF} FROM predictions JOIN
   unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:owners AS uuid[]))
     AS wanted (wanted_id, wanted_key, wanted_owner) ON owner = wanted_owner AND
 """  # noqa: S608 - constants of ours
 _STATES_BY_ID = text(f"{_STATES} id = wanted_id")
 _STATES_BY_KEY = text(f"{_STATES} idempotency_key = wanted_key AND idempotency_key IS NOT NULL")
 _ENDED = text(
-    f"SELECT {_BRIEF} FROM predictions "  # noqa: S608
+    f"SELECT {BRIEF} FROM predictions "  # noqa: S608
     "WHERE id = ANY (CAST(:ids AS uuid[])) AND completed_at IS NOT NULL"
 )
 
-_OF_BATCH = text("""
-SELECT p.* FROM predictions p WHERE p.id = ANY (CAST(:ids AS uuid[]))
+_OF_BATCH = text(f"""
+SELECT {BRIEF} FROM predictions WHERE id = ANY (CAST(:ids AS uuid[]))
 UNION ALL
-SELECT p.* FROM unnest(CAST(:owners AS uuid[]), CAST(:keys AS text[])) AS k(owner, key)
-JOIN predictions p ON p.owner = k.owner AND p.idempotency_key = k.key
-  AND p.idempotency_key IS NOT NULL
-""")
+SELECT {BRIEF} FROM predictions JOIN
+  unnest(CAST(:owners AS uuid[]), CAST(:keys AS text[])) AS wanted (wanted_owner, wanted_key)
+  ON owner = wanted_owner AND idempotency_key = wanted_key AND idempotency_key IS NOT NULL
+""")  # noqa: S608 - constants of ours
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,8 @@ class Filter:
 class Page:
     rows: Sequence[Row]
     """Newest first."""
+    size: int
+    """Bytes of their inputs, outputs and logs."""
     has_older: bool
     has_newer: bool
 
@@ -92,9 +108,10 @@ def get_small(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
     return _find(engine, _GET_SMALL, prediction_id, owner)
 
 
-def get_texts(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """For those who pass it on: large values are `stored.PassedOn`."""
-    row = _find(engine, _GET_TEXTS, prediction_id, owner)
+def get_large(engine: Engine, prediction_id: UUID, owner: str, room: int) -> Row | None:
+    """For those who pass it on: large values are `stored.PassedOn`. The row has also `bytes`, of
+    all that may be large; that itself only if there is room for it."""
+    row = _find(engine, _GET_LARGE, prediction_id, owner, room=room)
     return None if row is None else _passed_on(row)
 
 
@@ -123,14 +140,26 @@ def _passed_on(row: Row) -> Row:
 
 
 def _find(
-    engine: Engine, queries: Sequence[TextClause], prediction_id: UUID, owner: str
+    engine: Engine,
+    queries: Sequence[TextClause],
+    prediction_id: UUID,
+    owner: str,
+    **parameters: object,
 ) -> Row | None:
-    wanted = {"id": prediction_id, "key": key_of(prediction_id), "owner": owner}
+    wanted = {"id": prediction_id, "key": key_of(prediction_id), "owner": owner, **parameters}
     with engine.connect() as connection:
         for query in queries:
             if (found := connection.execute(query, wanted).one_or_none()) is not None:
-                return found._asdict()
+                row = found._asdict()
+                _let_go(connection, row.get("bytes", 0))
+                return row
     return None
+
+
+def _let_go(connection: Connection, size: int) -> None:
+    """Of a connection after so large an answer: libpq's buffer has grown, and never shrinks."""
+    if size > _KEEPS_BYTES:
+        connection.invalidate()
 
 
 def by_key(engine: Engine, owner: str, key: str) -> Row | None:
@@ -168,11 +197,13 @@ def page(
     older_than: UUID | None = None,
     newer_than: UUID | None = None,
     max_bytes: int = 4_000_000,
+    room: int = 2**62,
 ) -> Page:
     """The newest predictions, or those next to one of them. Set at most one of those two.
 
     Args:
         max_bytes: of inputs, outputs and logs; the page ends with the row that reaches it.
+        room: a page of more bytes has no rows.
     """
     upwards = newer_than is not None
     clauses, parameters = _conditions(wanted)
@@ -201,19 +232,24 @@ def page(
           )
           FROM walk, ids WHERE size < :max_bytes AND n < least(:limit, cardinality(list))
         )
-        SELECT {_TEXTS}, (SELECT cardinality(list) FROM ids) AS found FROM predictions
-        WHERE id = ANY ((SELECT list[1:(SELECT max(n) FROM walk)] FROM ids)::uuid[])
+        SELECT {_PASSED_ON}, (SELECT cardinality(list) FROM ids) AS found,
+          (SELECT max(size) FROM walk) AS bytes
+        FROM (SELECT 1) AS once LEFT JOIN predictions
+          ON id = ANY ((SELECT list[1:(SELECT max(n) FROM walk)] FROM ids)::uuid[])
+          AND (SELECT max(size) FROM walk) <= :room
         ORDER BY id {order}
     """  # noqa: S608 - clauses of ours
     parameters |= {"older_than": older_than, "newer_than": newer_than}
-    parameters |= {"limit": limit, "max_bytes": max_bytes}
+    parameters |= {"limit": limit, "max_bytes": max_bytes, "room": room}
     with engine.connect() as connection:
-        found = connection.execute(text(query), parameters)
-        rows = [_passed_on(row._asdict()) for row in found]
+        found = [row._asdict() for row in connection.execute(text(query), parameters)]
+        size = found[0]["bytes"]
+        _let_go(connection, size)
+    rows = [_passed_on(row) for row in found if row["id"] is not None]
     more = bool(rows) and rows[0]["found"] > len(rows)
     if upwards:
-        return Page(rows[::-1], has_older=True, has_newer=more)
-    return Page(rows, has_older=more, has_newer=older_than is not None)
+        return Page(rows[::-1], size, has_older=True, has_newer=more)
+    return Page(rows, size, has_older=more, has_newer=older_than is not None)
 
 
 def _conditions(wanted: Filter) -> tuple[list[str], dict[str, Any]]:

@@ -21,13 +21,14 @@ from starlette.types import Receive, Scope, Send
 
 from inference_contract.predictions import PredictionStatus
 from inference_gateway import accepts
+from inference_gateway.answers import send_pieces
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.errors import GatewayError, Invalid, NotFound, raises
 from inference_gateway.predictions import multipart, openapi, waiting
 from inference_gateway.predictions.create import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
-from inference_gateway.predictions.repository import Filter
+from inference_gateway.predictions.repository import Filter, Page
 from inference_gateway.predictions.schemas import Row, encode
 from inference_gateway.predictions.service import EventStream
 from inference_gateway.services import Services
@@ -72,6 +73,20 @@ class _Events(StreamingResponse):
         self._stream.end()
 
 
+class Json(Response):
+    """In pieces that nobody joins."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__(media_type=_JSON)
+        self._pieces = pieces
+        self.headers["content-length"] = str(sum(map(len, pieces)))
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(head)
+        await send_pieces(self._pieces, send)
+
+
 class _PredictionId(StringConvertor):
     """Whatever a caller says, but no neighbour in the path."""
 
@@ -102,20 +117,25 @@ async def list_predictions(
     """Your predictions, newest first. Times without a zone are UTC."""
     at = Cursor.decode(cursor) if cursor else Cursor()
     wanted = Filter(user.user_id, status, model, _utc(created_after), _utc(created_before))
-    page = await services.predictions.page(wanted, limit, at.older_than, at.newer_than)
     base_url = services.base_url(request)
 
     def url(at: Cursor) -> str:
         query = [(k, v) for k, v in request.query_params.items() if k != "cursor"]
         return f"{base_url}/v1/predictions?{urlencode([*query, ('cursor', at.encode())])}"
 
-    rows = page.rows
-    content = {
-        "next": url(Cursor(older_than=rows[-1]["id"])) if rows and page.has_older else None,
-        "previous": url(Cursor(newer_than=rows[0]["id"])) if rows and page.has_newer else None,
-        "results": [orjson.Fragment(_shown(services, user, row, base_url)) for row in rows],
-    }
-    return _json(orjson.dumps(content))
+    def shown(page: Page) -> list[bytes]:
+        rows = page.rows
+        links = {
+            "next": url(Cursor(older_than=rows[-1]["id"])) if rows and page.has_older else None,
+            "previous": url(Cursor(newer_than=rows[0]["id"])) if rows and page.has_newer else None,
+        }
+        pieces = [orjson.dumps(links)[:-1], b',"results":[']
+        for number, row in enumerate(rows):
+            pieces += [b"," if number else b"", *_shown(services, user, row, base_url)]
+        return [*pieces, b"]}"]
+
+    predictions = services.predictions
+    return Json(await predictions.page(wanted, limit, at.older_than, at.newer_than, shown))
 
 
 @router.get(
@@ -137,7 +157,7 @@ async def get_prediction(
     if accepts.prefers(accept, EVENT_STREAM, _JSON):
         return await _stream(services, prediction_id, user, last_event_id)
     row = await services.predictions.get(prediction_id, user.user_id)
-    return _json(_shown(services, user, row, services.base_url(request)))
+    return Json(_shown(services, user, row, services.base_url(request)))
 
 
 @router.get(
@@ -164,10 +184,10 @@ async def cancel_prediction(
 ) -> Response:
     """Stop it. Does nothing to one that has ended."""
     row = await services.predictions.cancel(prediction_id, user.user_id)
-    return _json(_shown(services, user, row, services.base_url(request)))
+    return Json(_shown(services, user, row, services.base_url(request)))
 
 
-def _shown(services: Services, user: Principal, row: Row, base_url: str) -> bytes:
+def _shown(services: Services, user: Principal, row: Row, base_url: str) -> list[bytes]:
     return encode(services.predictions.with_detail(row, user), base_url)
 
 
@@ -183,10 +203,6 @@ async def _stream(
         return None
 
     return _Events(waiting.told(stream.events, stream.detail, why), stream)
-
-
-def _json(content: bytes) -> Response:
-    return Response(content, media_type=_JSON)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

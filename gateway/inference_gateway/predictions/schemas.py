@@ -74,13 +74,13 @@ def show(row: Row, base_url: str) -> dict[str, Any]:
     return _unreadable(row, base_url, "it holds what is no value of this API")
 
 
-def encode(row: Row, base_url: str) -> bytes:
-    """`show` as JSON, whatever the row holds."""
+def encode(row: Row, base_url: str) -> list[bytes]:
+    """Pieces of `show` as JSON, whatever the row holds."""
     try:
-        return orjson.dumps(show(row, base_url), default=stored.as_json)
+        return stored.in_pieces(show(row, base_url))
     except Exception as error:  # of a list, the others must be shown
         _log.exception("a prediction cannot be shown", extra={"prediction": str(row["id"])})
-        return orjson.dumps(_unreadable(row, base_url, values.text(str(error))))
+        return [orjson.dumps(_unreadable(row, base_url, values.text(str(error))))]
 
 
 def _unreadable(row: Row, base_url: str, reason: str) -> dict[str, Any]:

@@ -26,7 +26,14 @@ from inference_contract.predictions import PredictionStatus
 from inference_gateway import db, ending
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.authenticator import Authenticator
-from inference_gateway.errors import GatewayError, Invalid, NotFound, Unconfirmed
+from inference_gateway.errors import (
+    GatewayError,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+    Unconfirmed,
+)
 from inference_gateway.hub import Hub
 from inference_gateway.lanes import Lane
 from inference_gateway.limits import InFlight
@@ -116,8 +123,10 @@ class PredictionService:
         self._catalog = catalog
         self._heartbeat_seconds = heartbeat_seconds
         self._in_flight = in_flight or InFlight(settings.max_bytes_in_flight)
-        # Before an answer counts as under way it is in memory several times.
-        self._large, self._paging = asyncio.Semaphore(2), asyncio.Semaphore(3)
+        # Before an answer counts as under way it is in memory more than once.
+        most = settings.max_connections
+        self._large = Lane("large answers", 2, most_waiting=most, most_of_one=most)
+        self._paging = Lane("pages", 3, most_waiting=most, most_of_one=most)
         self._ids = IdSource()
         self._hub = Hub(redis_async, self._ended, recheck_seconds)
         self._tails = Tails(redis_async)
@@ -167,7 +176,8 @@ class PredictionService:
         await self._sizes.stop()
         await self._enqueuer.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._checks.close()
+        for lane in (self._large, self._paging, self._checks):
+            lane.close()
         self.bodies.close()
         self._endings.close()
 
@@ -219,7 +229,7 @@ class PredictionService:
             metrics.REFUSED.inc()
             raise
         if not seconds:
-            return Created(await self._store(row, size))
+            return await self._store(row, size)
         created = await self._store_and_wait(user, row, size, seconds)
         self.authenticator.require(user)
         if not created.is_unfinished:
@@ -240,7 +250,10 @@ class PredictionService:
     async def _accepted(
         self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
     ) -> Row | None:
-        """What this request made when it came before: its model may be gone since, or changed."""
+        """What this request made when it came before: its model may be gone since, or changed.
+
+        Raises TooManyRequests, Unavailable: it is large.
+        """
         if headers.idempotency_key is None:
             return None
         stored = await asyncio.to_thread(
@@ -255,10 +268,11 @@ class PredictionService:
         if stored["request_hash"] != hashed:
             return None
         metrics.REPLAYED.inc()
-        return stored
+        return await self._get(str(stored["id"]), owner)
 
     async def get(self, prediction_id: str, owner: str) -> Row:
-        """The row; while it runs, with the output so far. Raises NotFound."""
+        """The row; while it runs, with the output so far. Raises NotFound, TooManyRequests,
+        Unavailable."""
         row = await self._get(prediction_id, owner)
         if row["status"] != PredictionStatus.PROCESSING:
             return row
@@ -293,24 +307,32 @@ class PredictionService:
         limit: int,
         older_than: UUID | None,
         newer_than: UUID | None,
-    ) -> repository.Page:
-        async with self._paging:
-            return await asyncio.to_thread(
-                repository.page,
-                self._engine,
-                wanted,
-                limit,
-                older_than,
-                newer_than,
-                self.settings.max_page_bytes,
-            )
+        made: Callable[[repository.Page], T],
+    ) -> T:
+        """What is made of a page, on a thread. Raises TooManyRequests, Unavailable."""
+        owner, most = wanted.owner, self.settings.max_page_bytes
+
+        def read() -> T:
+            room = self._in_flight.room(owner)
+            page = repository.page(self._engine, wanted, limit, older_than, newer_than, most, room)
+            if page.size > room:
+                raise self._in_flight.refusal(owner, page.size)
+            return made(page)
+
+        return await self._paging.run(owner, read)
 
     async def cancel(self, prediction_id: str, owner: str) -> Row:
-        """Raises NotFound."""
+        """Raises NotFound; TooManyRequests, Unavailable: it is large, and nothing was done."""
         row = await self._get(prediction_id, owner)
-        return await asyncio.to_thread(
+        if has_ended(row):
+            return row
+        now = await asyncio.to_thread(
             ending.cancel, self._engine, self._redis, str(row["id"]), owner
         )
+        if has_ended(now):
+            with contextlib.suppress(GatewayError, SQLAlchemyError):
+                return await self._get(prediction_id, owner)
+        return {**row, **now}
 
     async def stream(
         self, prediction_id: str, user: Principal, last_event_id: str | None
@@ -432,10 +454,11 @@ class PredictionService:
                 "(VALIDATION_SECONDS): send less at once, or simplify `items`"
             ) from None
 
-    async def _store(self, row: dict[str, Any], size: int) -> Row:
+    async def _store(self, row: dict[str, Any], size: int) -> Created:
         new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
         self._put(new)
-        return _same_request(row, await self._stored(new, new.future))
+        stored = await self._stored(new, new.future)
+        return Created(row) if stored is row else await self._read(_same_request(row, stored))
 
     def _put(self, new: NewPrediction) -> None:
         """Raises Unavailable."""
@@ -477,7 +500,7 @@ class PredictionService:
     async def _wait_for(self, user: Principal, row: Row, seconds: float) -> Created:
         """Wait for the end of a prediction that is stored already."""
         if has_ended(row):
-            return Created(row)
+            return await self._read(row)
         waiter = Waiter(str(row["id"]), user)
         await self._hub.add(waiter)
         timer = asyncio.get_running_loop().call_later(seconds, waiter.resolve, None)
@@ -495,28 +518,50 @@ class PredictionService:
         return Created({**row, **end.columns}) if end.is_whole else await self._read(row)
 
     async def _read(self, row: Row) -> Created:
-        """The row of a prediction that has ended; unfinished while no more answers are taken."""
-        async with self._large:
-            if self._in_flight.is_full:
-                return Created(row, is_unfinished=True)
-            prediction_id, owner = str(row["id"]), str(row["owner"])
-            try:
-                return Created(await self._find(repository.get_texts, prediction_id, owner))
-            except SQLAlchemyError as error:
-                return _unread(row, error)
+        """The whole row of a prediction; as unfinished while there is no room for it."""
+        try:
+            return Created(await self._get(str(row["id"]), str(row["owner"])))
+        except (TooManyRequests, Unavailable):
+            return Created(row, is_unfinished=True)
+        except SQLAlchemyError as error:
+            return _unread(row, error)
 
     async def _get(self, prediction_id: str, owner: str) -> Row:
-        """For those who pass it on. Raises NotFound."""
-        with contextlib.suppress(NotFound):
-            return await self._find(repository.get_small, prediction_id, owner)
-        async with self._large:
-            return await self._find(repository.get_texts, prediction_id, owner)
+        """For those who pass it on. Raises NotFound, TooManyRequests, Unavailable."""
+        found = await asyncio.to_thread(
+            repository.get_small, self._engine, _parse_id(prediction_id), owner
+        )
+        if found is not None:
+            return found
+        return await self._read_large(prediction_id, owner, lambda row: row)
+
+    async def _read_large(self, prediction_id: str, owner: str, made: Callable[[Row], T]) -> T:
+        """What is made of a row, on a thread; read only if there is room for it.
+
+        Raises:
+            NotFound, TooManyRequests, Unavailable
+        """
+        which = _parse_id(prediction_id)
+
+        def read() -> T:
+            room = self._in_flight.room(owner)
+            row = repository.get_large(self._engine, which, owner, room)
+            if row is None:
+                raise _unknown(prediction_id)
+            if row["bytes"] > room:
+                raise self._in_flight.refusal(owner, row["bytes"])
+            return made(row)
+
+        return await self._large.run(owner, read)
 
     async def _finish(
         self, prediction_id: str, owner: str, events: Events
     ) -> AsyncGenerator[bytes, None]:
-        async with self._large:
-            ending = await self._find(endings.read, prediction_id, owner)
+        """Raises ConnectionResetError."""
+        try:
+            ending = await self._read_large(prediction_id, owner, endings.ending)
+        except (TooManyRequests, Unavailable) as error:
+            raise ConnectionResetError(error.detail) from None
         async with aclosing(self._endings.events(owner, ending, events)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -528,15 +573,6 @@ class PredictionService:
             raise _unknown(prediction_id)
         return row
 
-    async def _find(
-        self, how: Callable[[Engine, UUID, str], T | None], prediction_id: str, owner: str
-    ) -> T:
-        """Raises NotFound."""
-        found = await asyncio.to_thread(how, self._engine, _parse_id(prediction_id), owner)
-        if found is None:
-            raise _unknown(prediction_id)
-        return found
-
     def _is_text(self, model_id: str) -> bool:
         """Whether pieces of output are text that is joined; custom classes stream lists."""
         entry = self._catalog.entry(model_id)
@@ -547,17 +583,18 @@ class PredictionService:
 
 
 def _same_request(row: Row, stored: Row) -> Row:
-    """What is stored, if it is this row or, under its idempotency key, the same request's.
+    """What is stored of this row or, under its idempotency key, of the same request's: it need not
+    be all.
 
     Raises:
         Invalid: if the key came with another request before.
     """
-    if stored is row or str(stored["id"]) == row["id"]:
-        return stored
+    if str(stored["id"]) == row["id"]:
+        return {**row, **stored}
     if stored["request_hash"] != row["request_hash"]:
         raise _used_before(row["idempotency_key"])
     metrics.REPLAYED.inc()
-    return stored
+    return {**row, **stored}
 
 
 def _unread(row: Row, error: SQLAlchemyError) -> Created:

@@ -11,11 +11,13 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from inference_gateway.errors import Unauthorized
-from inference_gateway.rates.addresses import site
+from inference_gateway.rates.addresses import client_of, site
 from inference_gateway.rates.gcra import Rate
 from inference_gateway.rates.limiter import Charge, Limiter
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from inference_gateway.auth.accounts import Principal
     from inference_gateway.auth.authenticator import Authenticator
     from inference_gateway.settings import Settings
@@ -25,6 +27,7 @@ _HOUR = 3600
 
 
 class _Caller(NamedTuple):
+    user_id: str
     is_admin: bool
     charges: list[Charge]
     """What a request of theirs counts against."""
@@ -60,6 +63,12 @@ class Admission:
         elif self._address is not None:
             self._limiter.take([Charge.of(self._address, site(address))])
 
+    def who_of(self, scope: Scope) -> str:
+        """The account whose request this is; while that is not known, its address."""
+        given = (value for name, value in scope["headers"] if name == b"authorization")
+        caller = self._known.get(next(given, b""))
+        return site(client_of(scope)) if caller is None else caller.user_id
+
     async def authenticate(
         self, authenticator: Authenticator, authorization: str | None
     ) -> Principal:
@@ -91,7 +100,9 @@ class Admission:
         self._known.pop(authorization, None)
         while len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[authorization] = _Caller(user.is_admin, [] if user.is_admin else charges)
+        self._known[authorization] = _Caller(
+            user.user_id, user.is_admin, [] if user.is_admin else charges
+        )
 
 
 def _rate(name: str, setting: str, whose: str, per_second: float, burst: float) -> Rate | None:

@@ -132,7 +132,7 @@ def test_what_is_accepted_comes_back_as_it_was(lab: Any, insert: Any) -> None:
             lab.say_raw(entry)
         lab.record(recorder)
         for row, sent in taken:
-            shown = orjson.loads(schemas.encode(lab.row(row["id"]), "http://gateway"))
+            shown = orjson.loads(b"".join(schemas.encode(lab.row(row["id"]), "http://gateway")))
             assert shown["status"] == "succeeded"
             assert _same(shown["input"], sent)
             assert _same(shown["output"], sent)

@@ -148,7 +148,7 @@ async def test_a_wait_whose_row_cannot_be_read_says_that_it_is_accepted(
     headers = {**auth("ada"), "Prefer": "wait=20"}
     asked = asyncio.create_task(client.post("/v1/predictions", json=BODY, headers=headers))
     (row,) = await eventually(lambda: sql("SELECT id FROM predictions"))
-    monkeypatch.setattr(service.repository, "get_texts", _goes_away)
+    monkeypatch.setattr(service.repository, "get_small", _goes_away)
     sql("UPDATE predictions SET status = 'succeeded', completed_at = now()")
     reply = await asked  # The hub looks at the row, and then the whole of it is read.
     assert (reply.status_code, reply.json()["id"]) == (202, str(row["id"]))
