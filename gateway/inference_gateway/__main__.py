@@ -9,12 +9,14 @@ import signal
 import socket
 import sys
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from inference_contract import files, logs, statefile
+from inference_contract.stopping import Stopping
 from inference_gateway import memory
 from inference_gateway.app import create_app, front, prepare
 from inference_gateway.connections import Connections, Limits, Phase
@@ -28,6 +30,8 @@ log = logging.getLogger("inference_gateway")
 
 _GRACE_SECONDS = 5
 """How long a stopping gateway waits for answers that are under way."""
+_END_SECONDS = 10
+"""From the signal to the end, whatever is left. Kubernetes waits for 30."""
 _RESERVED_FILES = 256
 """For what is no client: logs, PostgreSQL, Redis, model documents, the Kubernetes API."""
 
@@ -41,6 +45,11 @@ class Server(AcceptingServer):
         self._settings = settings
         self._port = port
         self._reclaiming = memory.Reclaiming(lambda: len(self.server_state.connections))
+        self._stopping = Stopping(_END_SECONDS)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping.begin()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         prepare(self._app)

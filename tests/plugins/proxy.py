@@ -17,6 +17,8 @@ class Way:
 
     Attributes:
         is_up: whether new connections are let in.
+        is_silent: whether what is said on either side is swallowed: to a client it is as if the
+            server stood still.
     """
 
     def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
@@ -24,6 +26,7 @@ class Way:
         self._connect = connect
         self._pairs: set[Pair] = set()
         self.is_up = True
+        self.is_silent = False
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -70,6 +73,8 @@ class Way:
         for end in select.select(pair, [], [])[0]:
             if not (content := end.recv(1_000_000)):
                 return False
+            if self.is_silent:
+                continue
             (server if end is client else client).sendall(content)
             if not self.passes(content, pair, is_from_client=end is client):
                 return False
