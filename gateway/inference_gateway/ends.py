@@ -18,20 +18,28 @@ from inference_contract import queues
 _MAX_BYTES = 8000
 """What is larger is read from its row by those who want it, instead of being sent to everybody."""
 
-# Of a common table `changed` that has the columns of the rows as they are now.
+# Of a row `p` of predictions as it is now: null unless it has ended.
 COLUMNS = f"""
-SELECT json_object_agg(c.id, CASE
-    WHEN COALESCE(pg_column_size(c.output), 0) + pg_column_size(c.logs)
-      + COALESCE(pg_column_size(c.error), 0) < {_MAX_BYTES}
-    THEN json_build_object('attempt', c.attempt, 'status', c.status, 'output', c.output,
-      'logs', c.logs, 'error', c.error, 'error_code', c.error_code, 'metrics', c.metrics,
-      'started_at', c.started_at, 'completed_at', c.completed_at) END)::text
-FROM changed c WHERE c.completed_at IS NOT NULL"""  # noqa: S608 - constants of ours
+CASE WHEN p.completed_at IS NULL THEN NULL
+  WHEN COALESCE(pg_column_size(p.output), 0) + pg_column_size(p.logs)
+    + COALESCE(pg_column_size(p.error), 0) < {_MAX_BYTES}
+  THEN json_build_object('attempt', p.attempt, 'status', p.status, 'output', p.output,
+    'logs', p.logs, 'error', p.error, 'error_code', p.error_code, 'metrics', p.metrics,
+    'started_at', p.started_at, 'completed_at', p.completed_at)::text
+  ELSE 'null' END"""
 
 
 def announce(client: redis.Redis, message: str | bytes) -> int:
     """How many heard it. Raises redis.RedisError."""
     return int(client.publish(queues.ENDED, message))
+
+
+def message(columns: Iterable[tuple[str, str]]) -> str:
+    """
+    Args:
+        columns: prediction and its COLUMNS.
+    """
+    return "{" + ",".join(f'"{prediction}":{end}' for prediction, end in columns) + "}"
 
 
 def nameless(predictions: Iterable[str]) -> bytes:

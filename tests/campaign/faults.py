@@ -16,7 +16,7 @@ import psycopg2
 import redis
 
 from attackers import CALLERS, RUNNERS
-from inference_gateway.dispatch.record import RECORD
+from inference_gateway.dispatch.record import RECORD, RECORD_AND_TELL
 from inference_gateway.predictions.statements import INSERT
 from inference_operator import procfs
 from world import LEASE_SECONDS, World
@@ -251,7 +251,7 @@ _PROCESSES = ("gateway", "dispatch", "operator", "runner", "valkey", "postgres")
 BEYOND_THE_LEASE = 2 * LEASE_SECONDS
 _ASKED_WITHIN = 5
 _CREATES = INSERT.partition("(")[0].encode()
-_RECORDS = RECORD.partition("(")[0].encode()
+_RECORDS = [name.partition("(")[0].encode() for name in (RECORD, RECORD_AND_TELL)]
 
 DISTURBING: dict[str, Fault] = {
     **{f"{name} killed": partial(_killed, name) for name in (*_PROCESSES, "runner")},
@@ -275,7 +275,7 @@ DISTURBING: dict[str, Fault] = {
     "postgres read-only": _read_only,
     "a commit unheard": partial(_unheard, "postgres", 0, [_CREATES]),
     "a commit unheard, then postgres away": partial(_unheard, "postgres", 12, [_CREATES]),
-    "a record unheard": partial(_unheard, "postgres", 0, [_RECORDS]),
+    "a record unheard": partial(_unheard, "postgres", 0, _RECORDS),
     "disk full": _disk_full,
     "model changed": _model_changed,
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 # Who may write: the current attempt, while its row is open. `v` are the changes, `p` the table.
 # `completed_at IS NULL` says the same as the predicate of the index of open rows (a CHECK ties the
 # two), but in words that the planner cannot match with it: for a lookup by id that index looks
-# cheap on an almost empty table, and is full of dead entries in a busy one. The array lets every
-# plan begin with the primary key.
-FENCE = """
-p.id = ANY (ARRAY (SELECT id FROM v))
-AND p.id = v.id AND p.attempt = v.attempt AND p.token = v.token AND p.completed_at IS NULL"""
+# cheap on an almost empty table, and is full of dead entries in a busy one.
+OPEN_ATTEMPT = """
+p.id = v.id AND p.attempt = v.attempt AND p.token = v.token AND p.completed_at IS NULL"""
+# The array lets every plan begin with the primary key.
+FENCE = f"""
+p.id = ANY (ARRAY (SELECT id FROM v)) AND {OPEN_ATTEMPT}"""  # noqa: S608 - constants of ours
 
 # Webhook deliveries of the rows that a statement has just changed, made by that same statement.
 # The common table `changed` has id, webhook, webhook_events and `events`: what happened to the row.

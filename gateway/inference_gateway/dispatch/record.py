@@ -1,10 +1,11 @@
-"""Writing a batch of changes to PostgreSQL: one statement, under the fence."""
+"""Writing a batch of changes to PostgreSQL, under the fence."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,7 +15,7 @@ from inference_contract import values
 from inference_contract.predictions import ErrorCode, PredictionStatus
 from inference_gateway import ends
 from inference_gateway.dispatch import batches, metrics
-from inference_gateway.dispatch.fence import DELIVERIES, FENCE
+from inference_gateway.dispatch.fence import DELIVERIES, OPEN_ATTEMPT
 from inference_gateway.dispatch.fold import RowChange
 from inference_gateway.prepared import Prepared
 
@@ -25,38 +26,44 @@ _log = logging.getLogger(__name__)
 # from the ids of entries: Redis' time, which may differ from the database's, unless a runner chose
 # them. Neither moment lies before the creation, or in the future.
 _NOW = "EXTRACT(epoch FROM now())::float8"
+_UPDATE = f"""
+UPDATE predictions p
+SET status = v.outcome,
+    output = COALESCE(v.output, p.output),
+    logs = COALESCE(v.logs, p.logs),
+    error = v.error,
+    error_code = v.error_code,
+    metrics = COALESCE(v.metrics, p.metrics),
+    started_at = CASE WHEN v.started_ms IS NULL THEN p.started_at
+      ELSE GREATEST(p.created_at, to_timestamp(LEAST(v.started_ms / 1000, {_NOW}))) END,
+    completed_at = CASE WHEN v.ended_ms IS NOT NULL
+      THEN GREATEST(p.created_at, to_timestamp(LEAST(v.ended_ms / 1000, {_NOW}))) END,
+    crashes = p.crashes + v.crashes,
+    lease_until = CASE WHEN v.ended_ms IS NULL AND v.outcome <> 'starting'
+      THEN now() + make_interval(secs => $3) END
+FROM jsonb_to_recordset($1) AS v(
+  id uuid, attempt int, token text, outcome text, started_ms float8, ended_ms float8,
+  output jsonb, logs text, error text, error_code text, metrics jsonb, crashes int,
+  events text[])
+WHERE p.id = ANY ($2) AND {OPEN_ATTEMPT}"""  # noqa: S608 - constants of ours
+_END = f"CASE WHEN $4 THEN {ends.COLUMNS} END"
+# What makes deliveries costs a small batch a third of its statement, even where there are none to
+# make. So the rows that have a webhook are left to a second statement, and most batches need none.
 PREPARE = f"""
-PREPARE record (jsonb, float8, boolean) AS
-WITH v AS MATERIALIZED (
-  SELECT * FROM jsonb_to_recordset($1) AS v(
-    id uuid, attempt int, token text, outcome text, started_ms float8, ended_ms float8,
-    output jsonb, logs text, error text, error_code text, metrics jsonb, crashes int,
-    events text[])
-), changed AS (
-  UPDATE predictions p
-  SET status = v.outcome,
-      output = COALESCE(v.output, p.output),
-      logs = COALESCE(v.logs, p.logs),
-      error = v.error,
-      error_code = v.error_code,
-      metrics = COALESCE(v.metrics, p.metrics),
-      started_at = CASE WHEN v.started_ms IS NULL THEN p.started_at
-        ELSE GREATEST(p.created_at, to_timestamp(LEAST(v.started_ms / 1000, {_NOW}))) END,
-      completed_at = CASE WHEN v.ended_ms IS NOT NULL
-        THEN GREATEST(p.created_at, to_timestamp(LEAST(v.ended_ms / 1000, {_NOW}))) END,
-      crashes = p.crashes + v.crashes,
-      lease_until = CASE WHEN v.ended_ms IS NULL AND v.outcome <> 'starting'
-        THEN now() + make_interval(secs => $2) END
-  FROM v
-  WHERE {FENCE}
+PREPARE record (jsonb, uuid[], float8, boolean) AS
+{_UPDATE} AND p.webhook IS NULL
+RETURNING p.id::text, {_END}, 0;
+
+PREPARE record_and_tell (jsonb, uuid[], float8, boolean) AS
+WITH changed AS ({_UPDATE}
   RETURNING p.id, p.webhook, p.webhook_events, v.events, p.attempt, p.status, p.output, p.logs,
     p.error, p.error_code, p.metrics, p.started_at, p.completed_at
 ), {DELIVERIES}
-SELECT (SELECT count(*) FROM changed) AS applied, (SELECT count(*) FROM told) AS told,
-  CASE WHEN $3 THEN ({ends.COLUMNS}) END AS ends
+SELECT p.id::text, {_END}, (SELECT count(*) FROM told) FROM changed p
 """  # noqa: S608 - constants of ours
 
-RECORD = "EXECUTE record (%s, %s, %s)"
+RECORD = "EXECUTE record (%s, %s, %s, %s)"
+RECORD_AND_TELL = "EXECUTE record_and_tell (%s, %s, %s, %s)"
 
 # Statistics of an almost empty table make scans look cheaper than lookups.
 _PLAN = "SET enable_seqscan = off; SET enable_nestloop = off"
@@ -64,17 +71,24 @@ _PLAN = "SET enable_seqscan = off; SET enable_nestloop = off"
 _ONE_PLAN = "SET plan_cache_mode = force_generic_plan"
 
 
+class Written(NamedTuple):
+    """What a statement returns of each row that it has changed."""
+
+    id: str
+    end: str | None
+    """`ends.COLUMNS`; nothing where nobody listens."""
+    told: int
+    """Webhook deliveries that were made, of the whole statement."""
+
+
 class Recorded(NamedTuple):
     applied: int
     stale: int
     """Changes that met no open row of their attempt and token."""
-    told: int
-    """Webhook deliveries that were made."""
-    ends: tuple[str, ...] = ()
-    """Messages of the channel that tell what has ended."""
-
-    def __add__(self, other: tuple[Any, ...]) -> Recorded:
-        return Recorded(*(a + b for a, b in zip(self, other, strict=True)))
+    has_told: bool
+    """Whether webhook deliveries were made."""
+    message: str | None
+    """Tells what has ended on the channel."""
 
 
 def prepare(engine: Engine) -> Engine:
@@ -112,30 +126,48 @@ class Recording:
                 again as a whole.
         """
 
-        def write(part: Sequence[RowChange]) -> Recorded:
-            return self._write(part, in_words=in_words)
+        def write(part: Sequence[RowChange]) -> list[Written]:
+            return self._write(RECORD_AND_TELL, part, in_words=in_words)
 
-        def set_aside(culprit: RowChange, error: Exception) -> Recorded:
+        def set_aside(culprit: RowChange, error: Exception) -> list[Written]:
             metrics.SET_ASIDE.labels("recorder").inc()
             story = {"prediction": culprit.id, "attempt": culprit.attempt}
             _log.warning("cannot be recorded: %s", batches.reason(error), extra=story)
             instead = [refused(culprit, batches.reason(error))]
-            return sum(batches.write(write, instead, _drop), Recorded(0, 0, 0))
+            return list(chain.from_iterable(batches.write(write, instead, _drop)))
 
-        return sum(batches.write(write, changes, set_aside), Recorded(0, 0, 0))
+        try:
+            rows = self._write(RECORD, changes, in_words=in_words) if changes else []
+        except Exception as error:
+            if not batches.blames_data(error):
+                raise
+            rows = []
+        if len(rows) < len(changes):
+            done = {row.id for row in rows}
+            rest = [change for change in changes if change.id not in done]
+            rows += chain.from_iterable(batches.write(write, rest, set_aside))
+        found = [(row.id, row.end) for row in rows if row.end is not None]
+        return Recorded(
+            applied=len(rows),
+            stale=len(changes) - len(rows),
+            has_told=any(row.told for row in rows),
+            message=ends.message(found) if found else None,
+        )
 
-    def _write(self, changes: Sequence[RowChange], *, in_words: bool) -> Recorded:
-        parameters = (orjson.dumps(changes).decode(), self._lease_seconds, in_words)
+    def _write(
+        self, statement: str, changes: Sequence[RowChange], *, in_words: bool
+    ) -> list[Written]:
+        ids = "{" + ",".join(change.id for change in changes) + "}"
+        parameters = (orjson.dumps(changes).decode(), ids, self._lease_seconds, in_words)
         connection = self._prepared.connection()
         try:
             with connection.cursor() as cursor:
-                cursor.execute(RECORD, parameters)
-                [(applied, told, ended)] = cursor.fetchall()
+                cursor.execute(statement, parameters)
+                return [Written(*row) for row in cursor.fetchall()]
         except Exception as error:
             if not batches.blames_data(error):
                 self._prepared.close()  # It broke, or leads to what was the primary.
             raise
-        return Recorded(applied, len(changes) - applied, told, (ended,) if ended else ())
 
 
 def _taken_from(engine: Engine) -> Any:
@@ -146,10 +178,10 @@ def _taken_from(engine: Engine) -> Any:
     return connection
 
 
-def _drop(culprit: RowChange, error: Exception) -> Recorded:
+def _drop(culprit: RowChange, error: Exception) -> list[Written]:
     story = {"prediction": culprit.id, "attempt": culprit.attempt}
     _log.error("dropped an event that cannot be stored", exc_info=error, extra=story)
-    return Recorded(0, 0, 0)
+    return []
 
 
 def refused(change: RowChange, reason: str) -> RowChange:

@@ -186,7 +186,7 @@ class Recorder:
         changes = fold(_entries(found))
         recorded = self._recording.apply(changes, in_words=self._is_heard)
         ended = [change.id for change in changes if change.ended_ms is not None]
-        messages: list[Any] = list(recorded.ends)
+        messages: list[Any] = [recorded.message] if recorded.message else []
         if ended and (recorded.stale or not messages):
             # Of some nobody knows here how they have ended: recorded before we were killed, say.
             messages.append(ends.nameless(ended))
@@ -197,7 +197,7 @@ class Recorder:
             _log.info("recorded", extra=story)
         metrics.RECORDED.inc(recorded.applied)
         metrics.STALE.inc(recorded.stale)
-        if recorded.told:
+        if recorded.has_told:
             self._told.set()
 
     def _acknowledge(self, read: Sequence[tuple[bytes, Entries]], messages: Sequence[Any]) -> None:

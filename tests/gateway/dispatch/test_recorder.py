@@ -347,6 +347,33 @@ def test_those_who_wait_are_told_what_is_committed(lab: Any, told: Any) -> None:
     assert [set(message.values()) for message in rest] == [{None}]
 
 
+def test_a_batch_in_which_some_have_webhooks_is_told_of_once(lab: Any, told: Any) -> None:
+    plain, hooked, other = str(lab.insert()), lab.insert(webhook=HOOK), str(lab.insert())
+    for prediction in (plain, hooked, other):
+        lab.say("succeeded", prediction, output=prediction)
+    lab.record()
+    (message,) = told()
+    assert {key: end["output"] for key, end in message.items()} == {
+        prediction: prediction for prediction in (plain, hooked, other)
+    }
+    assert lab.told_of(hooked) == ["completed"]
+    assert lab.told_of(plain) == lab.told_of(other) == []
+    assert lab.told.is_set()
+
+
+def test_what_cannot_be_stored_fails_alone_beside_webhooks(lab: Any) -> None:
+    plain, hooked, bad, worse = (lab.insert(webhook=hook) for hook in (None, HOOK, HOOK, None))
+    changes = [
+        RowChange(p, 1, "token-1", "succeeded", ended_ms=1, output=output, events=["completed"])
+        for p, output in ((plain, 1), (hooked, 1), (bad, "\0"), (worse, "\0"))
+    ]
+    recorded = record.Recording(lab.engine, 30).apply(changes)
+    assert (recorded.applied, recorded.stale, recorded.has_told) == (4, 0, True)
+    states = [lab.row(prediction)["status"] for prediction in (plain, hooked, bad, worse)]
+    assert states == ["succeeded", "succeeded", "failed", "failed"]
+    assert lab.told_of(hooked) == lab.told_of(bad) == ["completed"]
+
+
 def test_what_was_recorded_before_a_death_is_told_after_it(lab: Any, told: Any) -> None:
     prediction = _ended(lab, output="HI")
     first = lab.recorder()
@@ -376,8 +403,9 @@ def test_while_nobody_waits_batches_grow_and_nobody_is_told_how_they_ended(lab: 
         assert message[prediction]["output"] == "HI"
 
 
+@pytest.mark.parametrize("statement", [record.RECORD, record.RECORD_AND_TELL])
 @pytest.mark.parametrize("rows", [0, 20_000])
-def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int) -> None:
+def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int, statement: str) -> None:
     lab.sql(
         "INSERT INTO predictions (id, owner, model, version, status, token, input, deadline,"
         " completed_at) SELECT gen_random_uuid(), md5('u' || i % 50)::uuid, 'o/m' || i % 50, '1',"
@@ -387,10 +415,12 @@ def test_the_plan_looks_rows_up_in_the_primary_key(lab: Any, rows: int) -> None:
     )
     if rows:
         lab.sql("ANALYZE predictions")
-    changes = orjson.dumps([RowChange(str(uuid.uuid4()), 1, "t")]).decode()
+    prediction = str(uuid.uuid4())
+    changes = orjson.dumps([RowChange(prediction, 1, "t")]).decode()
+    parameters = (changes, f"{{{prediction}}}", 1, True)
     with lab.engine.begin() as connection:
         connection.exec_driver_sql(record.PREPARE)
-        explained = connection.exec_driver_sql(f"EXPLAIN {record.RECORD}", (changes, 1, True))
+        explained = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
         plan = "\n".join(explained.scalars())
     assert "predictions_pkey" in plan
     assert "predictions_open_idx" not in plan
