@@ -18,7 +18,7 @@ import redis
 
 from inference_contract import queues
 from inference_contract.predictions import Job, WebhookEvent
-from inference_gateway import set_aside
+from inference_gateway import set_aside, stored
 from inference_gateway.replies import ask, is_keys_own
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def put(model_id: str, jobs: Iterable[Job], *, front: bool = False) -> list[Comm
     arguments: list[str | bytes | int] = []
     for job in jobs:
         try:
-            data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}])
+            data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}], default=stored.as_json)
         except TypeError as error:  # of all jobs, the others must run
             set_aside.ITEMS.labels("queue").inc()
             _log.error("no runner can be given this: %s", error, extra=_story(job))

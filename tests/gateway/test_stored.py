@@ -85,3 +85,21 @@ def test_of_a_large_text_only_pieces_are_decoded(monkeypatch: pytest.MonkeyPatch
 def test_a_text_that_is_none_stays_as_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "_LARGE", 4)
     assert not stored.is_value(stored.decode('"abc\\ud800def"'))
+
+
+def test_a_large_value_is_passed_on_without_being_joined() -> None:
+    content = b'"%b"' % (b"x" * 100_000)
+    value = {"a": stored.PassedOn(content), "b": ["\0", stored.PassedOn(content)], "c": 1}
+    pieces = stored.in_pieces(value)
+    text = "x" * 100_000
+    assert orjson.loads(b"".join(pieces)) == {"a": text, "b": ["\0", text], "c": 1}
+    assert sum(piece is content for piece in pieces) == 2
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 65_536])
+def test_a_text_that_is_decoded_in_pieces_is_whole(
+    monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    monkeypatch.setattr(stored, "_LARGE", cut)
+    text = "a\u00e9\u20ac\U0001f600" * 100
+    assert stored.as_text(text.encode()) == text

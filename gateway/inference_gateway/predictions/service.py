@@ -64,6 +64,7 @@ from inference_gateway.predictions.writer import NewPrediction, Writer, unconfir
 from inference_gateway.quotas.predictions import PredictionQuotas, counter
 from inference_gateway.quotas.queued import Room
 from inference_gateway.settings import Settings
+from inference_gateway.stored import PassedOn
 from inference_gateway.turns import Turns
 from inference_gateway.webhooks.guard import check_url
 
@@ -419,7 +420,7 @@ class PredictionService:
             "status": _STARTING,
             "attempt": 1,
             "token": token,
-            "input": orjson.Fragment(content),
+            "input": PassedOn(content) if len(content) > LARGE_BYTES else orjson.Fragment(content),
             "input_bytes": len(content),
             "held": False,
             "output": None,

@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 from sqlalchemy.exc import SQLAlchemyError
 
-from inference_gateway import db
+from inference_gateway import db, stored
 from inference_gateway.polled import Polled
 from inference_gateway.predictions import statements
 from inference_gateway.predictions.schemas import Row
@@ -127,7 +127,7 @@ class Store:
 
 
 def _encode(rows: Sequence[Row]) -> str:
-    return orjson.dumps([_record(row) for row in rows]).decode()
+    return orjson.dumps([_record(row) for row in rows], default=stored.as_json).decode()
 
 
 def _record(row: Row) -> dict[str, Any]:

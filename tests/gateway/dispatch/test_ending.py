@@ -87,7 +87,8 @@ def test_ended_is_ended(lab: Any) -> None:
     lab.say("succeeded", prediction)
     lab.record()
     before = lab.row(prediction)
-    assert cancel(lab.engine, lab.redis, prediction, ADA) == before
+    assert cancel(lab.engine, lab.redis, prediction, ADA)["status"] == "succeeded"
+    assert lab.row(prediction) == before
 
 
 def test_twice_is_once(lab: Any) -> None:
