@@ -36,6 +36,9 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 5.0
     """From the signal to SIGKILL."""
+    kills_children: bool = False
+    """Whether SIGKILL is for its children too. PostgreSQL's end when it does, but not while they
+    stand still: the next server would find its memory in use, and refuse to start."""
 
 
 def next_backoff(previous: float, lived: float) -> float:
@@ -109,8 +112,8 @@ class Child:
         return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
+        if self._process is not None and not self.is_gone():
+            _kill(self._process.pid, self.spec.kills_children)
             self._process.wait()
 
     def record(self) -> dict[str, Any]:
@@ -122,6 +125,7 @@ class Child:
             "restarts": self.restarts,
             "ready": self.ready,
             "stop_signal": int(self.spec.stop_signal),
+            "kills_children": self.spec.kills_children,
         }
 
 
@@ -179,8 +183,13 @@ def end_leftovers(records: Iterable[Mapping[str, Any]], seconds: float = 10.0) -
     while waiting:
         waiting = {p: r for p, r in waiting.items() if procfs.identity(p) == r["identity"]}
         if time.monotonic() > deadline:
-            for pid in waiting:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for pid, record in waiting.items():
+                _kill(pid, record.get("kills_children", False))
         time.sleep(0.02)
     return sorted(left)
+
+
+def _kill(pid: int, with_children: bool) -> None:
+    for each in (pid, *(procfs.children(pid) if with_children else ())):
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inference_contract import statefile
@@ -112,7 +112,9 @@ class Stack:
             argv = valkey.command(self.home.valkey, self.sockets)
             ready, stop = self._valkey_is_ready, signal.SIGTERM
             env |= valkey.ENVIRONMENT
-        return self._spec(name, argv, env, is_ready=ready, stop_signal=stop)
+        return replace(
+            self._spec(name, argv, env, is_ready=ready, stop_signal=stop), kills_children=True
+        )
 
     def service(self, name: str) -> ProcessSpec:
         argv = python(SERVICE_MODULES[name])

@@ -41,6 +41,17 @@ def started(pid: int) -> float | None:
     return time.monotonic() - age
 
 
+def children(pid: int) -> list[int]:
+    """The processes whose parent it is, zombies among them."""
+    found = []
+    for folder in PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                found.append(int(folder.name))
+    return found
+
+
 def find(variable: str, value: str) -> int | None:
     """The oldest running process that was started with this environment variable."""
     marker = f"{variable}={value}".encode()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -150,3 +151,47 @@ def test_a_log_that_has_grown_large_is_put_aside(
         file.write(b"new\n")
     assert log.read_text() == "new\n"
     assert (tmp_path / "gateway.log.1").read_text() == "a long line\n"
+
+
+def _gone(pid: int) -> bool:
+    return procfs.identity(pid) is None
+
+
+@contextmanager
+def _standing_still(child: Child, wait_until: Callable[..., Any]) -> Iterator[int]:
+    """The pid of the one that a child has started itself."""
+    assert child.pid is not None
+    (grandchild,) = wait_until(lambda: procfs.children(child.pid or 0))
+    for pid in (child.pid, grandchild):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield grandchild
+    finally:
+        if not _gone(grandchild):
+            os.kill(grandchild, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("is_server", [True, False])
+def test_a_servers_children_are_killed_with_it_and_an_operators_runners_are_not(
+    tmp_path: Path, wait_until: Callable[..., Any], is_server: bool
+) -> None:
+    spec = _spec(tmp_path, "sh", "-c", "setsid sleep 60 & wait", kills_children=is_server)
+    with _started(spec) as child, _standing_still(child, wait_until) as grandchild:
+        child.kill()
+        if is_server:
+            wait_until(lambda: _gone(grandchild))
+        else:
+            assert not _gone(grandchild)
+
+
+def test_nor_do_they_outlive_a_supervisor_that_was_killed(
+    tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    spec = _spec(tmp_path, "sh", "-c", "setsid sleep 60 & wait", kills_children=True)
+    with _started(spec) as child, _standing_still(child, wait_until) as grandchild:
+        record = child.record()
+        reaper = threading.Thread(target=lambda: wait_until(child.is_gone))
+        reaper.start()
+        children.end_leftovers([record], seconds=0.1)
+        reaper.join()
+        wait_until(lambda: _gone(grandchild))

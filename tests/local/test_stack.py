@@ -183,3 +183,14 @@ def test_state_files_name_the_processes(stack: Any) -> None:
         state = statefile.read(stack.home / "run" / f"{name}.json")
         assert state is not None
         assert state["pid"] == stack.pids()[name]
+
+
+def test_a_postgresql_that_stands_still_neither_holds_up_the_end_nor_the_next_start(
+    new_stack: Callable[..., Any],
+) -> None:
+    stack = new_stack()
+    server = stack.pids()["postgres"]
+    for pid in (server, *procfs.children(server)):
+        os.kill(pid, signal.SIGSTOP)
+    stack.stop()
+    stack.start()
