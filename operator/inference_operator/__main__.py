@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from inference_contract import files, logs, statefile
 from inference_contract.probes import ProbeServer, Reply
+from inference_contract.stopping import Stopping
 from inference_operator import tenancy
 from inference_operator.cluster import connect
 from inference_operator.fleet import Fleet
@@ -41,6 +42,10 @@ from inference_operator.work_queue import Key, WorkQueue
 LIVE_WITHIN = 60.0
 """Seconds with work and without progress after which the process counts as stuck."""
 
+_END_SECONDS = 15.0
+"""From the end of the watches, which takes some seconds, to the end of the process, whatever its
+servers do. Kubernetes waits for 30 from the signal."""
+
 _CONNECTIONS = 16
 """To Redis, of one pod: a runner has three. And as many again, for pods that go."""
 
@@ -51,10 +56,15 @@ log = logging.getLogger("inference_operator")  # As a program its name is __main
 
 
 class KubeOperator:
-    """The parts, put together."""
+    """The parts, put together.
 
-    def __init__(self, settings: KubeSettings) -> None:
+    Args:
+        stops: called when it was told to stop, and begins to.
+    """
+
+    def __init__(self, settings: KubeSettings, stops: Callable[[], object] = lambda: None) -> None:
         self._settings = settings
+        self._stops = stops
         self.metrics = KubeMetrics()
         self._mirror = Mirror(settings.namespaces)
         self._is_working = False
@@ -116,6 +126,7 @@ class KubeOperator:
             clusterwide=not namespaces,
             namespaces=namespaces,
         )
+        self._stops()
         probes.close()
         is_over = self._close()
         if self._settings.leader_namespace and is_over:
@@ -197,7 +208,7 @@ def main() -> int:
     # Until kopf takes over: the first process of a container has no default action.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        KubeOperator(settings).run()
+        KubeOperator(settings, Stopping(_END_SECONDS).begin).run()
     except (kubernetes.config.ConfigException, OSError) as error:
         log.error("cannot start: %s (port %d)", error, settings.metrics_port)
         return 1
