@@ -40,35 +40,41 @@ end
 -- that a claim takes away, for a runner can write nothing into it. A job that runners died of runs
 -- alone: not while others run, and nothing comes with it.
 -- What is claimed stands in the worker too: an answer may be lost with its connection.
+-- First all is read, then all is written: an error leaves the queue as it was. A call from Lua
+-- costs more than most commands: what one call can do for all jobs, it does.
 local function claim(_, args)
   local queue, in_flight, worker = args[1], args[2], args[3]
   local want, active = number(args[4], 1, {MAX_JOBS}), number(args[5], 0, 1e9)
   local iso, lease, execution = args[6], number(args[7], 1, 1e9) / 1000, args[8]
-  local clock = redis.call('TIME')
-  local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-  local out, held, looks = {{}}, {{}}, 0
-  while #held < want and looks < want + {MAX_JOBS} do
-    looks = looks + 1
-    local id = redis.call('LINDEX', queue, 0)
+  local waiting, looks = {{}}, 0
+  while #waiting < want and looks < want + {MAX_JOBS} do
+    local id = redis.call('LINDEX', queue, looks)
     if not id then break end
-    local hash = 'rq:job:' .. id
-    local job = redis.call('HMGET', hash, 'waits', 'data', 'crashes')
+    local job = redis.call('HMGET', 'rq:job:' .. id, 'waits', 'data', 'crashes')
     local is_suspect = job[1] and job[3]
-    if is_suspect and #held + active > 0 then break end
-    redis.call('LPOP', queue)
-    if job[1] then
-      local run = string.format('%s%04x', execution, #held + 1)
-      local both = id .. ':' .. run
-      redis.call('HDEL', hash, 'waits')
-      redis.call('ZADD', in_flight, now + lease, both)
-      held[#held + 1] = both
-      out[#out + 1] = id
-      out[#out + 1] = run
-      out[#out + 1] = job[2]
-      if is_suspect then break end
-    end
+    if is_suspect and #waiting + active > 0 then break end
+    looks = looks + 1
+    if job[1] then waiting[#waiting + 1] = {{id, job[2]}} end
+    if is_suspect then break end
   end
-  if #held > 0 then
+  local out, held, leases = {{}}, {{}}, {{}}
+  if looks > 0 then redis.call('LPOP', queue, looks) end
+  if #waiting > 0 then
+    local clock = redis.call('TIME')
+    local lease_end = tonumber(clock[1]) + tonumber(clock[2]) / 1e6 + lease
+    for _, job in ipairs(waiting) do
+      local id, data = job[1], job[2]
+      if redis.call('HDEL', 'rq:job:' .. id, 'waits') == 1 then -- not twice in the queue
+        local run = string.format('%s%04x', execution, #held + 1)
+        held[#held + 1] = id .. ':' .. run
+        leases[#leases + 1] = lease_end
+        leases[#leases + 1] = held[#held]
+        out[#out + 1] = id
+        out[#out + 1] = run
+        out[#out + 1] = data
+      end
+    end
+    redis.call('ZADD', in_flight, unpack(leases))
     redis.call('HSET', worker, 'state', 'busy', 'last_heartbeat', iso,
       'claimed', table.concat(held, ' '))
   end

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -29,20 +28,24 @@ _log = logging.getLogger(__name__)
 # into no job. RQ's tools see in RQ's registry what runs; its status stays `queued`.
 _ENQUEUE = """
 local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local added = 0
-for i = 4, #ARGV, 3 do
-  local id, key = ARGV[i], 'rq:job:' .. ARGV[i]
-  if redis.call('EXISTS', key) == 0 then
+local keys = {}
+for i = 4, #ARGV, 3 do keys[#keys + 1] = 'rq:job:' .. ARGV[i] end
+local all_new = redis.call('EXISTS', unpack(keys)) == 0
+local added, is_added = {}, {}
+for n, key in ipairs(keys) do
+  local i = 3 * n + 1
+  local id = ARGV[i]
+  if not is_added[id] and (all_new or redis.call('EXISTS', key) == 0) then
     redis.call('HSET', key, 'status', 'queued', 'origin', origin, 'created_at', now,
       'enqueued_at', now, 'timeout', '-1', 'description', id, 'waits', '1',
       'data', ARGV[i + 1])
     if ARGV[i + 2] ~= '0' then redis.call('HSET', key, 'crashes', ARGV[i + 2]) end
-    redis.call(push, queue, id)
-    added = added + 1
+    added[#added + 1], is_added[id] = id, true
   end
 end
+if #added > 0 then redis.call(push, queue, unpack(added)) end
 redis.call('SADD', KEYS[2], queue)
-return added
+return #added
 """
 _SHA = hashlib.sha1(_ENQUEUE.encode(), usedforsecurity=False).hexdigest()
 _RING_AGAIN_AFTER = 10.0
@@ -87,8 +90,8 @@ def put(model_id: str, jobs: Iterable[Job], *, front: bool = False) -> list[Comm
             continue
         arguments += (queues.job_id(key, job["id"], job["attempt"]), data, job["crashes"])
     keys = queues.queue_key(key), queues.QUEUES_KEY
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    how = ("EVALSHA", _SHA, len(keys), *keys, key, now, "LPUSH" if front else "RPUSH")
+    push = "LPUSH" if front else "RPUSH"
+    how = ("EVALSHA", _SHA, len(keys), *keys, key, queues.time_now(), push)
     return [(*how, *chunk) for chunk in _chunks(arguments)]
 
 

@@ -13,7 +13,6 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -31,11 +30,6 @@ _AT_ONCE = 1000
 
 def milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def iso_now() -> str:
-    """The time as RQ writes it. For people only: leases go by Redis' clock."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class Keys:
@@ -59,7 +53,7 @@ class Keys:
         one uuid for every job would cost more than all the rest here."""
         execution = f"{self.process}{next(self._claims):012x}"
         where = (self.queue, self.in_flight, self.worker)
-        how = (want, active, iso_now(), milliseconds(lease), execution)
+        how = (want, active, queues.time_now(), milliseconds(lease), execution)
         return ("FCALL", functions.CLAIM, 0, *where, *how)
 
     def renewal(self, runs: Sequence[Run], lease: float) -> list[Command]:

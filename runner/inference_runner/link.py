@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import hiredis
 import redis
 from redis._parsers import _HiredisParser
 from redis.backoff import NoBackoff
@@ -53,16 +54,27 @@ def connect(url: str) -> redis.Redis:
 
 
 def pipe(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
-    """The replies as Redis gives them, errors among them. Raises only if the connection fails.
+    """As `ask`, on a connection of the client's pool."""
+    connection: Any = client.connection_pool.get_connection()
+    try:
+        return ask(connection, commands)
+    finally:
+        client.connection_pool.release(connection)
+
+
+def ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """The replies as Redis gives them, errors among them. Raises only if the connection fails; it
+    is made anew at the next call.
 
     redis-py's pipeline would cost twice as much for what is not needed here.
     """
-    connection: Any = client.connection_pool.get_connection()
     try:
-        connection.send_packed_command(connection.pack_commands(commands))
+        packed = b"".join(map(hiredis.pack_command, commands))
+        connection.send_packed_command([packed], check_health=False)
         return [_reply(connection) for _ in commands]
-    finally:
-        client.connection_pool.release(connection)
+    except BaseException:
+        connection.disconnect()  # The next call must not read what this one has left.
+        raise
 
 
 def _reply(connection: Any) -> Any:
@@ -105,6 +117,8 @@ class Link:
         stopping: Callable[[], bool],
     ) -> None:
         self._client: Any = client  # redis-py's types cover asyncio too
+        self.connection: Any = client.connection_pool.make_connection()
+        """Kept for `exchange`: to take one from the pool costs as much as to ask."""
         self._keys, self._emitter = keys, emitter
         self._lease, self._stopping = lease, stopping
         self._claimed: list[Run] = []
@@ -181,7 +195,7 @@ class Link:
         if want or self.mine:
             commands.append(("HGETALL", self._keys.cancel))
         if commands:
-            replies = pipe(self._client, commands)
+            replies = ask(self.connection, commands)
             # Both are taken in before either's error is raised: a claim must not be lost.
             refused = self._accept(replies[:said]) if said else None
             if want and not isinstance(replies[claim_at], Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,8 +47,10 @@ class Metrics:
         self._batch.observe(size)
 
     def ended(self, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> None:
+        types = collections.Counter(outcome.type for outcome in outcomes)
+        for status, number in types.items():
+            self._ended.labels(status.value).inc(number)
         for run, outcome in zip(runs, outcomes, strict=True):
-            self._ended.labels(outcome.type.value).inc()
             self._seconds.observe(run.elapsed())
             if outcome.metrics:
                 self._tokens.labels("input").inc(outcome.metrics.get("input_token_count", 0))

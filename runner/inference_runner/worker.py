@@ -17,10 +17,11 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from inference_contract import queues
 from inference_contract.pods import RunnerExit
 from inference_runner.batch_loop import BatchLoop
 from inference_runner.capture import Capture
-from inference_runner.claim import Command, Keys, iso_now
+from inference_runner.claim import Command, Keys
 from inference_runner.desk import Desk
 from inference_runner.emitter import Emitter
 from inference_runner.engines.base import BaseInferenceModel, StepEngine
@@ -120,11 +121,13 @@ class BatchWorker(SimpleWorker):
     def forget(self) -> None:
         """In a forked child: Redis' answers are not its to read. Takes no lock: whoever held one in
         the parent is not here."""
+        connections = [self.link.connection]
         for client in (self.connection, self._pulse_client):
             pool: Any = client.connection_pool
-            for connection in (*pool._available_connections, *pool._in_use_connections):
-                if connection._sock is not None:
-                    connection._sock.close()
+            connections += (*pool._available_connections, *pool._in_use_connections)
+        for connection in connections:
+            if connection._sock is not None:
+                connection._sock.close()
 
     def _replace(self, code: RunnerExit, message: str) -> None:
         """On a thread that acts for the main thread, which does not come back."""
@@ -158,7 +161,7 @@ class BatchWorker(SimpleWorker):
         """RQ's, by the commands that a runner may use."""
         commands: list[Command] = [
             ("SREM", f"{self.redis_workers_keys}:{self._keys.model}", self.key),
-            ("HSET", self.key, "death", iso_now()),
+            ("HSET", self.key, "death", queues.time_now()),
             ("EXPIRE", self.key, 60),
             ("DEL", self._keys.executions),
         ]
@@ -173,7 +176,7 @@ class BatchWorker(SimpleWorker):
         not for runners: each could fill them for everybody."""
         known = {k: v or "" for k, v in self.serialize().items()}
         known |= {
-            "last_heartbeat": iso_now(),
+            "last_heartbeat": queues.time_now(),
             "process": self._keys.process,
             "successful_job_count": self.desk.counts[True],
             "failed_job_count": self.desk.counts[False],

@@ -72,6 +72,37 @@ def test_what_does_not_wait_is_dropped(
     assert ids(link.exchange(8)) == ["b"]
 
 
+def test_what_stands_twice_in_the_queue_is_claimed_once(
+    link: Link, queue: Any, redis_client: redis.Redis
+) -> None:
+    queue.put(queue.job("a"), queue.job("b"))
+    redis_client.linsert(queues.queue_key(KEY), "BEFORE", f"{KEY}_b_1", f"{KEY}_a_1")
+    assert ids(link.exchange(8)) == ["a", "b"]
+    assert redis_client.llen(queues.queue_key(KEY)) == 0
+
+
+def test_a_claim_takes_no_more_off_the_queue_than_it_returns_and_drops(
+    link: Link, queue: Any, redis_client: redis.Redis
+) -> None:
+    queue.put(*(queue.job(name) for name in "abcde"))
+    redis_client.delete(queues.job_key(f"{KEY}_a_1"), queues.job_key(f"{KEY}_c_1"))
+    assert ids(link.exchange(2)) == ["b", "d"]
+    assert redis_client.lrange(queues.queue_key(KEY), 0, -1) == [f"{KEY}_e_1".encode()]
+
+
+def test_a_claim_that_fails_leaves_the_queue_as_it_was(
+    link: Link, queue: Any, redis_client: redis.Redis
+) -> None:
+    queue.put(queue.job("a"), queue.job("b"))
+    redis_client.rename(queues.job_key(f"{KEY}_b_1"), "aside")
+    redis_client.set(queues.job_key(f"{KEY}_b_1"), "no hash")
+    redis_client.execute_command(*functions.LOAD)
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        redis_client.execute_command(*link._keys.claim(2, 0, 30))
+    redis_client.rename("aside", queues.job_key(f"{KEY}_b_1"))
+    assert ids(link.exchange(2)) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "data",
     [
