@@ -40,7 +40,6 @@ def _either(query: str) -> tuple[TextClause, TextClause]:
     return text(query.format(which=_BY_ID)), text(query.format(which=_KEYED))
 
 
-_GET = _either("SELECT * FROM predictions WHERE {which}")
 _GET_SMALL = _either(
     f"SELECT * FROM predictions WHERE {_SIZE} < {_SMALL_BYTES} AND {{which}}"  # noqa: S608
 )
@@ -98,13 +97,8 @@ class Page:
     has_newer: bool
 
 
-def get(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """By its own id, or the one that its owner chose: here and below."""
-    return _find(engine, _GET, prediction_id, owner)
-
-
 def get_small(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """None also if the row is large."""
+    """By its own id, or the one that its owner chose: here and below. None also if it is large."""
     return _find(engine, _GET_SMALL, prediction_id, owner)
 
 
