@@ -17,10 +17,12 @@ import redis.asyncio
 import redis.asyncio.retry
 import redis.retry
 from redis._parsers import _AsyncHiredisParser, _HiredisParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
 from inference_contract import primary
+from inference_gateway.bounded_reader import BoundedReader
 
 _DRIVER = DriverInfo()
 """Made once: it looks for redis-py's version in the files of its package, else for each connection,
@@ -39,6 +41,7 @@ class NotPrimary(redis.RedisError):
 class _Parser:
     """What redis-py's two parsers do more here."""
 
+    _reader: Any
     _departures = 0
     """How often a connection of this process was told that the primary is elsewhere."""
     _seen = 0
@@ -46,6 +49,11 @@ class _Parser:
     def on_connect(self, *args: Any, **options: Any) -> None:
         self._seen = _Parser._departures
         super().on_connect(*args, **options)  # type: ignore[misc]
+        self._reader = BoundedReader(
+            protocolError=redis.InvalidResponse,
+            replyError=self.parse_error,
+            notEnoughData=NOT_ENOUGH_DATA,
+        )
 
     @classmethod
     def parse_error(cls, response: str) -> Exception:

@@ -8,6 +8,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
+from inference_gateway.bounded_reader import MAX_ENTRIES
+
 MAX_COUNT = 500
 """Entries of one stream that are asked for at once, if they are small."""
 _PORTION_BYTES = 1_000_000
@@ -66,6 +68,10 @@ class Part(NamedTuple):
     most: int
 
 
+def _most(keys: Set[str]) -> int:
+    return max(1, min(MAX_COUNT, MAX_ENTRIES // max(len(keys), 1)))
+
+
 class Counts:
     """How many entries are asked for: fewer of the streams whose entries are large."""
 
@@ -75,15 +81,15 @@ class Counts:
 
     def least(self, keys: Set[str]) -> int:
         counts = (count for key, count in self._known.items() if key in keys)
-        return min(counts, default=MAX_COUNT)
+        return min([*counts, _most(keys)])
 
     def parts(self, keys: Set[str]) -> Sequence[Part]:
         """Some of all, so that nobody has to be waited for; and then more of the others."""
         first = Part(keys, self.least(keys))
         others = keys - self._known.keys()
-        if first.most == MAX_COUNT or not others:
+        if first.most == _most(keys) or not others:
             return [first]
-        return [first, Part(others, MAX_COUNT)]
+        return [first, Part(others, _most(others))]
 
     def learn(self, read: Iterable[tuple[str, Entries]], known: Set[str]) -> None:
         """Args:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from inference_contract.queues import ENDED, RECORDER_GROUP, events_key
 from inference_gateway import ends
+from inference_gateway.bounded_reader import TooManyParts
 from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.fold import Entry, fold
@@ -86,6 +87,9 @@ class Recorder:
             self._read_again()
             is_read = self._read_new()
             trim(self._redis, self._keys.due_for_trim())
+        except TooManyParts:
+            self._remove_swollen()
+            return 0
         except redis.ResponseError as error:
             if not is_keys_own(error):
                 raise
@@ -140,6 +144,25 @@ class Recorder:
             for stream, entries in _delivered(reply):
                 read.setdefault(stream, []).extend(entries)
         return read
+
+    def _remove_swollen(self) -> None:
+        """Streams with an entry that nobody can read: it would be read again and again."""
+        found = []
+        for key in self._keys.sound:
+            self._unsure.add(key)
+            try:
+                for after in (b"0", b">"):
+                    self._read([Part({key}, self._counts.least({key}))], after)
+            except TooManyParts as error:
+                metrics.SET_ASIDE.labels("recorder").inc()
+                _log.warning("the event stream of %s is removed: %s", key, error)
+                self._redis.unlink(events_key(key))
+                found.append(key)
+            except redis.ResponseError as error:
+                if not is_keys_own(error):
+                    raise
+        ensure_groups(self._redis, found)
+        self._keys.broken(found)
 
     def _adopt(self) -> None:
         """Take over what was delivered to recorders that are dead: it is read as ours."""

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from inference_contract import queues, values
 from inference_contract.predictions import EventType
 from inference_gateway import streamed
+from inference_gateway.bounded_reader import TooManyParts
 from inference_gateway.predictions.endings import Events
 from inference_gateway.predictions.schemas import Row
 from inference_gateway.predictions.sse import HEARTBEAT, Position, StreamReader
@@ -52,7 +53,11 @@ class Pages:
         """Some entries, and whether there may be more."""
         async with self._turns:
             # redis-py's types do not know that the client returns bytes.
-            found: Any = await self._redis.xrange(stream, min=f"({after}", count=count)
+            try:
+                found: Any = await self._redis.xrange(stream, min=f"({after}", count=count)
+            except TooManyParts:
+                await self._redis.unlink(stream)  # Its readers would try again and again.
+                raise
             page, size = [], 0
             for entry_id, fields in found:
                 page.append(StreamEntry(entry_id, fields.get(b"d", b"{}")))

@@ -12,6 +12,7 @@ import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
 from inference_contract import queues
+from inference_gateway.bounded_reader import MAX_ENTRIES, TooManyParts
 from inference_gateway.hub import end_tasks
 from inference_gateway.predictions.waiters import StreamEntry, Watcher
 from inference_gateway.replies import is_keys_own
@@ -130,9 +131,16 @@ class Tails:
     async def _rewind_new_streams(self, connection: redis.asyncio.Redis) -> None:
         """After a Redis that forgot, a stream may be a new one, whose ids are below the old."""
         for name, stream in list(self._streams.items()):
-            with contextlib.suppress(ResponseError):
+            if not stream.is_readable:
+                continue
+            try:
                 if _order(await _last_id(connection, name)) < _order(stream.position):
                     stream.position = _BEGINNING
+            except ResponseError:
+                continue
+            except TooManyParts as error:
+                self._give_up(name, error)
+                raise
 
     async def _read(self, connection: redis.asyncio.Redis) -> None:
         await self._something_to_read()
@@ -142,7 +150,11 @@ class Tails:
         self._is_reading = True
         self._new.clear()
         try:
-            replies: Any = await connection.xread(positions, count=self._count, block=_BLOCK_MS)
+            count = max(1, min(self._count, MAX_ENTRIES // len(positions)))
+            replies: Any = await connection.xread(positions, count=count, block=_BLOCK_MS)
+        except TooManyParts:
+            await self._leave_out(self._redis, positions)
+            raise
         except ResponseError as error:
             if not is_keys_own(error):
                 raise
@@ -161,16 +173,20 @@ class Tails:
         self._count = max(1, self._count // 4) if size > _READ_BYTES else _more(self._count)
 
     async def _leave_out(self, connection: redis.asyncio.Redis, positions: dict[Any, Any]) -> None:
-        """Of the keys that a runner has made something else than a stream, nobody reads more."""
+        """Of the keys that a runner has made something else than a stream that can be read, nobody
+        reads more."""
         for name, position in positions.items():
             try:
-                await connection.xread({name: position}, count=1)
-            except ResponseError as error:
-                if not is_keys_own(error):
+                await connection.xread({name: position}, count=self._count)
+            except (ResponseError, TooManyParts) as error:
+                if not isinstance(error, TooManyParts) and not is_keys_own(error):
                     raise
-                log.warning("%s is no stream: its readers wait for the end", name)
-                if (stream := self._streams.get(name)) is not None:
-                    stream.is_readable = False
+                self._give_up(name, error)
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        log.warning("%s: %s: its readers wait for the end", name, error)
+        if (stream := self._streams.get(name)) is not None:
+            stream.is_readable = False
 
 
 def _more(count: int) -> int:

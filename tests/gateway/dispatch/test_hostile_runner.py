@@ -3,6 +3,7 @@ the predictions of other models are recorded and handed out as before."""
 
 from __future__ import annotations
 
+import threading
 import uuid
 from typing import Any
 
@@ -10,10 +11,12 @@ import orjson
 import pytest
 
 from inference_contract import queues
+from inference_gateway.bounded_reader import MAX_ENTRIES
 from inference_gateway.dispatch import jobs, portions
 from inference_gateway.dispatch.events import parse
 from inference_gateway.dispatch.recorder import Recorder
-from inference_gateway.dispatch.streams import Keys
+from inference_gateway.dispatch.streams import Keys, ensure_groups
+from inference_gateway.redis_clients import blocking
 
 BAD, FINE = "bob/bad", "ada/fine"
 BAD_EVENTS = "bob_bad:events"
@@ -124,6 +127,37 @@ def test_a_model_that_is_alone_is_always_read(lab: Any) -> None:
     keys.rest("bob_bad", 1000)
     assert keys.readable == {"ada_fine"}
     assert keys.due_for_trim() == {"bob_bad", "ada_fine"}
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["delivered before", "new"])
+def test_an_entry_of_millions_of_fields_is_never_read(lab: Any, is_known: bool) -> None:
+    bad, fine = lab.insert(model=BAD), lab.insert(model=FINE)
+    lab.redis.xadd(BAD_EVENTS, dict.fromkeys(map(str, range(600_000)), ""))
+    event = {"type": "succeeded", "id": fine, "attempt": 1, "token": "token-1"}
+    lab.redis.xadd("ada_fine:events", {"d": orjson.dumps([event])})
+    if is_known:  # to a recorder that was killed for its memory
+        ensure_groups(lab.redis, ["bob_bad"])
+        lab.redis.xreadgroup("recorder", "one", {BAD_EVENTS: ">"})
+    with blocking(lab.url) as client:
+        recorder = Recorder(
+            lab.engine, client, lease_seconds=30, consumer="one", told=threading.Event()
+        )
+        rounds(recorder, lambda: lab.row(fine)["status"] == "succeeded")
+        assert lab.redis.xlen(BAD_EVENTS) == 0
+        event["id"] = bad
+        lab.redis.xadd(BAD_EVENTS, {"d": orjson.dumps([event])})
+        rounds(recorder, lambda: lab.row(bad)["status"] == "succeeded")
+
+
+def test_as_many_entries_as_are_asked_for_can_be_read(lab: Any) -> None:
+    with lab.redis.pipeline() as pipe:
+        for _ in range(MAX_ENTRIES):
+            pipe.xadd(BAD_EVENTS, {"d": "[]"})
+        pipe.execute()
+    with blocking(lab.url) as client:
+        assert len(client.xrange(BAD_EVENTS)) == MAX_ENTRIES
+    counts = portions.Counts()
+    assert counts.least(set(map(str, range(1000)))) == MAX_ENTRIES // 1000
 
 
 def entries(*sizes: int) -> portions.Entries:

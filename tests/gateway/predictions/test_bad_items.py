@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from inference_contract import queues
 from inference_gateway import orphans
+from inference_gateway.bounded_reader import TooManyParts
 from inference_gateway.errors import Invalid
 from inference_gateway.predictions.enqueuer import Enqueuer
 from inference_gateway.predictions.ids import IdSource
@@ -27,6 +28,7 @@ from inference_gateway.predictions.tails import Tails
 from inference_gateway.predictions.waiters import Watcher
 from inference_gateway.predictions.writer import NewPrediction, Writer
 from inference_gateway.quotas.queued import Room
+from inference_gateway.redis_clients import asynchronous
 
 Sql = Callable[..., list[dict[str, Any]]]
 ID = "01a20adf-4edc-7989-89d1-14c94848be7c"
@@ -103,6 +105,39 @@ async def test_a_stream_that_is_none_keeps_no_reader_of_another_waiting(
     for watcher in (fine, odd):
         tails.leave(watcher)
     await tails.stop()
+
+
+MANY_FIELDS = dict.fromkeys(map(str, range(600_000)), "")
+
+
+async def test_an_entry_of_millions_of_fields_keeps_no_reader_of_another_stream_waiting(
+    redis_url: str, redis_client: redis.Redis, eventually: Callable[..., Any]
+) -> None:
+    async with asynchronous(redis_url) as client:
+        tails = Tails(client)
+        await tails.start()
+        fine, odd = Watcher("bob_fine", ID), Watcher("ada_echo", ID)
+        for watcher in (fine, odd):
+            await tails.add(watcher)
+            watcher.take()
+        redis_client.xadd(STREAM, MANY_FIELDS, id="1-1")
+        for number in range(3):
+            name = queues.stream_key("bob_fine", ID)
+            redis_client.xadd(name, said(number), id=f"1-{number + 1}")
+            (entry,) = await eventually(fine.take)
+            assert orjson.loads(entry.data)["output"] == number
+        assert not odd.take()
+        await tails.stop()
+
+
+async def test_a_stream_with_an_entry_of_millions_of_fields_is_removed(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    redis_client.xadd(STREAM, MANY_FIELDS, id="1-1")
+    async with asynchronous(redis_url) as client:
+        with pytest.raises(TooManyParts):
+            await anext(Pages(client).entries(STREAM))
+        assert [entry async for entry in Pages(client).entries(STREAM)] == []
 
 
 async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(
