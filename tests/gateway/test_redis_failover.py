@@ -125,6 +125,17 @@ def test_who_only_reads_follows_who_writes(failover: Failover, ours: redis.Redis
     assert reader.ask([("GET", "a")]) == [b"1"]
 
 
+def test_a_replica_that_refuses_reads_is_left_by_a_read(
+    failover: Failover, ours: redis.Redis
+) -> None:
+    failover.new.set("a", "1")
+    failover.old.config_set("replica-serve-stale-data", "no")
+    ours.get("a")
+    failover.demote()
+    failover.promote()
+    assert ours.get("a") == b"1"  # MASTERDOWN, and then from the new primary.
+
+
 async def test_so_do_those_of_an_event_loop(
     failover: Failover, ours_async: redis.asyncio.Redis, wait_until: Callable[..., Any]
 ) -> None:
