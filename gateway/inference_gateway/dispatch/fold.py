@@ -6,7 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from inference_contract.predictions import Event, EventType, PredictionStatus, WebhookEvent
+from inference_contract.predictions import (
+    TERMINAL,
+    Event,
+    EventType,
+    PredictionStatus,
+    WebhookEvent,
+)
+
+# To ask an enumeration each time doubles the cost of an event.
+_PROCESSING = PredictionStatus.PROCESSING.value
+_START = WebhookEvent.START.value
+_OUTPUT = WebhookEvent.OUTPUT.value
+_LOGS = WebhookEvent.LOGS.value
+_COMPLETED = WebhookEvent.COMPLETED.value
 
 
 class Entry(NamedTuple):
@@ -24,7 +37,7 @@ class RowChange:
     id: str
     attempt: int
     token: str
-    outcome: str = PredictionStatus.PROCESSING.value
+    outcome: str = _PROCESSING
     started_ms: float | None = None
     ended_ms: int | None = None
     """Set if the outcome is terminal."""
@@ -57,19 +70,19 @@ def fold(entries: Iterable[Entry]) -> list[RowChange]:
 
 
 def _add(change: RowChange, event: Event, ms: int) -> None:
-    kind = EventType(event["type"])
-    if kind.is_terminal:
+    kind = event["type"]
+    if kind in TERMINAL:
         _end(change, event, ms)
-    elif kind is EventType.STARTED:
+    elif kind == EventType.STARTED:
         change.started_ms = ms
-        _announce(change, WebhookEvent.START)
-    elif kind is EventType.OUTPUT:
+        _announce(change, _START)
+    elif kind == EventType.OUTPUT:
         change.output = event.get("output")
-        _announce(change, WebhookEvent.OUTPUT)
-    elif kind is EventType.LOGS:
+        _announce(change, _OUTPUT)
+    elif kind == EventType.LOGS:
         change.logs = event.get("logs")
-        _announce(change, WebhookEvent.LOGS)
-    elif kind is EventType.RETURNED:
+        _announce(change, _LOGS)
+    elif kind == EventType.RETURNED:
         change.outcome = PredictionStatus.STARTING.value
         change.crashes = int(event.get("suspect") is True)
 
@@ -87,10 +100,10 @@ def _end(change: RowChange, event: Event, ms: int) -> None:
         change.started_ms = ms - seconds * 1000
         change.metrics = {**(change.metrics or {}), "predict_time": seconds}
         # A short prediction says nothing of its start before its end.
-        _announce(change, WebhookEvent.START)
-    _announce(change, WebhookEvent.COMPLETED)
+        _announce(change, _START)
+    _announce(change, _COMPLETED)
 
 
-def _announce(change: RowChange, event: WebhookEvent) -> None:
-    if event.value not in change.events:
-        change.events.append(event.value)
+def _announce(change: RowChange, event: str) -> None:
+    if event not in change.events:
+        change.events.append(event)

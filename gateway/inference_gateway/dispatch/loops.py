@@ -66,7 +66,8 @@ class Loop:
             pause = self._round()
             self._rests = self._failures == 0
             self._last_round = time.monotonic()
-            if not self._stopping and self._wake.wait(pause):
+            # To wait for no time costs ten times as much as to look.
+            if not self._stopping and (self._wake.wait(pause) if pause else self._wake.is_set()):
                 self._wake.clear()
 
     def _round(self) -> float:

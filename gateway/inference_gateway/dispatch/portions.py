@@ -58,7 +58,10 @@ def _portion(stream: bytes, entries: Entries) -> Portion:
 
 
 def _size(fields: Mapping[bytes, bytes]) -> int:
-    return sum(len(name) + len(value) + _FIELD_BYTES for name, value in fields.items())
+    size = 0
+    for name, value in fields.items():
+        size += len(name) + len(value) + _FIELD_BYTES
+    return size
 
 
 class Part(NamedTuple):

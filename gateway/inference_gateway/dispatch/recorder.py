@@ -82,7 +82,8 @@ class Recorder:
         if not self._keys.readable:
             return _PAUSE if self._keys.all else _BLOCK_MS / 1000
         try:
-            ensure_groups(self._redis, new)
+            if new:
+                ensure_groups(self._redis, new)
             self._adopt()
             self._read_again()
             is_read = self._read_new()
