@@ -47,14 +47,17 @@ local function claim(_, args)
   local want, active = number(args[4], 1, {MAX_JOBS}), number(args[5], 0, 1e9)
   local iso, lease, execution = args[6], number(args[7], 1, 1e9) / 1000, args[8]
   local waiting, looks = {{}}, 0
-  while #waiting < want and looks < want + {MAX_JOBS} do
+  while #waiting < 2 * want and looks < want + {MAX_JOBS} do
     local id = redis.call('LINDEX', queue, looks)
     if not id then break end
     local job = redis.call('HMGET', 'rq:job:' .. id, 'waits', 'data', 'crashes')
     local is_suspect = job[1] and job[3]
     if is_suspect and #waiting + active > 0 then break end
     looks = looks + 1
-    if job[1] then waiting[#waiting + 1] = {{id, job[2]}} end
+    if job[1] then
+      waiting[#waiting + 1] = id
+      waiting[#waiting + 1] = job[2]
+    end
     if is_suspect then break end
   end
   local out, held, leases = {{}}, {{}}, {{}}
@@ -62,8 +65,8 @@ local function claim(_, args)
   if #waiting > 0 then
     local clock = redis.call('TIME')
     local lease_end = tonumber(clock[1]) + tonumber(clock[2]) / 1e6 + lease
-    for _, job in ipairs(waiting) do
-      local id, data = job[1], job[2]
+    for i = 1, #waiting, 2 do
+      local id = waiting[i]
       if redis.call('HDEL', 'rq:job:' .. id, 'waits') == 1 then -- not twice in the queue
         local run = string.format('%s%04x', execution, #held + 1)
         held[#held + 1] = id .. ':' .. run
@@ -71,7 +74,7 @@ local function claim(_, args)
         leases[#leases + 1] = held[#held]
         out[#out + 1] = id
         out[#out + 1] = run
-        out[#out + 1] = data
+        out[#out + 1] = waiting[i + 1]
       end
     end
     redis.call('ZADD', in_flight, unpack(leases))

@@ -28,13 +28,14 @@ _log = logging.getLogger(__name__)
 # into no job. RQ's tools see in RQ's registry what runs; its status stays `queued`.
 _ENQUEUE = """
 local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local keys = {}
-for i = 4, #ARGV, 3 do keys[#keys + 1] = 'rq:job:' .. ARGV[i] end
-local all_new = redis.call('EXISTS', unpack(keys)) == 0
-local added, is_added = {}, {}
-for n, key in ipairs(keys) do
-  local i = 3 * n + 1
-  local id = ARGV[i]
+local all_new, added, is_added = false, {}, {}
+if #ARGV > 6 then -- more than one
+  local keys = {}
+  for i = 4, #ARGV, 3 do keys[#keys + 1] = 'rq:job:' .. ARGV[i] end
+  all_new = redis.call('EXISTS', unpack(keys)) == 0
+end
+for i = 4, #ARGV, 3 do
+  local id, key = ARGV[i], 'rq:job:' .. ARGV[i]
   if not is_added[id] and (all_new or redis.call('EXISTS', key) == 0) then
     redis.call('HSET', key, 'status', 'queued', 'origin', origin, 'created_at', now,
       'enqueued_at', now, 'timeout', '-1', 'description', id, 'waits', '1',
