@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import guide
 import pytest
+from guide import Bash
 
 from inference_contract import statefile
 from inference_local.home import Home
@@ -23,7 +25,6 @@ ROOT = HERE.parents[1]
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text()
 WALK_THROUGH = README[README.index("## Walk-through") :]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Server(NamedTuple):
@@ -74,40 +75,6 @@ def received() -> Iterator[tuple[str, list[dict[str, str]]]]:
     thread.join()
 
 
-class Bash:
-    """One session: variables and functions stay from block to block; a failure ends it."""
-
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self._process = subprocess.Popen(
-            ["bash", "-euo", "pipefail"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=dict(env),
-            cwd=folder,
-        )
-
-    def __enter__(self) -> Bash:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=10)
-
-    def run(self, script: str) -> str:
-        """What the script writes. Raises AssertionError when a command fails."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{script}\nprintf '\\n%s\\n' end-of-block\n")
-        self._process.stdin.flush()
-        lines: list[str] = []
-        for line in self._process.stdout:
-            if line == "end-of-block\n":
-                return "".join(lines)
-            lines.append(line)
-        raise AssertionError(f"bash ended with {self._process.wait()}:\n{script}\n{''.join(lines)}")
-
-
 def differences(shown: Any, real: Any, path: str = "reply") -> Iterable[str]:
     """Where a reply lacks what the README shows; values may differ, names and types may not."""
     if isinstance(shown, dict) and isinstance(real, dict):
@@ -128,7 +95,7 @@ def test_the_walk_through(
 ) -> None:
     written = ""
     with Bash(server.env, tmp_path) as bash:
-        for language, text in FENCE.findall(WALK_THROUGH):
+        for language, text in guide.blocks(WALK_THROUGH):
             script = text.replace("http://localhost:8000", server.url)
             script = script.replace("https://your-server.com", received[0])
             script = script.replace(".venv/bin/", f"{BIN}/")
@@ -145,7 +112,7 @@ def test_the_walk_through(
 
 
 def test_it_begins_with_the_two_commands() -> None:
-    block = FENCE.findall(README)[0][1]
+    block = guide.blocks(README)[0].text
     assert [line.split("#")[0].strip() for line in block.splitlines()] == ["make up", "make test"]
 
 
