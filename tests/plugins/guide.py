@@ -6,7 +6,9 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r"# (\S+\.\w+)\b")
@@ -25,6 +27,16 @@ class Block(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     return [Block(language, code) for language, code in _FENCE.findall(text)]
+
+
+def document(block: Block, first: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole of a document of which the block shows what differs from the first one's spec."""
+    assert block.file is not None
+    content: dict[str, Any] = yaml.safe_load(block.text)
+    if "kind" in content:
+        return content
+    metadata = {"name": Path(block.file).stem}
+    return {**first, "metadata": metadata, "spec": {**first["spec"], **content["spec"]}}
 
 
 class Bash:
