@@ -128,6 +128,7 @@ def test_the_alerts_are_of_metrics_that_there_are(render: Callable[..., Any]) ->
     assert set(expressions) == {
         "InferenceLoopStalled",
         "InferenceDispatchAbsent",
+        "InferenceOperatorAbsent",
         "InferencePredictionOld",
         "InferenceNamespaceRefused",
         "InferenceItemsSetAside",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg2
 import pytest
 
@@ -179,6 +180,15 @@ def test_status_shows_processes_and_models(stack: Any, shout: str) -> None:
     assert re.search(rf"^{shout} +yes +1/1 +\d+ +Ready$", text, re.MULTILINE)
     for url in re.findall(r"http://\S+/metrics", text):
         assert httpx.get(url).is_success, url
+
+
+def test_status_counts_the_memory_of_the_process_that_has_the_model(stack: Any, shout: str) -> None:
+    name = f"runner {shout} 0"
+    pid = stack.pids()[name]
+    (child,) = psutil.Process(pid).children()
+    line = re.search(rf"^{name} .* (\d+) MiB", stack.run("status").stdout, re.MULTILINE)
+    assert line is not None
+    assert int(line[1]) >= child.memory_full_info().uss // 2**20
 
 
 def test_logs_of_a_process_and_of_a_model(stack: Any, shout: str) -> None:

@@ -81,6 +81,6 @@ def _row(
 def _memory(process: Any, name: str) -> int:
     """Bytes of its own; what it shares with others by its share, so that the rows add up."""
     family = [process]
-    if name == "postgres":  # Its backends. The operator's children are rows of their own.
+    if name not in ("supervisor", "operator"):  # Whose children are rows of their own.
         family += process.children(recursive=True)
     return int(sum(member.memory_full_info().pss for member in family))
