@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inference_operator import logfiles, procfs
+from inference_operator.local import log_rotation, procfs
 
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 10.0
@@ -161,7 +161,7 @@ def open_log(path: Path) -> BinaryIO:
 def rotate(path: Path) -> None:
     """Put a log that has grown large aside, in place of the last such."""
     with suppress(OSError):  # A full disk must not end what runs.
-        logfiles.rotate(path, MAX_LOG_BYTES)
+        log_rotation.rotate(path, MAX_LOG_BYTES)
 
 
 def end_leftovers(records: Iterable[Mapping[str, Any]], seconds: float = 10.0) -> list[int]:

@@ -26,7 +26,7 @@ from inference_local.children import Child, ProcessSpec, end_leftovers, rotate, 
 from inference_local.home import Home, HomeError, describe, write_private
 from inference_local.postgres import PostgresError
 from inference_local.valkey import ValkeyError
-from inference_operator import procfs
+from inference_operator.local import procfs
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 SIGNALS = {*STOP_SIGNALS, signal.SIGCHLD}

@@ -1,159 +1,73 @@
-"""The status of a model: the truth of every wait, and what to do about it."""
+"""What the status of a model is made of on one machine and on a cluster alike."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 
 from inference_contract.inferencemodel import (
+    Condition,
     ConditionStatus,
     ConditionType,
     InferenceModelStatus,
     Reason,
 )
-from inference_contract.pods import RunnerPhase
-from inference_operator.autoscale import Decision
-from inference_operator.failures import Failure
-from inference_operator.loads import Load
-from inference_operator.runners import Runner
-from inference_operator.verdicts import Verdict, conditions, scaling
+from inference_operator.scaling.decide import Decision, Why
 
-_TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
+_MAX_MESSAGE = 4000
+
+Finding = tuple[ConditionStatus, str, str]
+"""Status, reason and message of a condition."""
 
 
-@dataclass(frozen=True)
-class View:
-    """All that a model's status is made of. Times are seconds of the monotonic clock."""
-
-    generation: int
-    now: float
-    decision: Decision | None
-    """None if the document is invalid and no earlier one is known."""
-    runners: Sequence[Runner] = ()
-    failures: Collection[Failure] = ()
-    load: Load | None = None
-    """None if Redis did not say."""
-    is_refused: bool = False
-    """Whether a replica waits for room on this machine."""
-    invalid: str = ""
-    """What is wrong with the document."""
-
-    @property
-    def replicas(self) -> int:
-        return self.decision.replicas if self.decision else 0
-
-    @property
-    def ready(self) -> int:
-        return sum(runner.is_ready for runner in self.runners)
+def conditions(
+    findings: Mapping[ConditionType, Finding],
+    generation: int,
+    previous: InferenceModelStatus,
+    at: datetime,
+) -> list[Condition]:
+    """A condition that still has its status keeps its transition time."""
+    return [
+        _condition(kind, finding, generation, previous.condition(kind), at)
+        for kind, finding in findings.items()
+    ]
 
 
-def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> InferenceModelStatus:
-    """The status that is true now.
+def scaling(decision: Decision | None, deployment: str = "") -> Finding:
+    """The condition ScalingActive; None stands for a model whose document is not valid.
 
     Args:
-        previous: the last one; a condition that still has its status keeps its transition time.
-        at: now, by the wall clock.
+        deployment: its name, for who scales it; on one machine there is none.
     """
-    previous = previous or InferenceModelStatus()
-    worst = _worst(view)
-    verdicts = {
-        ConditionType.READY: _ready(view, worst, has_started=_has_started(view, previous)),
-        ConditionType.PROGRESSING: _progressing(view),
-        ConditionType.SCALING_ACTIVE: scaling(view.decision),
-    }
-    return InferenceModelStatus(
-        observed_generation=view.generation,
-        replicas=len(view.runners),
-        ready_replicas=view.ready,
-        queued=view.load.waiting if view.load else previous.queued,
-        in_flight=view.load.in_flight if view.load else previous.in_flight,
-        conditions=conditions(verdicts, view.generation, previous, at),
-        log_tail=list(worst.log_tail) if worst else [],
+    if decision is None:
+        message = "does not scale until the document is valid"
+        return ConditionStatus.FALSE, Reason.INVALID_MODEL, message
+    if decision.reason is Why.UNKNOWN:
+        held = f"replicas stay at {decision.replicas} until Redis says what the load is"
+        return ConditionStatus.UNKNOWN, Why.UNKNOWN, held
+    if decision.reason is Why.EXTERNAL:
+        left = (
+            f"left at {decision.replicas} replicas: spec.autoscaling.mode is None; scale "
+            f"the Deployment {deployment}, not the model"
+        )
+        return ConditionStatus.FALSE, Why.EXTERNAL, left
+    return ConditionStatus.TRUE, decision.reason, f"{decision.replicas} replicas wanted"
+
+
+def _condition(
+    kind: ConditionType,
+    finding: Finding,
+    generation: int,
+    before: Condition | None,
+    at: datetime,
+) -> Condition:
+    status, reason, message = finding
+    flipped = before is None or before.status is not status
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:_MAX_MESSAGE],
+        last_transition_time=at if before is None or flipped else before.last_transition_time,
+        observed_generation=generation,
     )
-
-
-def _worst(view: View) -> Failure | None:
-    """The failure to tell of: a load that failed before a crash, then the latest."""
-    order = {Reason.LOAD_FAILED: 1, Reason.CRASH_LOOP_BACK_OFF: 0}
-    return max(view.failures, key=lambda f: (order[f.reason], f.at), default=None)
-
-
-def _has_started(view: View, previous: InferenceModelStatus) -> bool:
-    """Whether a runner of this document was ready once."""
-    ready = previous.condition(ConditionType.READY)
-    return (
-        ready is not None and ready.status is _TRUE and ready.observed_generation == view.generation
-    )
-
-
-def _ready(view: View, worst: Failure | None, *, has_started: bool) -> Verdict:
-    if view.invalid:
-        going_on = " (the last valid document stays in force)" if view.decision else ""
-        return _FALSE, Reason.INVALID_MODEL, f"correct the document: {view.invalid}{going_on}"
-    if view.ready:
-        return _TRUE, Reason.READY, "; ".join(_how_ready(view, worst))
-    if worst and (worst.reason is Reason.LOAD_FAILED or worst.count > 1):
-        return _FALSE, worst.reason, f"{worst.message}; {_next_start(view, worst)}"
-    if not view.replicas:
-        known = _TRUE if has_started else ConditionStatus.UNKNOWN
-        if view.runners:
-            return known, Reason.SCALED_TO_ZERO, "stopping; starts with the next prediction"
-        if not has_started:
-            return known, Reason.SCALED_TO_ZERO, _NOT_YET
-        return known, Reason.SCALED_TO_ZERO, "starts with the next prediction"
-    if view.is_refused and not view.runners:
-        return _FALSE, Reason.NO_CAPACITY, _NO_ROOM
-    return _FALSE, Reason.LOADING_MODEL, _loading(view, worst)
-
-
-_NOT_YET = "starts with the first prediction, which shows whether it loads"
-_NO_ROOM = (
-    "every runner that this machine has room for, or your share of them, is in use: lower another "
-    "model's minReplicas, or raise LOCAL_MAX_RUNNERS"
-)
-
-
-def _how_ready(view: View, worst: Failure | None) -> Iterator[str]:
-    yield f"{view.ready} of {view.replicas} replicas ready"
-    if worst and view.ready < view.replicas:
-        yield f"{worst.message}, {_next_start(view, worst)}"
-    elif view.is_refused:
-        yield _NO_ROOM
-
-
-def _next_start(view: View, failure: Failure) -> str:
-    if not view.replicas:
-        return "tries again with the next prediction"
-    seconds = failure.next_start - view.now
-    return f"next start in {_about(seconds)} s" if seconds > 0 else "starting again"
-
-
-def _loading(view: View, worst: Failure | None) -> str:
-    starting = [r.started for r in view.runners if r.stop_by is None]
-    if starting:
-        return f"loading since {_about(view.now - min(starting))} s"
-    if view.runners:
-        return f"waiting for {len(view.runners)} old runners to finish their predictions"
-    return f"{worst.message}; {_next_start(view, worst)}" if worst else "starting"
-
-
-def _about(seconds: float) -> int:
-    """Coarser as it gets longer, so that a status is not written anew every second."""
-    step = 1 if seconds < 15 else 5 if seconds < 60 else 30
-    return max(step, round(seconds / step) * step)
-
-
-def _progressing(view: View) -> Verdict:
-    if view.decision is None:
-        return _FALSE, Reason.INVALID_MODEL, "nothing starts until the document is valid"
-    going = [runner for runner in view.runners if runner.stop_by is not None]
-    if going:
-        return _TRUE, "Draining", f"{len(going)} replicas finish their predictions and stop"
-    if any(runner.phase is RunnerPhase.LOADING for runner in view.runners):
-        return _TRUE, Reason.LOADING_MODEL, f"{view.ready} of {view.replicas} replicas ready"
-    if len(view.runners) < view.replicas:
-        if view.is_refused:
-            return _FALSE, Reason.NO_CAPACITY, _NO_ROOM
-        return _TRUE, "Starting", f"{len(view.runners)} of {view.replicas} replicas started"
-    return _FALSE, "Stable", f"{view.replicas} replicas, as wanted"

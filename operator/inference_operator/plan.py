@@ -12,6 +12,8 @@ from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER, Runner
 
 CPU = "cpu"
 """The hardware profile that every machine has; on one machine the others are kinds of GPU."""
+LOAD_GRACE = 30.0
+"""Seconds beyond loadSeconds: a runner has its own watchdog, which can say more than we can."""
 AFTER_PREDICTION = 30
 """Seconds in which a runner that stops says what became of its last prediction."""
 

@@ -1,6 +1,6 @@
-"""Settings of the operator, read from the environment once, in `main`.
+"""Settings that the operators of a cluster and of one machine have in common.
 
-Here are those of both halves, and those of the local one; the others are in kube_settings.py.
+Each reads its own from the environment once, in `main`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 
-class Common(BaseSettings):
+class CommonSettings(BaseSettings):
     enable_gpu: bool = Field(
         True, description="Whether models of a hardware other than cpu may use the GPU."
     )
@@ -25,26 +25,6 @@ class Common(BaseSettings):
         None, description="Where the process writes its pid and port, for `inference status`."
     )
     log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
-
-
-class Settings(Common):
-    """Of the local half."""
-
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
-
-    inference_home: Path = Field(description="Folder of documents, statuses, logs and state.")
-    redis_url: str = Field(description="redis://…, rediss://… or unix://…; runners get it too.")
-    model_cache_dir: Path = Field(
-        Path("/tmp/model_cache"),  # noqa: S108 - the default that users of the seed know
-        description="Where runners keep downloaded and converted weights.",
-    )
-    local_tick_seconds: float = Field(
-        0.5, ge=0.05, le=60, description="Pause between two looks at documents, load and runners."
-    )
-    local_max_runners: int = Field(
-        16, ge=0, le=10_000, description="Runners that this machine has room for."
-    )
-    metrics_host: str = Field("127.0.0.1", description="Address of the same.")
 
 
 def explain(error: ValidationError) -> str:

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import kwok
 from fleet_watch import Key
-from inference_operator.children import children
-from inference_operator.cluster import connect
-from inference_operator.kinds import Kind
-from inference_operator.kube_settings import KubeSettings
-from inference_operator.manifests.deployment import with_replicas
-from inference_operator.resources import parse
+from inference_operator.cluster.api.client import connect
+from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.manifests.build import children
+from inference_operator.cluster.manifests.deployment import with_replicas
+from inference_operator.cluster.resource import parse
+from inference_operator.cluster.settings import ClusterSettings
 
 _REDIS_URL = "redis://redis.invalid:6379"
 
@@ -21,7 +21,7 @@ _REDIS_URL = "redis://redis.invalid:6379"
 def seconds(keys: Sequence[Key]) -> float:
     """Until the children of all models are written, one pod each; by as many threads as an
     operator has. Nothing is read, compared, watched or reported."""
-    settings = KubeSettings(
+    settings = ClusterSettings(
         redis_url=_REDIS_URL, runner_image="simulated", hardware_profiles={"cpu": kwok.PROFILE}
     )
     cluster = connect(settings.operator_workers)

@@ -18,7 +18,7 @@ import redis
 from attackers import CALLERS, RUNNERS
 from inference_gateway.dispatch.record import RECORD, RECORD_AND_TELL
 from inference_gateway.predictions.statements import INSERT
-from inference_operator import procfs
+from inference_operator.local import procfs
 from world import LEASE_SECONDS, World
 
 Fault = Callable[[World, random.Random], AbstractContextManager[None]]

@@ -20,7 +20,7 @@ from inference_stack import Stack
 
 from cases import End
 from inference_contract import statefile
-from inference_operator.launches import recorded
+from inference_operator.local.runner_files import recorded
 from interpose import Interposer
 from judge import Evidence, Stored
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from faults import DISTURBING, NotNow
-from inference_operator import procfs
+from inference_operator.local import procfs
 
 _ENDS_SLOWLY = """
 import signal, sys, time

@@ -18,8 +18,8 @@ from inference_contract.inferencemodel import GROUP, PLURAL
 from inference_gateway.dispatch import metrics
 from inference_gateway.models import kubernetes_store
 from inference_gateway.settings import Settings
-from inference_operator.kube_metrics import KubeMetrics
-from inference_operator.kube_settings import KubeSettings
+from inference_operator.cluster.metrics import ClusterMetrics
+from inference_operator.cluster.settings import ClusterSettings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "inference-server"
@@ -44,7 +44,7 @@ OURS = ("gateway", "dispatch", "operator")
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": Settings,
     "dispatch": Settings,
-    "operator": KubeSettings,
+    "operator": ClusterSettings,
 }
 
 
@@ -134,7 +134,7 @@ def test_the_alerts_are_of_metrics_that_there_are(render: Callable[..., Any]) ->
         "InferenceItemsSetAside",
     }
     assert kubernetes_store.REFUSED  # a gateway's
-    known = metrics.render().decode() + KubeMetrics().exposition().decode()
+    known = metrics.render().decode() + ClusterMetrics().exposition().decode()
     for expression in expressions.values():
         for metric in re.findall(r"inference_\w+", expression):
             assert f"# HELP {metric}" in known

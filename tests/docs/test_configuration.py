@@ -13,14 +13,14 @@ from pydantic_settings import BaseSettings
 
 from inference_contract.pods import RunnerEnv
 from inference_gateway.settings import Settings as GatewaySettings
-from inference_operator.kube_settings import KubeSettings
-from inference_operator.settings import Settings as OperatorSettings
+from inference_operator.cluster.settings import ClusterSettings
+from inference_operator.local.settings import LocalSettings as OperatorSettings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": GatewaySettings,
     "operator": OperatorSettings,
-    "kubernetes": KubeSettings,
+    "kubernetes": ClusterSettings,
 }
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.+?) \|$", re.MULTILINE)
 

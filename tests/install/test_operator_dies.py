@@ -20,7 +20,7 @@ import test_update
 from release import Account, Release, kubectl
 from traffic import Traffic
 
-from inference_operator.leader import NAME
+from inference_operator.cluster.leader import NAME
 
 KILLS = 2
 PATIENCE = 4

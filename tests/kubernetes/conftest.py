@@ -18,7 +18,7 @@ import kubernetes.client
 import kubernetes.config
 import pytest
 import yaml
-from house import OWNER, House
+from cluster_operator import OWNER, ClusterOperator
 from kubernetes.client.exceptions import ApiException
 from proxy import Proxy
 
@@ -95,16 +95,16 @@ def prefix(api: kubernetes.client.ApiClient, crd: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def house(
+def operator(
     api: kubernetes.client.ApiClient,
     make_namespace: Callable[..., str],
     tmp_path: Path,
     redis_url: str,
     wait_until: Callable[..., Any],
-) -> Iterator[House]:
-    house = House(api, make_namespace(OWNER), tmp_path, redis_url, wait_until)
-    yield house
-    house.close()
+) -> Iterator[ClusterOperator]:
+    operator = ClusterOperator(api, make_namespace(OWNER), tmp_path, redis_url, wait_until)
+    yield operator
+    operator.close()
 
 
 @pytest.fixture
@@ -131,26 +131,26 @@ def _image(name: str) -> str:
 
 
 @pytest.fixture
-def make_volume(house: House) -> Iterator[Callable[[str], str]]:
+def make_volume(operator: ClusterOperator) -> Iterator[Callable[[str], str]]:
     """Makes a claim of a volume that holds a folder of the repository; its name."""
     made: list[str] = []
 
     def make(folder: str) -> str:
         claim = Path(folder).name
-        name = f"{house.namespace}-{claim}"
+        name = f"{operator.namespace}-{claim}"
         size = {"storage": "1Mi"}
         common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
         spec = {**common, "capacity": size, "hostPath": {"path": str(ROOT / folder)}}
-        house.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
+        operator.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
         made.append(name)
         spec = {**common, "resources": {"requests": size}, "volumeName": name}
         body = {"metadata": {"name": claim}, "spec": spec}
-        house.core.create_namespaced_persistent_volume_claim(house.namespace, body)
+        operator.core.create_namespaced_persistent_volume_claim(operator.namespace, body)
         return claim
 
     yield make
     for name in made:
-        house.core.delete_persistent_volume(name)
+        operator.core.delete_persistent_volume(name)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_operator import ClusterOperator
 from fake_hub import Hub, serve
-from house import House
 
 REPO = "org/tiny"
 TINY = Path(__file__).parents[1] / "docs" / "tiny_gpt2.py"
@@ -22,10 +22,10 @@ SOURCE = {"hub": {"repo": REPO}}
 
 
 @pytest.fixture
-def node_hub(house: House) -> Iterator[Hub]:
+def node_hub(operator: ClusterOperator) -> Iterator[Hub]:
     [address] = [
         address.address
-        for address in house.core.list_node().items[0].status.addresses
+        for address in operator.core.list_node().items[0].status.addresses
         if address.type == "InternalIP"
     ]
     hub = Hub()
@@ -44,17 +44,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def test_a_download_says_how_far_it_is_and_is_no_load(
-    house: House, node_hub: Hub, tiny: dict[str, bytes], runner_image: str
+    operator: ClusterOperator, node_hub: Hub, tiny: dict[str, bytes], runner_image: str
 ) -> None:
     """It takes twice as long as a load may."""
     node_hub.add(REPO, {**tiny, "ballast.codes": random.Random(0).randbytes(60_000_000)})
     node_hub.rate = 5_000_000
-    house.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
-    house.make(minReplicas=1, source=SOURCE, timeouts={"loadSeconds": 6})
+    operator.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
+    operator.make(minReplicas=1, source=SOURCE, timeouts={"loadSeconds": 6})
     said: dict[str, None] = {}
 
     def is_past() -> bool:
-        conditions = {c["type"]: c for c in house.status().get("conditions", [])}
+        conditions = {c["type"]: c for c in operator.status().get("conditions", [])}
         ready = conditions.get("Ready", {})
         if ready.get("reason") == "DownloadingModel":
             said[ready["message"]] = None
@@ -63,36 +63,38 @@ def test_a_download_says_how_far_it_is_and_is_no_load(
         assert ready.get("reason") != "LoadFailed"
         return ready.get("reason") == "LoadingModel"
 
-    house.until(is_past, 90)
+    operator.until(is_past, 90)
     assert all(re.fullmatch(rf"downloading {REPO}(: \d+ % of 60\.\d MB)?", w) for w in said)
     percents = [int(found[1]) for words in said if (found := re.search(r": (\d+) % of", words))]
     assert percents == sorted(percents)
     assert any(0 < percent < 100 for percent in percents)
-    cached = house.condition("ArtifactCached")
+    cached = operator.condition("ArtifactCached")
     assert (cached["status"], cached["reason"]) == ("True", "Cached")
 
 
-def test_a_repository_that_is_not_there(house: House, node_hub: Hub, runner_image: str) -> None:
+def test_a_repository_that_is_not_there(
+    operator: ClusterOperator, node_hub: Hub, runner_image: str
+) -> None:
     enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
-    house.core.patch_namespace(house.namespace, {"metadata": {"labels": enforce}})
-    house.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
-    house.make(minReplicas=1, source=SOURCE)
-    message = house.until_reason("LoadFailed", 60)
+    operator.core.patch_namespace(operator.namespace, {"metadata": {"labels": enforce}})
+    operator.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
+    operator.make(minReplicas=1, source=SOURCE)
+    message = operator.until_reason("LoadFailed", 60)
     assert message.startswith(f"the hub has no repository {REPO}, or it is private: ")
-    assert house.condition("ArtifactCached")["reason"] == "LoadFailed"
-    assert any("the model was not downloaded" in line for line in house.status()["logTail"])
-    house.until(lambda: "LoadFailed" in [reason for reason, _ in house.events()])
+    assert operator.condition("ArtifactCached")["reason"] == "LoadFailed"
+    assert any("the model was not downloaded" in line for line in operator.status()["logTail"])
+    operator.until(lambda: "LoadFailed" in [reason for reason, _ in operator.events()])
 
 
 def test_a_hub_that_comes_back_and_goes(
-    house: House, node_hub: Hub, tiny: dict[str, bytes], runner_image: str
+    operator: ClusterOperator, node_hub: Hub, tiny: dict[str, bytes], runner_image: str
 ) -> None:
     node_hub.add(REPO, tiny)
     node_hub.answer = (503, "")
-    house.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
-    house.make(minReplicas=1, source=SOURCE)
-    assert "the hub does not answer" in house.until_reason("LoadFailed", 60)
+    operator.start(RUNNER_IMAGE=runner_image, HF_ENDPOINT=node_hub.url)
+    operator.make(minReplicas=1, source=SOURCE)
+    assert "the hub does not answer" in operator.until_reason("LoadFailed", 60)
     node_hub.answer = None
-    house.until_reason("LoadingModel", 60)
+    operator.until_reason("LoadingModel", 60)
     node_hub.answer = (503, "")  # The runner needs it no more.
-    assert house.until_reason("Ready", 60) == "1 of 1 replicas ready"
+    assert operator.until_reason("Ready", 60) == "1 of 1 replicas ready"

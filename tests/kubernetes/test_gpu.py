@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from house import PAUSE, House
+from cluster_operator import PAUSE, ClusterOperator
 
 GPU = f"nvidia.com/test-{secrets.token_hex(4)}"
 """A name of this run's own, for the node may be shared."""
@@ -27,9 +27,9 @@ MERGE = "application/merge-patch+json"
 
 
 @pytest.fixture
-def two_gpus(house: House) -> Iterator[str]:
+def two_gpus(operator: ClusterOperator) -> Iterator[str]:
     """The name of a node that has two, and the label of a T4."""
-    core = house.core
+    core = operator.core
     name = next(node for node in core.list_node().items if not node.spec.taints).metadata.name
 
     def change(label: str | None, gpus: str | None) -> None:
@@ -43,64 +43,64 @@ def two_gpus(house: House) -> Iterator[str]:
 
 
 @pytest.fixture
-def gpu_house(house: House) -> House:
-    house.start(RUNNER_IMAGE=PAUSE, HARDWARE_PROFILES=PROFILES)
-    return house
+def gpu_operator(operator: ClusterOperator) -> ClusterOperator:
+    operator.start(RUNNER_IMAGE=PAUSE, HARDWARE_PROFILES=PROFILES)
+    return operator
 
 
-def _make(house: House, name: str = "m", **pod: Any) -> None:
-    house.make(name, hardware="nvidia-t4", minReplicas=1, pod=pod)
+def _make(operator: ClusterOperator, name: str = "m", **pod: Any) -> None:
+    operator.make(name, hardware="nvidia-t4", minReplicas=1, pod=pod)
 
 
 def test_two_models_run_on_two_gpus_and_the_third_says_what_it_lacks(
-    gpu_house: House, two_gpus: str
+    gpu_operator: ClusterOperator, two_gpus: str
 ) -> None:
-    house = gpu_house
+    operator = gpu_operator
     for name in ("m", "b"):
-        _make(house, name)
-        house.until_reason("LoadingModel", name=name)
-    _make(house, "c")
-    message = house.until_reason("Unschedulable", name="c")
+        _make(operator, name)
+        operator.until_reason("LoadingModel", name=name)
+    _make(operator, "c")
+    message = operator.until_reason("Unschedulable", name="c")
     assert message.startswith("no node takes the pod: 0/")
     assert f"1 Insufficient {GPU}" in message
     assert message.endswith("lower spec.pod.resources or its placement's demands, or add a node")
-    [pod] = house.pods("b")
+    [pod] = operator.pods("b")
     assert (pod.status.phase, pod.spec.node_name) == ("Running", two_gpus)
     assert TOLERATION.items() <= pod.spec.tolerations[0].to_dict().items()
-    house.change(minReplicas=0)
-    house.until_reason("LoadingModel", name="c")
+    operator.change(minReplicas=0)
+    operator.until_reason("LoadingModel", name="c")
 
 
-def test_no_node_is_of_that_kind(gpu_house: House) -> None:
-    _make(gpu_house)
-    message = gpu_house.until_reason("Unschedulable")
+def test_no_node_is_of_that_kind(gpu_operator: ClusterOperator) -> None:
+    _make(gpu_operator)
+    message = gpu_operator.until_reason("Unschedulable")
     assert "didn't match Pod's node affinity/selector" in message
 
 
-def test_without_gpus_it_runs_on_the_cpu(house: House, two_gpus: str) -> None:
-    house.start(RUNNER_IMAGE=PAUSE, HARDWARE_PROFILES=PROFILES, ENABLE_GPU="false")
-    _make(house)
-    house.until_reason("LoadingModel")
-    [pod] = house.pods()
+def test_without_gpus_it_runs_on_the_cpu(operator: ClusterOperator, two_gpus: str) -> None:
+    operator.start(RUNNER_IMAGE=PAUSE, HARDWARE_PROFILES=PROFILES, ENABLE_GPU="false")
+    _make(operator)
+    operator.until_reason("LoadingModel")
+    [pod] = operator.pods()
     [container] = pod.spec.containers
     assert container.resources.limits is None
     assert {entry.name: entry.value for entry in container.env}["ENABLE_GPU"] == "false"
-    _make(house, "b", resources={"limits": {GPU: "1"}})
-    message = house.until_reason("NoCapacity", name="b")
+    _make(operator, "b", resources={"limits": {GPU: "1"}})
+    message = operator.until_reason("NoCapacity", name="b")
     assert message.startswith(f"spec.pod.resources asks for {GPU}, but with ENABLE_GPU=false")
-    assert not house.pods("b")
+    assert not operator.pods("b")
 
 
-def test_a_quota_that_is_used_up(gpu_house: House) -> None:
+def test_a_quota_that_is_used_up(gpu_operator: ClusterOperator) -> None:
     quota = {"metadata": {"name": "gpus"}, "spec": {"hard": {f"requests.{GPU}": "0"}}}
-    gpu_house.core.create_namespaced_resource_quota(gpu_house.namespace, quota)
+    gpu_operator.core.create_namespaced_resource_quota(gpu_operator.namespace, quota)
 
     def is_counted() -> bool:
-        read = gpu_house.core.read_namespaced_resource_quota
-        return bool(read("gpus", gpu_house.namespace).status.hard)
+        read = gpu_operator.core.read_namespaced_resource_quota
+        return bool(read("gpus", gpu_operator.namespace).status.hard)
 
-    gpu_house.until(is_counted)
-    _make(gpu_house)
-    message = gpu_house.until_reason("NoCapacity")
+    gpu_operator.until(is_counted)
+    _make(gpu_operator)
+    message = gpu_operator.until_reason("NoCapacity")
     assert f"exceeded quota: gpus, requested: requests.{GPU}=1" in message
     assert f"limited: requests.{GPU}=0" in message

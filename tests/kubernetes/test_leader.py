@@ -9,13 +9,13 @@ from typing import Any
 
 import kubernetes.client
 import pytest
-from house import House
+from cluster_operator import ClusterOperator
 from proxy import Proxy
 
-from inference_operator import leader, tenancy
-from inference_operator.cluster import Cluster
-from inference_operator.kinds import Kind
-from inference_operator.leader import DURATION, NAME, Leader
+from inference_operator.cluster import leader, tenancy
+from inference_operator.cluster.api.client import Cluster
+from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.leader import DURATION, NAME, Leader
 
 
 @pytest.fixture
@@ -119,18 +119,18 @@ def test_who_cannot_renew_stops_before_another_begins(
     second.release()
 
 
-def test_two_operators(house: House, namespace: str, tmp_path: Any) -> None:
+def test_two_operators(operator: ClusterOperator, namespace: str, tmp_path: Any) -> None:
     """The second does nothing until the first is killed, and then goes on with its work."""
-    other = house.beside(tmp_path / "other")
-    house.start(LEADER_NAMESPACE=namespace)
-    house.make()
-    house.until_reason("ScaledToZero")
+    other = operator.beside(tmp_path / "other")
+    operator.start(LEADER_NAMESPACE=namespace)
+    operator.make()
+    operator.until_reason("ScaledToZero")
     other.start(LEADER_NAMESPACE=namespace)
-    house.change(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
-    house.until_reason("Unschedulable")
+    operator.change(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
+    operator.until_reason("Unschedulable")
     assert other.metric("inference_operator_reconciles_total") == 0
     killed = time.monotonic()
-    house.kill()
+    operator.kill()
     other.change(minReplicas=0)
     other.until_reason("ScaledToZero", 3 * DURATION)
     assert time.monotonic() - killed > DURATION - leader.RENEW_WITHIN
@@ -138,37 +138,37 @@ def test_two_operators(house: House, namespace: str, tmp_path: Any) -> None:
 
 
 def test_of_two_releases_on_one_namespace_the_second_leaves_it_alone(
-    house: House,
+    operator: ClusterOperator,
     cluster: Cluster,
     make_namespace: Callable[..., str],
     tmp_path: Any,
 ) -> None:
     """Each is the leader of its own; it begins once the first has gone with its Lease."""
-    other = house.beside(tmp_path / "other")
+    other = operator.beside(tmp_path / "other")
     homes = make_namespace(), make_namespace()
     mine, theirs = ({"LEADER_NAMESPACE": home, "LEADER_DEPLOYMENT": "operator"} for home in homes)
-    house.start(**mine)
-    house.make()
-    house.until_reason("ScaledToZero")
-    before = house.deployment()
+    operator.start(**mine)
+    operator.make()
+    operator.until_reason("ScaledToZero")
+    before = operator.deployment()
     image = "localhost:5000/of-the-other:1"
     other.start(**theirs, RUNNER_IMAGE=image)
-    told = f"the release of operator {homes[0]}/operator works on namespace {house.namespace}"
+    told = f"the release of operator {homes[0]}/operator works on namespace {operator.namespace}"
     other.until(lambda: told in other.health())
     other.until(lambda: "OtherRelease" in dict(other.events()))
-    house.change(displayName="changed")
-    house.until(lambda: house.status()["observedGeneration"] == 2)
+    operator.change(displayName="changed")
+    operator.until(lambda: operator.status()["observedGeneration"] == 2)
     looks = other.metric("inference_operator_reconciles_total")
     other.until(lambda: other.metric("inference_operator_reconciles_total") >= looks + 3)
     assert other.metric("inference_operator_writes_total") == 1  # the Event
-    after = house.deployment()
+    after = operator.deployment()
     assert before
     assert after
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["spec"] == before["spec"]
-    assert "works on namespace" not in house.health()
-    assert house.stop() == 0
-    cluster.delete(Kind.LEASE, house.namespace, tenancy.NAME)
+    assert "works on namespace" not in operator.health()
+    assert operator.stop() == 0
+    cluster.delete(Kind.LEASE, operator.namespace, tenancy.NAME)
 
     def is_taken() -> bool:
         pod = (other.deployment() or {})["spec"]["template"]["spec"]

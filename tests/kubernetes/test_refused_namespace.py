@@ -11,7 +11,7 @@ from typing import Any
 import kubernetes.client
 import pytest
 import yaml
-from house import OWNER, House
+from cluster_operator import OWNER, ClusterOperator
 from release import CHART, apply, kubectl, run
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
@@ -97,36 +97,36 @@ def rights(make_namespace: Callable[..., str]) -> Iterator[Callable[..., Rights]
 
 
 def test_the_operator_works_on_the_others_and_names_it(
-    house: House,
+    operator: ClusterOperator,
     make_namespace: Callable[..., str],
     rights: Callable[..., Rights],
     api: kubernetes.client.ApiClient,
     tmp_path: Path,
 ) -> None:
     odd = make_namespace(OTHER)
-    given = rights("operator", odd, house.namespace)
+    given = rights("operator", odd, operator.namespace)
     given.withdraw(odd)
-    house.make(namespace=odd)
-    house.make()
+    operator.make(namespace=odd)
+    operator.make()
     config = given.kubeconfig(tmp_path / "kubeconfig", api)
-    house.start(KUBECONFIG=str(config), WATCH_NAMESPACES=f"{odd},{house.namespace}")
-    house.until_reason("ScaledToZero")
+    operator.start(KUBECONFIG=str(config), WATCH_NAMESPACES=f"{odd},{operator.namespace}")
+    operator.until_reason("ScaledToZero")
     told = f"namespace {odd} cannot be listed, and nothing is done there: inferencemodels"
     metric = f'inference_operator_refused_namespaces{{name="{odd}"}} 1.0'
-    house.until(lambda: told in house.health())
-    assert house.metric(metric.removesuffix(" 1.0")) == 1
-    assert house.status(odd) == {}
+    operator.until(lambda: told in operator.health())
+    assert operator.metric(metric.removesuffix(" 1.0")) == 1
+    assert operator.status(odd) == {}
     given.give_back()
-    house.until_reason("ScaledToZero", 60, namespace=odd)
-    house.until(lambda: "cannot be listed" not in house.health())
-    assert house.metric("inference_operator_refused_namespaces") == 0
+    operator.until_reason("ScaledToZero", 60, namespace=odd)
+    operator.until(lambda: "cannot be listed" not in operator.health())
+    assert operator.metric("inference_operator_refused_namespaces") == 0
     given.withdraw(odd)
-    house.until(lambda: told in house.health())
-    house.change(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
-    house.until_reason("Unschedulable")
-    assert house.condition(namespace=odd)["reason"] == "ScaledToZero"
+    operator.until(lambda: told in operator.health())
+    operator.change(minReplicas=1, pod={"resources": {"requests": {"memory": "1024Ti"}}})
+    operator.until_reason("Unschedulable")
+    assert operator.condition(namespace=odd)["reason"] == "ScaledToZero"
     given.give_back()
-    house.until(lambda: "cannot be listed" not in house.health(), 60)
+    operator.until(lambda: "cannot be listed" not in operator.health(), 60)
 
 
 def test_the_gateway_serves_the_others_and_names_it(

@@ -17,7 +17,7 @@ import pytest
 
 from inference_local import children
 from inference_local.children import Child, ProcessSpec
-from inference_operator import procfs
+from inference_operator.local import procfs
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from inference_gateway.settings import Settings as GatewaySettings
 from inference_local import ports
 from inference_local import stack as stacks
 from inference_local.home import Home
-from inference_operator import procfs
-from inference_operator.settings import Settings as OperatorSettings
+from inference_operator.local import procfs
+from inference_operator.local.settings import LocalSettings as OperatorSettings
 
 BIN = Path(sys.executable).parent
 PROCESSES = {"supervisor", "postgres", "valkey", "gateway", "dispatch", "operator"}

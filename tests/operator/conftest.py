@@ -15,16 +15,16 @@ from stub_api import StubApi
 
 from inference_contract import layout, queues
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
-from inference_operator.cluster import Cluster, connect
-from inference_operator.local import LocalOperator
-from inference_operator.processes import stop_all
-from inference_operator.settings import Settings
+from inference_operator.cluster.api.client import Cluster, connect
+from inference_operator.local.operator import LocalOperator
+from inference_operator.local.processes import stop_all
+from inference_operator.local.settings import LocalSettings
 
 STUB = Path(__file__).parent / "stub"
 MODEL = "alice/m"
 
 
-class House:
+class Machine:
     """A home, its Redis, and at most one operator that looks after it."""
 
     def __init__(self, home: Path, redis_url: str, wait_until: Callable[..., Any]) -> None:
@@ -59,9 +59,9 @@ class House:
         file.write_text(text)
         return file
 
-    def settings(self, **changes: Any) -> Settings:
+    def settings(self, **changes: Any) -> LocalSettings:
         values = {"inference_home": self.home, "redis_url": self.redis_url} | changes
-        return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # pydantic-settings' own
+        return LocalSettings(_env_file=None, **values)  # type: ignore[call-arg]  # pydantic-settings' own
 
     def start(self, **changes: Any) -> LocalOperator:
         self.operators.append(LocalOperator(self.settings(**changes)))
@@ -120,16 +120,16 @@ class House:
 
 
 @pytest.fixture
-def house(
+def machine(
     tmp_path: Path,
     redis_url: str,
     wait_until: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[House]:
-    monkeypatch.setattr("inference_operator.failures.FIRST_BACKOFF", 0.2)
-    house = House(tmp_path / "home", redis_url, wait_until)
-    yield house
-    house.close()
+) -> Iterator[Machine]:
+    monkeypatch.setattr("inference_operator.local.failures.FIRST_BACKOFF", 0.2)
+    machine = Machine(tmp_path / "home", redis_url, wait_until)
+    yield machine
+    machine.close()
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from stub_api import StubApi
 
 from inference_contract import statefile
 from inference_contract.inferencemodel import Reason
-from inference_operator import launches
-from inference_operator.cluster import Cluster
-from inference_operator.documents import Documents, Invalid
-from inference_operator.kinds import Kind
-from inference_operator.listing import Lister
-from inference_operator.mirror import Mirror
+from inference_operator.cluster.api.client import Cluster
+from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.cache.lister import Lister
+from inference_operator.cluster.cache.mirror import Mirror
+from inference_operator.local import runner_files
+from inference_operator.local.documents import Documents, Invalid
 
 SPEC = {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}}
 
@@ -39,7 +39,7 @@ def test_the_mirror_knows_the_others(odd: Any, kind: Kind) -> None:
     mirror = Mirror()
     items = [found("before"), odd, found("later")]
     mirror.replace(kind, "", [(items, "9")])
-    assert mirror._shelves[kind].names() == {("team", "before"), ("team", "later")}
+    assert mirror._objects[kind].names() == {("team", "before"), ("team", "later")}
 
 
 @pytest.mark.parametrize("levels", [190, 1100, 9000])
@@ -136,27 +136,29 @@ def test_a_record_that_is_none_is_removed(tmp_path: Path, content: str) -> None:
     folder = tmp_path / "run" / "runners"
     folder.mkdir(parents=True)
     (folder / "odd.launch").write_text(content)
-    fine = launches.Launch("ada/m", 0, "n", "h", 1.0, 0)
-    launches.RunnerFiles(tmp_path, "ada/m", 0).record(fine)
-    assert [launch for launch, _ in launches.recorded(tmp_path)] == [fine]
+    fine = runner_files.Launch("ada/m", 0, "n", "h", 1.0, 0)
+    runner_files.RunnerFiles(tmp_path, "ada/m", 0).record(fine)
+    assert [launch for launch, _ in runner_files.recorded(tmp_path)] == [fine]
     assert not (folder / "odd.launch").exists()
 
 
 @pytest.mark.parametrize("step", ["plan", "status"])
 def test_a_model_that_cannot_be_worked_with_keeps_no_other_from_running(
-    house: Any, monkeypatch: pytest.MonkeyPatch, step: str
+    machine: Any, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from inference_operator import local
+    from inference_operator.local import operator
 
-    works = getattr(local, step)
+    works = getattr(operator, step)
 
     def fails(*given: Any) -> Any:
         if "odd" in repr(given):
             raise RuntimeError("no plan for this one")
         return works(*given)
 
-    house.apply("alice/odd", minReplicas=1, displayName="odd", env=[{"name": "X", "value": "odd"}])
-    house.apply(minReplicas=1)
-    monkeypatch.setattr(local, step, fails)
-    house.until(house.says(Reason.READY))
-    assert house.operators[-1].last_tick is not None
+    machine.apply(
+        "alice/odd", minReplicas=1, displayName="odd", env=[{"name": "X", "value": "odd"}]
+    )
+    machine.apply(minReplicas=1)
+    monkeypatch.setattr(operator, step, fails)
+    machine.until(machine.says(Reason.READY))
+    assert machine.operators[-1].last_tick is not None

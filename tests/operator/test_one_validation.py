@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inference_contract.inferencemodel import InferenceModel
 from inference_gateway.models import documents, kubernetes_documents
 from inference_gateway.models.catalog import CatalogModel
-from inference_operator.resources import Refusal, parse
+from inference_operator.cluster.resource import Refusal, parse
 
 NAMES = st.sampled_from(["a", "b", "prompt"])
 NUMBERS = st.integers(-3, 3) | st.sampled_from([0.5, 2.0, -1.5])

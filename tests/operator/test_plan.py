@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from inference_contract.inferencemodel import InferenceModel, InferenceModelSpec
 from inference_contract.pods import RESERVED_ENV
+from inference_operator.local.settings import LocalSettings
 from inference_operator.plan import plan
-from inference_operator.settings import Settings
 
 
 def _model(**spec: Any) -> InferenceModel:
@@ -23,8 +23,8 @@ def _model(**spec: Any) -> InferenceModel:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(
+def settings(tmp_path: Path) -> LocalSettings:
+    return LocalSettings(
         _env_file=None,
         inference_home=tmp_path,
         redis_url="redis://r:1/0",
@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def test_the_environment_of_a_runner(settings: Settings) -> None:
+def test_the_environment_of_a_runner(settings: LocalSettings) -> None:
     model = _model(minReplicas=1)
     found = plan(model, settings, 1)
     assert found.env.keys() - {"INFERENCE_MODEL_SPEC"} == {
@@ -49,7 +49,7 @@ def test_the_environment_of_a_runner(settings: Settings) -> None:
     assert InferenceModelSpec.model_validate(spec) == model.spec
 
 
-def test_labels_hash_and_times(settings: Settings) -> None:
+def test_labels_hash_and_times(settings: LocalSettings) -> None:
     model = _model(timeouts={"drainSeconds": 700, "loadSeconds": 8})
     found = plan(model, settings, 3)
     assert found.labels == {
@@ -70,12 +70,12 @@ def test_labels_hash_and_times(settings: Settings) -> None:
     ],
 )
 def test_what_runs_may_end_unless_the_document_says_less(
-    settings: Settings, timeouts: dict[str, int], expected: int
+    settings: LocalSettings, timeouts: dict[str, int], expected: int
 ) -> None:
     assert plan(_model(timeouts=timeouts), settings, 1).grace_seconds == expected
 
 
-def test_a_model_adds_to_the_environment_but_does_not_change_it(settings: Settings) -> None:
+def test_a_model_adds_to_the_environment_but_does_not_change_it(settings: LocalSettings) -> None:
     found = plan(_model(env=[{"name": "A", "value": "b"}]), settings, 1)
     assert found.env["A"] == "b"
     for name in RESERVED_ENV:
@@ -88,7 +88,7 @@ def test_a_model_adds_to_the_environment_but_does_not_change_it(settings: Settin
     [(True, "gpu", "true"), (True, "cpu", "false"), (False, "gpu", "false")],
 )
 def test_the_gpu_is_for_models_that_ask_for_it(
-    settings: Settings, enabled: bool, hardware: str, expected: str
+    settings: LocalSettings, enabled: bool, hardware: str, expected: str
 ) -> None:
     settings = settings.model_copy(update={"enable_gpu": enabled})
     assert plan(_model(hardware=hardware), settings, 1).env["ENABLE_GPU"] == expected

@@ -23,8 +23,8 @@ import pytest
 from inference_contract import statefile
 from inference_local import postgres
 from inference_local.home import Home
-from inference_operator import procfs
-from inference_operator.launches import recorded
+from inference_operator.local import procfs
+from inference_operator.local.runner_files import recorded
 
 BIN = Path(sys.executable).parent
 OURS = ("INFERENCE_", "API_")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference_operator.children import Children, children
-from inference_operator.kube_settings import KubeSettings
-from inference_operator.manifests.child import ANNOTATION_APPLIED, Manifest
-from inference_operator.resources import parse
+from inference_operator.cluster.api.objects import Manifest
+from inference_operator.cluster.children import ANNOTATION_APPLIED
+from inference_operator.cluster.manifests.build import Children, children
+from inference_operator.cluster.resource import parse
+from inference_operator.cluster.settings import ClusterSettings
 
 LABELS = {
     "app.kubernetes.io/name": "inference-runner",
@@ -37,7 +38,7 @@ def children_for(settings: dict[str, Any] | None = None, **spec: Any) -> Childre
     }
     resource = parse(found, owner="alice", home="team-a")
     values = {"runner_image": "runner:1", "redis_url": "redis://redis:6380/1"}
-    given = KubeSettings(**{**values, **(settings or {})})
+    given = ClusterSettings(**{**values, **(settings or {})})
     return children(resource, given, given.redis_url)
 
 

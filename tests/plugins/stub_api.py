@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
-from inference_operator.kinds import Kind
+from inference_operator.cluster.api.kinds import Kind
 
 Manifest = dict[str, Any]
 _PLURALS = {kind.value[1] for kind in Kind}

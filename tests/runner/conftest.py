@@ -21,9 +21,9 @@ import redis
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModelSpec
 from inference_gateway.queue import JobQueue
-from inference_operator.credentials import runner_url
-from inference_operator.redis_link import RedisLink
-from inference_operator.redis_users import RedisUsers
+from inference_operator.redis.connection import RedisConnection
+from inference_operator.redis.credentials import runner_url
+from inference_operator.redis.users import RedisUsers
 from inference_runner.engines import registry
 from inference_runner.engines.base import BaseInferenceModel, EngineOptions
 from inference_runner.settings import Settings
@@ -114,7 +114,7 @@ def runner_redis_url(redis_url: str, redis_client: redis.Redis) -> Iterator[str]
     """The Redis of `redis_url` for runners of this model, which are refused nothing."""
     redis_client.acl_log_reset()
     url = runner_url(KEY, redis_url)
-    link = RedisLink(redis_url)
+    link = RedisConnection(redis_url)
     users = RedisUsers(link)
     users.ensure(KEY, url)
     yield url

@@ -30,7 +30,7 @@ def _files(seed: int = 0, weights: int = 3_000_000) -> dict[str, bytes]:
     return {"config.json": b"{}", WEIGHTS: body, "pytorch_model.bin": b"pickle", "code.py": b"1"}
 
 
-class House:
+class Download:
     """A cache, and downloads into it."""
 
     def __init__(self, hub: Hub, folder: Path) -> None:
@@ -73,15 +73,15 @@ def _end(process: subprocess.Popen[str]) -> tuple[int, list[Line]]:
 
 
 @pytest.fixture
-def house(hub: Hub, tmp_path: Path) -> House:
+def download(hub: Hub, tmp_path: Path) -> Download:
     hub.add(REPO, _files())
-    return House(hub, tmp_path)
+    return Download(hub, tmp_path)
 
 
-def test_what_the_engines_read_is_downloaded(house: House) -> None:
-    code, lines = house.fetch()
+def test_what_the_engines_read_is_downloaded(download: Download) -> None:
+    code, lines = download.fetch()
     assert code == RunnerExit.OK
-    folder = house.folder()
+    folder = download.folder()
     assert {path.name for path in folder.iterdir()} == {"config.json", WEIGHTS}
     assert (folder / WEIGHTS).read_bytes() == _files()[WEIGHTS]
     total = len(_files()[WEIGHTS]) + 2
@@ -157,31 +157,31 @@ PIPELINE = {
     ids=["whole", "in shards"],
 )
 def test_of_several_formats_one_is_downloaded(
-    house: House, files: dict[str, bytes], expected: list[str]
+    download: Download, files: dict[str, bytes], expected: list[str]
 ) -> None:
-    house.hub.add(REPO, files)
-    assert house.fetch()[0] == RunnerExit.OK
-    assert _names(house.folder()) == sorted([*BESIDE, *expected])
+    download.hub.add(REPO, files)
+    assert download.fetch()[0] == RunnerExit.OK
+    assert _names(download.folder()) == sorted([*BESIDE, *expected])
 
 
-def test_of_a_pipeline_its_components_are_downloaded(house: House) -> None:
-    house.hub.add(REPO, PIPELINE)
-    house.spec = {"type": "text-to-image"}
-    assert house.fetch()[0] == RunnerExit.OK
+def test_of_a_pipeline_its_components_are_downloaded(download: Download) -> None:
+    download.hub.add(REPO, PIPELINE)
+    download.spec = {"type": "text-to-image"}
+    assert download.fetch()[0] == RunnerExit.OK
     unwanted = (".fp16.safetensors", ".bin", ".onnx", "-of-00009.safetensors", "pruned.safetensors")
-    assert _names(house.folder()) == sorted(
+    assert _names(download.folder()) == sorted(
         name
         for name in PIPELINE
         if not name.endswith(unwanted) and not name.startswith("safety_checker")
     )
 
 
-def test_a_pinned_commit_that_is_there_in_part_is_completed(house: House) -> None:
-    commit = house.hub.commit(REPO)
-    assert house.fetch(commit)[0] == RunnerExit.OK
-    folder = house.folder(commit)
+def test_a_pinned_commit_that_is_there_in_part_is_completed(download: Download) -> None:
+    commit = download.hub.commit(REPO)
+    assert download.fetch(commit)[0] == RunnerExit.OK
+    folder = download.folder(commit)
     (folder / WEIGHTS).unlink()
-    assert house.fetch(commit)[0] == RunnerExit.OK
+    assert download.fetch(commit)[0] == RunnerExit.OK
     assert (folder / WEIGHTS).exists()
 
 
@@ -189,103 +189,105 @@ def _names(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_it_says_how_far_it_is(house: House) -> None:
-    house.hub.add(REPO, _files(weights=30_000_000))
-    house.hub.rate = 10_000_000
-    _, lines = house.fetch()
+def test_it_says_how_far_it_is(download: Download) -> None:
+    download.hub.add(REPO, _files(weights=30_000_000))
+    download.hub.rate = 10_000_000
+    _, lines = download.fetch()
     percents = [line["percent"] for line in lines]
     assert percents == sorted(percents)
     assert any(0 < percent < 100 for percent in percents)
 
 
-def test_what_is_in_the_cache_is_not_downloaded_again(house: House) -> None:
-    commit = house.hub.commit(REPO)
-    house.fetch()
-    house.gets()
-    code, [line] = house.fetch()
+def test_what_is_in_the_cache_is_not_downloaded_again(download: Download) -> None:
+    commit = download.hub.commit(REPO)
+    download.fetch()
+    download.gets()
+    code, [line] = download.fetch()
     assert (code, line["event"], line["commit"]) == (RunnerExit.OK, "in the cache", commit)
-    assert house.gets() == []
+    assert download.gets() == []
 
 
 @pytest.mark.parametrize("is_tag", [True, False])
-def test_a_pinned_revision_in_the_cache_is_not_looked_up(house: House, is_tag: bool) -> None:
-    commit = house.hub.commit(REPO)
-    house.hub.tags["v1"] = commit
+def test_a_pinned_revision_in_the_cache_is_not_looked_up(download: Download, is_tag: bool) -> None:
+    commit = download.hub.commit(REPO)
+    download.hub.tags["v1"] = commit
     revision = "v1" if is_tag else commit
-    assert house.fetch(revision)[0] == RunnerExit.OK
-    house.hub.requests.clear()
-    code, [line] = house.fetch(revision)
+    assert download.fetch(revision)[0] == RunnerExit.OK
+    download.hub.requests.clear()
+    code, [line] = download.fetch(revision)
     assert (code, line["event"]) == (RunnerExit.OK, "in the cache")
-    assert house.hub.requests == []
+    assert download.hub.requests == []
 
 
-def test_without_a_pin_the_newest_commit_is_taken(house: House) -> None:
-    house.fetch()
-    commit = house.hub.add(REPO, _files(seed=1))
-    house.fetch()
-    assert house.folder().name == commit
+def test_without_a_pin_the_newest_commit_is_taken(download: Download) -> None:
+    download.fetch()
+    commit = download.hub.add(REPO, _files(seed=1))
+    download.fetch()
+    assert download.folder().name == commit
 
 
-def test_a_connection_that_breaks_is_resumed(house: House) -> None:
-    house.hub.add(REPO, _files(weights=25_000_000))
-    house.hub.cuts[WEIGHTS] = 15_000_000
-    code, lines = house.fetch()
+def test_a_connection_that_breaks_is_resumed(download: Download) -> None:
+    download.hub.add(REPO, _files(weights=25_000_000))
+    download.hub.cuts[WEIGHTS] = 15_000_000
+    code, lines = download.fetch()
     assert code == RunnerExit.OK
     assert lines[-1]["percent"] == 100
-    first, second = house.gets()
+    first, second = download.gets()
     assert "bytes=" not in first
     assert "bytes=" in second
-    assert (house.folder() / WEIGHTS).read_bytes() == _files(weights=25_000_000)[WEIGHTS]
+    assert (download.folder() / WEIGHTS).read_bytes() == _files(weights=25_000_000)[WEIGHTS]
 
 
-def test_a_killed_download_is_taken_up_again(house: House, wait_until: Callable[..., Any]) -> None:
+def test_a_killed_download_is_taken_up_again(
+    download: Download, wait_until: Callable[..., Any]
+) -> None:
     """As the kubelet ends a container. Whole files are kept."""
-    house.hub.add(REPO, {**_files(), "a.txt": b"a" * 100})
-    house.hub.rate = 500_000
-    process = house.start()
-    snapshots = house.cache / "models--org--model" / "snapshots"
+    download.hub.add(REPO, {**_files(), "a.txt": b"a" * 100})
+    download.hub.rate = 500_000
+    process = download.start()
+    snapshots = download.cache / "models--org--model" / "snapshots"
     wait_until(lambda: len(list(snapshots.glob("*/*"))) == 2)
     process.send_signal(signal.SIGTERM)
     assert _end(process)[0] == 128 + signal.SIGTERM
-    house.gets()
-    house.hub.rate = 0
-    code, lines = house.fetch()
+    download.gets()
+    download.hub.rate = 0
+    code, lines = download.fetch()
     assert code == RunnerExit.OK
     assert lines[0]["bytes"] == 102
-    assert [r for r in house.hub.requests if "a.txt" in r] == []
-    house.folder()
+    assert [r for r in download.hub.requests if "a.txt" in r] == []
+    download.folder()
 
 
 def test_an_unfinished_commit_does_not_take_the_place_of_a_whole_one(
-    house: House, wait_until: Callable[..., Any]
+    download: Download, wait_until: Callable[..., Any]
 ) -> None:
-    whole = house.hub.commit(REPO)
-    house.fetch()
-    house.gets()
-    house.hub.add(REPO, _files(seed=1))
-    house.hub.rate = 500_000
-    process = house.start()
-    wait_until(lambda: house.gets())
+    whole = download.hub.commit(REPO)
+    download.fetch()
+    download.gets()
+    download.hub.add(REPO, _files(seed=1))
+    download.hub.rate = 500_000
+    process = download.start()
+    wait_until(lambda: download.gets())
     process.kill()
     process.communicate()
-    assert house.folder().name == whole
+    assert download.folder().name == whole
 
 
-def test_two_at_once_download_once(house: House) -> None:
-    house.hub.rate = 2_000_000
-    processes = [house.start(), house.start()]
+def test_two_at_once_download_once(download: Download) -> None:
+    download.hub.rate = 2_000_000
+    processes = [download.start(), download.start()]
     assert [_end(process)[0] for process in processes] == [RunnerExit.OK] * 2
-    assert len(house.gets()) == 1
+    assert len(download.gets()) == 1
 
 
-def test_a_partial_file_that_nobody_writes_is_removed(house: House) -> None:
-    blobs = house.cache / "models--org--model" / "blobs"
+def test_a_partial_file_that_nobody_writes_is_removed(download: Download) -> None:
+    blobs = download.cache / "models--org--model" / "blobs"
     blobs.mkdir(parents=True)
     old, young = blobs / "old.incomplete", blobs / "young.incomplete"
     for path in (old, young):
         path.touch()
     os.utime(old, (1, 1))
-    house.fetch()
+    download.fetch()
     assert [old.exists(), young.exists()] == [False, True]
 
 
@@ -305,48 +307,48 @@ def test_a_partial_file_that_nobody_writes_is_removed(house: House) -> None:
         ((503, ""), "cannot download org/model: the hub does not answer; check the network"),
     ],
 )
-def test_why_a_hub_gives_nothing(house: House, answer: tuple[int, str], message: str) -> None:
-    house.hub.answer = answer
-    code, lines = house.fetch()
+def test_why_a_hub_gives_nothing(download: Download, answer: tuple[int, str], message: str) -> None:
+    download.hub.answer = answer
+    code, lines = download.fetch()
     assert code == RunnerExit.LOAD_FAILED
     assert lines[-1]["level"] == "error"
     assert lines[-1]["error"].startswith(message)
 
 
-def test_a_gated_repository_needs_a_token(house: House) -> None:
-    house.hub.gated.add(REPO)
-    house.hub.token = "hf_secret"
-    code, lines = house.fetch()
+def test_a_gated_repository_needs_a_token(download: Download) -> None:
+    download.hub.gated.add(REPO)
+    download.hub.token = "hf_secret"
+    code, lines = download.fetch()
     assert code == RunnerExit.LOAD_FAILED
     assert lines[-1]["error"] == (
         "org/model is gated: accept its terms on the hub, and set HF_TOKEN in spec.env, from a "
         "Secret"
     )
-    assert house.fetch(HF_TOKEN="hf_secret")[0] == RunnerExit.OK
+    assert download.fetch(HF_TOKEN="hf_secret")[0] == RunnerExit.OK
 
 
-def test_a_revision_that_is_not_there(house: House) -> None:
-    _, lines = house.fetch("v9")
+def test_a_revision_that_is_not_there(download: Download) -> None:
+    _, lines = download.fetch("v9")
     assert lines[-1]["error"] == "org/model has no revision v9: correct spec.source.hub.revision"
 
 
 @pytest.mark.parametrize(
     "environ", [{"HF_ENDPOINT": "http://127.0.0.1:1"}, {}], ids=["away", "503"]
 )
-def test_without_the_hub_the_cache_will_do(house: House, environ: dict[str, str]) -> None:
-    house.fetch()
-    house.hub.answer = (503, "")
-    code, [line] = house.fetch(**environ)
+def test_without_the_hub_the_cache_will_do(download: Download, environ: dict[str, str]) -> None:
+    download.fetch()
+    download.hub.answer = (503, "")
+    code, [line] = download.fetch(**environ)
     assert code == RunnerExit.OK
     assert line["level"] == "warning"
     assert line["event"] == "the hub does not answer: going on with what is in the cache"
 
 
-def test_what_the_hub_refuses_the_cache_does_not_give(house: House) -> None:
+def test_what_the_hub_refuses_the_cache_does_not_give(download: Download) -> None:
     """It may be the cache of a node, filled by somebody who had a token."""
-    house.fetch()
-    house.hub.answer = (401, "RepoNotFound")
-    assert house.fetch()[0] == RunnerExit.LOAD_FAILED
+    download.fetch()
+    download.hub.answer = (401, "RepoNotFound")
+    assert download.fetch()[0] == RunnerExit.LOAD_FAILED
 
 
 @pytest.fixture
@@ -361,14 +363,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_disk_that_is_too_small_is_not_filled(house: House, small_disk: Path) -> None:
-    code, lines = house.fetch(MODEL_CACHE_DIR=str(small_disk))
+def test_a_disk_that_is_too_small_is_not_filled(download: Download, small_disk: Path) -> None:
+    code, lines = download.fetch(MODEL_CACHE_DIR=str(small_disk))
     assert code == RunnerExit.LOAD_FAILED
     assert lines[-1]["error"].startswith("the disk is full: org/model needs 0.0 GB more")
-    assert house.gets() == []
+    assert download.gets() == []
 
 
-def test_the_environment_must_be_valid(house: House) -> None:
+def test_the_environment_must_be_valid(download: Download) -> None:
     process = subprocess.run(
         FETCH, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
     )
@@ -384,25 +386,25 @@ def test_it_does_not_import_what_it_does_not_need() -> None:
 
 
 def test_a_runner_asks_no_hub_for_what_was_fetched(
-    house: House,
+    download: Download,
     runner: Callable[..., Any],
     wait_until: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
     tiny = Path(__file__).parents[1] / "docs" / "tiny_gpt2.py"
     subprocess.run([sys.executable, str(tiny), str(tmp_path / "tiny")], check=True)
-    house.hub.add(REPO, tmp_path / "tiny")
-    house.fetch()
-    house.hub.requests.clear()
+    download.hub.add(REPO, tmp_path / "tiny")
+    download.fetch()
+    download.hub.requests.clear()
     spec = {"type": "text-generation", "source": {"hub": {"repo": REPO}}}
     process = runner(
         spec,
         HF_HUB_OFFLINE="1",
-        HF_ENDPOINT=house.hub.url,
-        MODEL_CACHE_DIR=str(house.cache),
+        HF_ENDPOINT=download.hub.url,
+        MODEL_CACHE_DIR=str(download.cache),
     )
     wait_until(process.is_ready, timeout=60)
-    assert house.hub.requests == []
+    assert download.hub.requests == []
 
 
 def test_progress_is_said_at_the_ends_and_now_and_then() -> None:

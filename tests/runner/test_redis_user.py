@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from inference_operator.redis_acl import user_name
-from inference_operator.redis_link import RedisLink
-from inference_operator.redis_users import RedisUsers
+from inference_operator.redis.acl import user_name
+from inference_operator.redis.connection import RedisConnection
+from inference_operator.redis.users import RedisUsers
 
 KEY = "ann_sample"
 USER = user_name(KEY, "0")
@@ -21,7 +21,7 @@ def give_back(
     redis_url: str, redis_client: redis.Redis, runner_redis_url: str
 ) -> Iterator[Callable[[], None]]:
     """Makes the user anew, as the operator does."""
-    link = RedisLink(redis_url)
+    link = RedisConnection(redis_url)
     yield lambda: RedisUsers(link).ensure(KEY, runner_redis_url)
     link.close()
     redis_client.acl_log_reset()  # Here a runner was refused something.

@@ -135,7 +135,9 @@ def test_the_loop_from_its_start_to_ctrl_c(loop: Loop, wait_until: WaitUntil) ->
     print(f"an edited gateway: served after {time.monotonic() - start:.1f} s")
 
     name = "deployment/inference-inference-server-operator"
-    start = loop.edit("operator/inference_operator/__main__.py", '"watching %s', '"edited: %s')
+    start = loop.edit(
+        "operator/inference_operator/cluster/operator.py", '"watching %s', '"edited: %s'
+    )
     wait_until(lambda: "edited: " in kubectl("logs", name), 60)
     print(f"an edited operator: runs after {time.monotonic() - start:.1f} s")
     assert kubectl("get", "pods", "--output", "name") == pods, (

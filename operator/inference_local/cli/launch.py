@@ -16,7 +16,7 @@ from inference_local import children, stack
 from inference_local.cli.context import Progress
 from inference_local.cli.errors import CliError
 from inference_local.home import Home
-from inference_operator import procfs
+from inference_operator.local import procfs
 
 POLL = 0.02
 STOPS_WITHIN = 60.0

@@ -15,7 +15,7 @@ from inference_contract.queues import model_key
 from inference_local.cli.context import DEFAULT_HOME, HomeOption
 from inference_local.cli.errors import CliError
 from inference_local.home import Home
-from inference_operator.logfiles import earlier
+from inference_operator.local.log_rotation import earlier
 
 POLL = 0.2
 TAIL_BYTES = 1_000_000

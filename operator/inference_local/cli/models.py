@@ -106,7 +106,7 @@ def _generation(client: Api, path: str) -> int | None:
 
 def read(file: Path) -> dict[str, Any]:
     """Raises CliError."""
-    from inference_operator import documents
+    from inference_operator.local import documents
 
     try:
         with sys.stdin.buffer if file == Path("-") else file.open("rb") as source:

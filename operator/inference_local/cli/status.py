@@ -44,7 +44,7 @@ def status(home: HomeOption = DEFAULT_HOME) -> None:
 
 
 def _processes(home: Home, state: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    from inference_operator.launches import recorded
+    from inference_operator.local.runner_files import recorded
 
     yield _row("supervisor", state["pid"], state["started_at"], "", "")
     for name, child in state["children"].items():

@@ -10,12 +10,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from inference_contract.inferencemodel import InferenceModelSpec
-from inference_operator.autoscale import Gap, Sample, decide, remember
+from inference_operator.scaling.decide import Gap, Sample, decide, remember
 from scaling.simulate import View, World
 
 
 class Ours:
-    """`inference_operator.autoscale`: queued and in flight, read once a second.
+    """`inference_operator.scaling.decide`: queued and in flight, read once a second.
 
     Args:
         spares_busy: whether idle pods go first, by controller.kubernetes.io/pod-deletion-cost.

@@ -1,0 +1,268 @@
+"""The only Kubernetes I/O: objects as JSON, one call a function, every call with a time limit.
+
+Written against the client's transport, not its 700 generated models: what the operator reads and
+applies are plain manifests.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import kubernetes.client
+import kubernetes.config
+import urllib3.exceptions
+from kubernetes.client.exceptions import ApiException
+
+from inference_contract import values
+from inference_contract.inferencemodel import API_VERSION, KIND
+from inference_operator import log_tail
+from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.api.objects import Event, Key, Manifest
+
+FIELD_MANAGER = "inference-operator"
+_MANAGED = f"?fieldManager={FIELD_MANAGER}"
+_PAGE = 100
+"""Objects of one answer."""
+_TIMEOUT = (5.0, 20.0)
+"""Seconds to connect, and to wait for bytes."""
+_LOGGED = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (.*)$", re.MULTILINE)
+"""A line as the container runtime keeps it: its time, and what was written."""
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_JSON = "application/json"
+
+
+Page = tuple[list[Manifest], str]
+"""Some of the objects of a list, and the version of them all."""
+
+
+class ClusterError(Exception):
+    """The API server refused, or did not answer; the message is its own."""
+
+    is_expected = True
+    """Worth a line in the log, not a traceback."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP's; 0 if nobody answered."""
+
+
+class Cluster:
+    """Thread-safe. Concurrency is bounded by the callers: a call a worker.
+
+    Args:
+        timeout: seconds to connect, and to wait for bytes; one number: for both together.
+    """
+
+    def __init__(
+        self,
+        client: kubernetes.client.ApiClient,
+        timeout: tuple[float, float] | float = _TIMEOUT,
+    ) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    def within(self, seconds: float) -> Cluster:
+        """The same, that waits no longer than this for an answer."""
+        return Cluster(self._client, seconds)
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """None if there is no such object."""
+        try:
+            return self._json("GET", kind.path(namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Page]:
+        """All objects of a namespace, or of all, as they were at one version."""
+        query = {"limit": str(_PAGE), "labelSelector": labels}
+        while True:
+            page = self._json("GET", f"{kind.path(namespace)}?{urlencode(query)}")
+            metadata = page["metadata"]
+            # As a watch and every answer has them: what an item lacks would be drift.
+            what = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
+            items = [{**what, **item} for item in page["items"]]
+            yield items, metadata["resourceVersion"]
+            if not (token := metadata.get("continue")):
+                return
+            query["continue"] = token
+
+    def create(self, kind: Kind, namespace: str, body: Manifest) -> Manifest:
+        return self._json("POST", kind.path(namespace), body, _JSON)
+
+    def replace(self, kind: Kind, namespace: str, body: Manifest) -> Manifest:
+        """Status 409 if it is no longer the version that the body was made from."""
+        return self._json("PUT", kind.path(namespace, body["metadata"]["name"]), body, _JSON)
+
+    def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        """What is gone already is no error."""
+        try:
+            self._json("DELETE", kind.path(namespace, name))
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    def log_tail(
+        self, namespace: str, pod: str, container: str, *, previous: bool
+    ) -> list[str] | None:
+        """The last lines of a container; None if the kubelet cannot read them, any more or now."""
+        query = f"container={container}&tailLines={log_tail.LINES}&limitBytes={log_tail.MAX_BYTES}"
+        query += f"&timestamps=true&previous={str(previous).lower()}"
+        path = Kind.POD.path(namespace, pod, "log")
+        try:
+            return log_lines(self._call("GET", f"{path}?{query}").decode(errors="replace"))
+        except ClusterError:
+            return None
+
+    def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Server-side apply: what the manifest holds is ours from then on."""
+        metadata = manifest["metadata"]
+        return self._apply(kind.path(metadata["namespace"], metadata["name"]), manifest)
+
+    def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        """The same for what is not there yet, in one request; None if something is there.
+
+        An apply that names a version is refused for an object of another one, and none has 1:
+        that is the empty etcd's.
+        """
+        metadata = {**manifest["metadata"], "resourceVersion": "1"}
+        try:
+            return self.apply(kind, {**manifest, "metadata": metadata})
+        except ClusterError as error:
+            if error.status == 409:
+                return None
+            raise
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> Manifest:
+        """The Scale; its version is the Deployment's."""
+        path = Kind.DEPLOYMENT.path(namespace, deployment, "scale")
+        return self._json("PATCH", path + _MANAGED, {"spec": {"replicas": replicas}}, _MERGE)
+
+    def annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
+        """A pod that is gone is no error."""
+        path = Kind.POD.path(namespace, pod) + _MANAGED
+        try:
+            self._json("PATCH", path, {"metadata": {"annotations": annotations}}, _MERGE)
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    def write_status(self, key: Key, version: str, status: dict[str, Any]) -> Manifest | None:
+        """The model with it; None if there is a newer version, or none any more.
+
+        The version stands for the uid too: of a status the API server heeds no other precondition.
+        """
+        namespace, name = key
+        content = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": version},
+            "status": status,
+        }
+        try:
+            return self._apply(Kind.MODEL.path(namespace, name, "status"), content)
+        except ClusterError as error:
+            if error.status in (404, 409):
+                return None
+            raise
+
+    def emit(self, key: Key, uid: str, event: Event) -> None:
+        namespace, name = key
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": namespace,
+                "name": name,
+                "uid": uid,
+            },
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.note,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        self.create(Kind.EVENT, namespace, body)
+
+    def _apply(self, path: str, body: Manifest) -> Manifest:
+        return self._json("PATCH", f"{path}{_MANAGED}&force=true", body, _APPLY)
+
+    def _json(
+        self, method: str, path: str, body: Manifest | None = None, content_type: str = ""
+    ) -> Manifest:
+        content = self._call(method, path, body, content_type)
+        answer: Manifest = values.parse(content)
+        return answer
+
+    def _call(
+        self, method: str, path: str, body: Manifest | None = None, content_type: str = ""
+    ) -> bytes:
+        headers = {"Accept": "application/json"}
+        if path.partition("?")[0].endswith("/log"):
+            headers["Accept"] = "*/*"
+        if content_type:
+            headers["Content-Type"] = content_type
+        request = self._client.param_serialize(
+            method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        try:
+            response = self._client.call_api(*request, _request_timeout=self._timeout)
+            content: bytes = response.read()  # type: ignore[no-untyped-call]  # the client's
+        except ApiException as error:
+            raise ClusterError(error.status or 0, str(error.reason)) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterError(0, f"the API server does not answer: {error}") from error
+        if not 200 <= response.status < 300:
+            raise ClusterError(response.status, _message(content) or f"HTTP {response.status}")
+        return content
+
+
+def connect(connections: int) -> Cluster:
+    """From a pod by its service account, else by KUBECONFIG.
+
+    Raises:
+        kubernetes.config.ConfigException: if there is neither.
+    """
+    configuration = kubernetes.client.Configuration()
+    try:
+        kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # the client's
+    except kubernetes.config.ConfigException:
+        kubernetes.config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client's
+    configuration.connection_pool_maxsize = connections
+    # Whoever asks tries again, after a pause; urllib3 would do so at once, and wait each time anew.
+    configuration.retries = False
+    return Cluster(kubernetes.client.ApiClient(configuration))
+
+
+def log_lines(text: str) -> list[str] | None:
+    """What a container wrote, of a log with times; None if the text is no log.
+
+    With a container gone, the kubelet says so in place of its log, and answers 200
+    (kubernetes/kubernetes#142258): that line has no time.
+    """
+    lines = log_tail.shortened(_LOGGED.findall(text))
+    return None if text and not lines else lines
+
+
+def _message(content: bytes) -> str:
+    """The message of a Status object."""
+    try:
+        return str(json.loads(content)["message"])
+    except (ValueError, KeyError, TypeError):
+        return content[:200].decode(errors="replace")

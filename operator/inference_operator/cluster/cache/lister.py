@@ -1,0 +1,141 @@
+"""Lists what the mirror holds: at the start, and again now and then, whatever the watches said.
+
+Each namespace is listed for itself: one that the API server refuses holds up no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from inference_contract.pods import LABEL_MODEL
+from inference_operator.cluster.api.client import Cluster, ClusterError
+from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.api.objects import Key, Manifest
+from inference_operator.cluster.cache.mirror import LISTED, Mirror
+
+_RETRY_SECONDS = 2.0
+_LONGEST_RETRY_SECONDS = 30.0
+"""Of a namespace that is refused again and again."""
+
+log = logging.getLogger(__name__)
+
+
+class Lister:
+    """A thread.
+
+    Args:
+        namespaces: those with models; none: all.
+        seconds: pause between two lists.
+        wake: is called with each model that a list has news of.
+        listed: is called after each round that listed a namespace.
+        refused: is called with the namespaces that cannot be listed.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirror: Mirror,
+        namespaces: Sequence[str],
+        seconds: float,
+        wake: Callable[[Key], None],
+        listed: Callable[[], None],
+        refused: Callable[[Collection[str]], None] = lambda _: None,
+    ) -> None:
+        self._cluster, self._mirror = cluster, mirror
+        self._seconds = seconds
+        self._wake, self._listed, self._refused = wake, listed, refused
+        self._due = dict.fromkeys(namespaces or [""], 0.0)
+        """Namespace → when it is listed again, by time.monotonic()."""
+        self._pauses: dict[str, float] = {}
+        """Of those that could not be listed the last time: seconds until the next try."""
+        self._problems: dict[str, str] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="list", daemon=True)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Namespaces that cannot be listed, and why."""
+        return dict(self._problems)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._closing.wait(pause):
+            try:
+                self._round()
+            except ClusterError as error:
+                log.warning("cannot list: %s; again in %.0f s", error, _RETRY_SECONDS)
+                pause = _RETRY_SECONDS
+            except Exception:  # the thread must live: nothing else lists
+                log.exception("cannot list; again in %.0f s", _RETRY_SECONDS)
+                pause = _RETRY_SECONDS
+            else:
+                pause = max(min(self._due.values()) - time.monotonic(), 0.0)
+
+    def _round(self) -> None:
+        """All namespaces that are due. Raises ClusterError if nobody answers."""
+        start = time.monotonic()
+        news = self._mirror.replace(Kind.NAMESPACE, "", self._cluster.pages(Kind.NAMESPACE))
+        is_listed = False
+        for scope in [scope for scope, due in self._due.items() if due <= start]:
+            is_first = not self._mirror.is_known(scope)
+            try:
+                news |= self._list(scope)
+            except Exception as error:  # of all namespaces, the others must be known
+                if isinstance(error, ClusterError) and not error.status:
+                    raise
+                self._fails(scope, error)
+                continue
+            if is_first:  # what watches told of it before was nobody's work yet
+                news |= {key for key in self._mirror.models() if scope in ("", key[0])}
+            self._works(scope)
+            is_listed = True
+        self._refused(self._problems.keys())
+        for key in news:
+            self._wake(key)
+        if is_listed:
+            log.debug("listed in %.1f s", time.monotonic() - start)
+            self._listed()
+
+    def _list(self, scope: str) -> set[Key]:
+        news: set[Key] = set()
+        for kind, labels in LISTED.items():
+            pages = self._cluster.pages(kind, scope, labels)
+            news |= self._mirror.replace(kind, scope, pages)
+        for policies, _ in self._cluster.pages(Kind.NETWORK_POLICY, scope, LABEL_MODEL):
+            news |= _models(policies) - self._mirror.models()  # Those left behind.
+        return news
+
+    def _works(self, scope: str) -> None:
+        self._due[scope] = time.monotonic() + self._seconds
+        self._pauses.pop(scope, None)
+        if self._problems.pop(scope, None) is not None:
+            log.info("%s can be listed again", _name(scope))
+
+    def _fails(self, scope: str, error: Exception) -> None:
+        """The first time of a row it is logged; metric and health say it all the while."""
+        pause = min(self._pauses.get(scope, _RETRY_SECONDS / 2) * 2, _LONGEST_RETRY_SECONDS)
+        self._pauses[scope] = pause
+        self._due[scope] = time.monotonic() + pause
+        if str(error) != self._problems.get(scope):
+            is_odd = not isinstance(error, ClusterError)
+            log.warning("%s cannot be listed: %s", _name(scope), error, exc_info=is_odd)
+        self._problems[scope] = str(error)
+
+
+def _name(scope: str) -> str:
+    return f"namespace {scope}" if scope else "the models of all namespaces"
+
+
+def _models(children: Iterable[Manifest]) -> set[Key]:
+    metadata = (child["metadata"] for child in children)
+    return {(found["namespace"], found["labels"][LABEL_MODEL]) for found in metadata}

@@ -1,0 +1,115 @@
+"""All that a model needs in its namespace: a pure function of the resource and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from inference_contract.inferencemodel import InferenceModelSpec, Pod, Reason, Resources
+from inference_contract.pods import LABEL_HASH, RunnerEnv
+from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.api.objects import Manifest
+from inference_operator.cluster.children import fingerprint
+from inference_operator.cluster.manifests.cache_claim import cache_claim
+from inference_operator.cluster.manifests.deployment import deployment
+from inference_operator.cluster.manifests.fetch import fetch_first
+from inference_operator.cluster.manifests.network_policy import network_policy
+from inference_operator.cluster.manifests.pod import merge, pod_template, spec_for_runner
+from inference_operator.cluster.manifests.secret import secret
+from inference_operator.cluster.manifests.service_account import service_account
+from inference_operator.cluster.resource import Refusal, Resource
+from inference_operator.cluster.settings import ClusterSettings
+from inference_operator.plan import CPU, plan
+
+
+@dataclass(frozen=True)
+class Children:
+    hash: str
+    """Of the pods that the document asks for: of all that they are made of."""
+    supporting: Mapping[Kind, Manifest]
+    """What a pod needs before it can start, in order."""
+    deployment: Manifest
+    with_template: Callable[[Manifest], Manifest]
+    """The Deployment with the pods of another version."""
+
+
+def children(resource: Resource, settings: ClusterSettings, redis_url: str) -> Children:
+    """The manifests to apply.
+
+    Args:
+        redis_url: for the model's runners.
+
+    Raises:
+        Refusal: for a hardware profile that nobody has set up, or a GPU that nobody may have.
+    """
+    model, parent = resource.model, resource.parent
+    spec = model.spec
+    planned, pod = plan(model, settings, 0), _pod(spec, settings)
+    labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
+    for_pods: dict[str, str] = {
+        RunnerEnv.SPEC: spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True),
+        RunnerEnv.ENABLE_GPU: str(settings.enable_gpu and bool(_devices(pod.resources))).lower(),
+    }
+    planned = replace(planned, labels=labels, env={**planned.env, **for_pods})
+    template = pod_template(
+        parent,
+        planned,
+        spec.env,
+        pod,
+        image=settings.runner_image,
+        redis_url=redis_url,
+        pvc=spec.source.pvc,
+        cache_node_path=settings.model_cache_node_path,
+        has_cache_claim=spec.cache.size is not None,
+    )
+    if spec.source.hub is not None:
+        template = fetch_first(template, settings.hf_endpoint)
+    supporting = {
+        Kind.SERVICE_ACCOUNT: service_account(parent, labels, settings.pull_secrets),
+        Kind.SECRET: secret(parent, labels, redis_url),
+        Kind.NETWORK_POLICY: network_policy(
+            parent, labels, redis_url, spec.source, settings.hf_endpoint
+        ),
+    }
+    if (size := spec.cache.size) is not None:
+        storage_class, surge = spec.cache.storage_class_name, spec.rollout.max_surge
+        is_shared = spec.max_replicas + surge > 1
+        supporting[Kind.CLAIM] = cache_claim(
+            parent, labels, size, storage_class, is_shared=is_shared
+        )
+    version = fingerprint(template)
+    template["metadata"]["labels"][LABEL_HASH] = version
+
+    def with_template(template: Manifest) -> Manifest:
+        return deployment(parent, planned, template, max_surge=spec.rollout.max_surge)
+
+    return Children(
+        hash=version,
+        supporting=supporting,
+        deployment=with_template(template),
+        with_template=with_template,
+    )
+
+
+def _pod(spec: InferenceModelSpec, settings: ClusterSettings) -> Pod:
+    """The hardware profile and the model's own wishes; with ENABLE_GPU=false the profile is cpu."""
+    profiles = settings.profiles
+    if spec.hardware not in profiles:
+        known = ", ".join(sorted(profiles))
+        message = f"hardware {spec.hardware!r} is none of this server's: {known}; set spec.hardware"
+        raise Refusal(Reason.INVALID_MODEL, message)
+    if settings.enable_gpu:
+        return merge(profiles[spec.hardware], spec.pod)
+    if devices := _devices(spec.pod.resources):
+        message = (
+            f"spec.pod.resources asks for {', '.join(devices)}, but with ENABLE_GPU=false no model "
+            "gets a device: remove it, or have the administrator enable GPUs"
+        )
+        raise Refusal(Reason.NO_CAPACITY, message)
+    return merge(profiles[CPU], spec.pod)
+
+
+def _devices(resources: Resources) -> list[str]:
+    """Names of those that are asked for: no other resource has a domain in its name."""
+    asked = {**resources.requests, **resources.limits}
+    return sorted(name for name, amount in asked.items() if "/" in name and amount != "0")

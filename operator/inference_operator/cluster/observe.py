@@ -1,0 +1,130 @@
+"""What one look at a model finds: all that the decision needs, read before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from inference_contract.inferencemodel import InferenceModelStatus
+from inference_operator.cluster.api.client import Cluster
+from inference_operator.cluster.api.objects import Key, Manifest
+from inference_operator.cluster.cache.mirror import Mirror
+from inference_operator.cluster.manifests.build import Children, children
+from inference_operator.cluster.pods import diagnosis, runner_pod
+from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.downloads import Downloads
+from inference_operator.cluster.pods.failure_logs import FailureLogs
+from inference_operator.cluster.pods.runner_pod import RunnerPod
+from inference_operator.cluster.redis_access import RedisAccess
+from inference_operator.cluster.resource import Resource, claim
+from inference_operator.cluster.rollout.history import Versions
+from inference_operator.cluster.scaling_loop import Seen
+from inference_operator.cluster.settings import ClusterSettings
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Of a valid model whose load was read."""
+
+    resource: Resource
+    children: Children
+    """What the document asks for."""
+    deployment: Manifest | None
+    """As it is."""
+    pods: Sequence[RunnerPod]
+    troubles: Mapping[str, Trouble]
+    """By the hash of the pods: that of the document, and of the version that worked last."""
+    earlier: Manifest | None
+    """The pod template of the version that worked last, if the document asks for another one and
+    the cluster still has it."""
+    seen: Seen
+    """Its load, and how many replicas it shall have."""
+    before: InferenceModelStatus
+    redis_url: str
+    """For its runners."""
+    now: datetime
+
+    @property
+    def is_new(self) -> bool:
+        return self.deployment is None
+
+    def condition_message(self, type: str, status: str) -> str:
+        """Of the Deployment's condition, if it has that status; else empty."""
+        for condition in (self.deployment or {}).get("status", {}).get("conditions", ()):
+            if condition["type"] == type and condition["status"] == status:
+                return str(condition.get("message", ""))
+        return ""
+
+
+class Observer:
+    """A key is looked at by one thread at a time."""
+
+    def __init__(
+        self, cluster: Cluster, mirror: Mirror, access: RedisAccess, settings: ClusterSettings
+    ) -> None:
+        self._mirror = mirror
+        self._access = access
+        self._settings = settings
+        self._logs = FailureLogs(cluster.log_tail)
+        self._versions = Versions(cluster)
+        self._downloads = Downloads(partial(cluster.log_tail, previous=False))
+
+    def look(
+        self,
+        resource: Resource,
+        deployment: Manifest | None,
+        seen: Seen,
+        before: InferenceModelStatus,
+        now: datetime,
+    ) -> Observation:
+        """Raises Refusal, ClusterError."""
+        key = resource.key
+        if deployment is not None:
+            claim(deployment, resource.parent)
+        redis_url = self._access.url(resource, is_new=deployment is None)
+        desired = children(resource, self._settings, redis_url)
+        pods = runner_pod.as_of(self._mirror.pods(key), now)
+        pods = self._downloads.with_progress(key, pods)
+        evicted = runner_pod.recent(self._mirror.evicted(key), now)
+        worked = before.rollout.hash
+        earlier = None
+        if deployment is not None and worked not in ("", desired.hash):
+            earlier = self._versions.template(resource, deployment, worked)
+        return Observation(
+            resource=resource,
+            children=desired,
+            deployment=deployment,
+            pods=pods,
+            troubles=self._troubles(key, {desired.hash, worked or desired.hash}, [*pods, *evicted]),
+            earlier=earlier,
+            seen=seen,
+            before=before,
+            redis_url=redis_url,
+            now=now,
+        )
+
+    def again(self, key: Key, now: datetime) -> float:
+        """Seconds until there may be news that no watch tells of; inf if none is expected."""
+        overdue = runner_pod.next_overdue(self._mirror.pods(key), now)
+        return min(self._downloads.again(key), self._logs.again(key), overdue)
+
+    def forget(self, key: Key) -> None:
+        self._logs.forget(key)
+        self._versions.forget(key)
+        self._downloads.forget(key)
+
+    def _troubles(
+        self, key: Key, hashes: Collection[str], pods: Collection[RunnerPod]
+    ) -> dict[str, Trouble]:
+        """The worst of each version, with what its runner said."""
+        found = {
+            version: diagnosis.worst([pod for pod in pods if pod.hash == version])
+            for version in hashes
+        }
+        return {
+            version: self._logs.explain(key, trouble)
+            for version, trouble in found.items()
+            if trouble is not None
+        }

@@ -1,0 +1,80 @@
+"""The last words of runners that failed, each read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+from typing import NamedTuple, Protocol
+
+from inference_contract.inferencemodel import Reason
+from inference_operator.cluster.api.objects import Key
+from inference_operator.cluster.pods import diagnosis
+from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.runner_pod import RunnerPod
+
+AGAIN = 2.0
+"""Seconds until a log is read again that the kubelet did not have."""
+
+
+_VERSIONS = 2
+"""Of a model, whose pods are looked at: the one that its document asks for, and the last that
+worked."""
+
+
+class _Start(NamedTuple):
+    pod: str
+    container: str
+    restarts: int
+
+
+class ReadLog(Protocol):
+    def __call__(
+        self, namespace: str, pod: str, container: str, *, previous: bool
+    ) -> Sequence[str] | None:
+        """The last lines of a container's log; None if they cannot be read."""
+
+
+class FailureLogs:
+    """Thread-safe as long as a key is looked at by one thread at a time."""
+
+    def __init__(self, read: ReadLog) -> None:
+        self._read = read
+        self._tails: dict[Key, dict[_Start, Sequence[str] | None]] = {}
+        """What was said before each start of a container; None if it could not be read."""
+
+    def explain(self, key: Key, trouble: Trouble) -> Trouble:
+        """With what the runner, or its download, said before it failed."""
+        if not trouble.has_log:
+            return trouble
+        pod = trouble.pod
+        start = _Start(pod.uid, pod.container, pod.restarts)
+        known = self._tails.get(key, {})
+        if not (tail := known.get(start)):
+            tail = self._last_lines(key[0], pod)
+        others = [item for item in known.items() if item[0] != start]
+        self._tails[key] = dict([*others, (start, tail)][-_VERSIONS:])
+        words = diagnosis.last_words(tail or ()) if trouble.reason is Reason.LOAD_FAILED else ""
+        message = f"{words}; {trouble.message}" if words else trouble.message
+        return replace(trouble, message=message, log_tail=tail or ())
+
+    def again(self, key: Key) -> float:
+        """Seconds until there may be a log that the last look did not find; inf if it found all."""
+        known = self._tails.get(key, {})
+        missing = [start for start, tail in known.items() if tail is None]
+        for start in missing:
+            del known[start]
+        return AGAIN if missing else inf
+
+    def _last_lines(self, namespace: str, pod: RunnerPod) -> Sequence[str] | None:
+        """Of the run that ended. By now the next may have begun, of which we have not heard."""
+        is_last = pod.end is not None and pod.end.is_last
+        where = (namespace, pod.name, pod.container)
+        current = self._read(*where, previous=False) if is_last else None
+        if current:
+            return current
+        before = self._read(*where, previous=True)
+        return current if before is None else before
+
+    def forget(self, key: Key) -> None:
+        self._tails.pop(key, None)

@@ -1,0 +1,142 @@
+"""Holds every model's runners to a budget of Redis: no model may fill it for all the others.
+
+Looks twice a second. A model whose runners have more connections or more memory than they may loses
+its user and its connections, and what its runners have written is removed: what runs there is lost
+as if Redis had lost its data, which costs time and no prediction. After a while it may try again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import hiredis
+
+from inference_contract import functions
+from inference_operator.redis import usage
+from inference_operator.redis.connection import RedisConnection, RedisUnavailable, database
+from inference_operator.redis.users import RedisUsers
+
+log = logging.getLogger(__name__)
+
+
+class RedisBudget:
+    """A thread.
+
+    Args:
+        redis: a connection of its own, for it may have much to look at.
+        budget: bytes that the runners of one model may have in Redis.
+        allowed: model key → how many connections its runners may have.
+        suspended: is called with the key of a model whose runners lost their user, or may have it
+            again.
+    """
+
+    def __init__(
+        self,
+        redis: RedisConnection,
+        users: RedisUsers,
+        *,
+        budget: int,
+        allowed: Callable[[str], int],
+        suspended: Callable[[str], object],
+        seconds: float = 0.5,
+    ) -> None:
+        self._redis, self._users = redis, users
+        self._budget, self._allowed, self._suspended = budget, allowed, suspended
+        self._seconds = seconds
+        self._database = database(redis.url)
+        self._explained = 0
+        """Bytes that Redis had in use when we last knew what for."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
+        self._problem = ""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self._redis.close()
+
+    def look(self) -> None:
+        """Raises RedisUnavailable."""
+        memory, clients, library, users = self._redis.tell(
+            [
+                ("INFO", "memory"),
+                ("CLIENT", "LIST", "TYPE", "normal"),
+                ("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY),
+                ("ACL", "USERS"),
+            ]
+        )
+        for answer in (memory, clients, library, users):
+            if isinstance(answer, hiredis.ReplyError):
+                raise RedisUnavailable(str(answer))
+        if not library:
+            self._redis.tell([functions.LOAD])
+        if missing := self._users.missing({user.decode(errors="replace") for user in users}):
+            log.warning("Redis has lost users, and gets them again: %s", ", ".join(missing))
+            self._users.restore()
+        connected, nobody = usage.connections(clients, self._database)
+        if nobody:
+            self._redis.tell([("CLIENT", "KILL", "ID", number) for number in nobody])
+        guilty = {
+            key: f"{len(found.ids)} connections, and may have {self._allowed(key)}"
+            for key, found in connected.items()
+            if len(found.ids) > self._allowed(key)
+        }
+        guilty |= self._too_large(list(connected), _used(memory))
+        if guilty:
+            self._suspend(guilty)
+        for key in self._users.parole():
+            self._suspended(key)
+
+    def _too_large(self, keys: list[str], used: int) -> dict[str, str]:
+        """What is in one key is looked at each time; all keys only if Redis has grown."""
+        names = [name for key in keys for name in usage.fixed_keys(key)]
+        found = usage.sizes(self._redis.tell, names)
+        totals = {key: sum(found[3 * n : 3 * n + 3]) for n, key in enumerate(keys)}
+        is_grown = used - self._explained > self._budget // 4
+        self._explained = min(self._explained, used)
+        if is_grown and not any(total > self._budget for total in totals.values()):
+            totals = usage.audit(self._redis.tell, self._budget)
+            self._explained = used
+        return {
+            key: f"{_mib(total)} in Redis, and may have {_mib(self._budget)}"
+            for key, total in totals.items()
+            if total > self._budget
+        }
+
+    def _suspend(self, guilty: dict[str, str]) -> None:
+        for key, why in guilty.items():
+            seconds = self._users.suspend(key, why)
+            log.error("the runners of %s have %s: no user for %.0f s", key, why, seconds)
+        usage.purge(self._redis.tell, set(guilty))
+        for key in guilty:
+            self._suspended(key)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._seconds):
+            try:
+                self.look()
+                self._problem = ""
+            except RedisUnavailable as error:
+                if str(error) != self._problem:
+                    log.warning("nobody watches what models have in Redis: %s", error)
+                self._problem = str(error)
+            except Exception:
+                log.exception("this look at Redis failed; the next one starts anew")
+
+
+def _used(memory: bytes) -> int:
+    for line in memory.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"used_memory":
+            return int(value)
+    return 0
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

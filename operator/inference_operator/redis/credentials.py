@@ -1,0 +1,56 @@
+"""Where a model's runners reach Redis, and as whom: what stands in the model's Secret."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from inference_contract.pods import RunnerEnv
+from inference_operator.redis.acl import user_name
+from inference_operator.redis.connection import database
+
+_CREDENTIALS = ("username", "password")
+"""redis-py takes them from a URL's query too."""
+
+
+def runner_url(
+    key: str,
+    url: str,
+    earlier: Iterable[str] = (),
+    new_password: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+) -> str:
+    """The URL for the runners of a model, with its own user.
+
+    Args:
+        key: the model's.
+        url: the operator's own.
+        earlier: URLs that they may have now; the first password of this user is kept.
+    """
+    user = user_name(key, database(url))
+    kept = (_password(known, user) for known in earlier)
+    password = next(filter(None, kept), "") or new_password()
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in _CREDENTIALS]
+    netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"
+    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query)))
+
+
+def url_in(secret: Mapping[str, Any] | None) -> str:
+    """The URL in a model's Secret as the cluster has it; empty if there is none."""
+    try:
+        return base64.b64decode((secret or {})["data"][RunnerEnv.REDIS_URL]).decode()
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _password(url: str, user: str) -> str:
+    """Empty if the URL is another user's, or none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return unquote(parts.password or "") if unquote(parts.username or "") == user else ""
