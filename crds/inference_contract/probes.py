@@ -17,7 +17,7 @@ _SILENT_SECONDS = 5.0
 """What a client may say nothing for."""
 
 
-class Reply(NamedTuple):
+class ProbeReply(NamedTuple):
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
@@ -33,7 +33,9 @@ class ProbeServer:
         OSError: if the port is taken.
     """
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Callable[[], Reply]]) -> None:
+    def __init__(
+        self, host: str, port: int, routes: Mapping[str, Callable[[], ProbeReply]]
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = _SILENT_SECONDS
             # What cannot be parsed counts as this; of HTTP/0.9 an answer has no head.
@@ -49,7 +51,7 @@ class ProbeServer:
                 self.close_connection = True
                 self._answer(_problem(code, message))
 
-            def _answer(self, reply: Reply) -> None:
+            def _answer(self, reply: ProbeReply) -> None:
                 self.send_response(reply.status)
                 self.send_header("Content-Type", reply.content_type)
                 self.send_header("Content-Length", str(len(reply.body)))
@@ -79,11 +81,11 @@ class ProbeServer:
         self._server.server_close()
 
 
-def _problem(status: int, detail: str | None = None) -> Reply:
+def _problem(status: int, detail: str | None = None) -> ProbeReply:
     """RFC 9457."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail or title}
-    return Reply(status, json.dumps(body).encode(), "application/problem+json")
+    return ProbeReply(status, json.dumps(body).encode(), "application/problem+json")
 
 
 class _Server(ThreadingHTTPServer):

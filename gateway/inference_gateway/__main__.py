@@ -17,13 +17,13 @@ from fastapi import FastAPI
 
 from inference_contract import files, logs, statefile
 from inference_contract.stopping import Stopping
-from inference_gateway import memory
-from inference_gateway.app import create_app, front, prepare
-from inference_gateway.connections import Connections, Limits, Phase
-from inference_gateway.listening import AcceptingServer, listen
-from inference_gateway.protocol import BoundedProtocol
+from inference_gateway.api.app import create_app, front, prepare
+from inference_gateway.background import memory
+from inference_gateway.http.connections import Connections, Limits, Phase
+from inference_gateway.http.listeners import AcceptingServer, listen
+from inference_gateway.http.uvicorn_protocol import BoundedProtocol
 from inference_gateway.services import Services
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
 
 log = logging.getLogger("inference_gateway")
@@ -39,7 +39,9 @@ _RESERVED_FILES = 256
 class Server(AcceptingServer):
     """Says when it listens, and tells streams when it stops."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, port: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, settings: GatewaySettings, port: int
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._settings = settings
@@ -70,7 +72,7 @@ class Server(AcceptingServer):
         await self._reclaiming.stop()
 
 
-def protocol(settings: Settings) -> Any:
+def protocol(settings: GatewaySettings) -> Any:
     """What uvicorn makes its connections with."""
     limits = Limits(
         max_header_bytes=settings.max_header_bytes,
@@ -90,7 +92,7 @@ def protocol(settings: Settings) -> Any:
     return partial(BoundedProtocol, connections, limits)
 
 
-def serve(settings: Settings, app: FastAPI, listeners: list[socket.socket]) -> int:
+def serve(settings: GatewaySettings, app: FastAPI, listeners: list[socket.socket]) -> int:
     config = uvicorn.Config(
         front(app),
         loop="uvloop",

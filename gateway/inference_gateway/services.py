@@ -11,27 +11,27 @@ from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Engine
 from starlette.requests import Request
 
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
+    from inference_gateway.api.admission import Admission
+    from inference_gateway.api.health import Health
     from inference_gateway.auth.accounts import Principal
     from inference_gateway.auth.authenticator import Authenticator
     from inference_gateway.auth.jwt import AccessTokens
     from inference_gateway.auth.passwords import Passwords
     from inference_gateway.auth.throttle import LoginThrottle
-    from inference_gateway.departures import Departures
-    from inference_gateway.health import Health
+    from inference_gateway.cleanup.deleted_accounts import Departures
+    from inference_gateway.cleanup.deleted_models import Orphans
     from inference_gateway.models.catalog import ModelCatalog
+    from inference_gateway.models.quota import ModelQuotas
     from inference_gateway.models.runs import RunCounts
-    from inference_gateway.orphans import Orphans
     from inference_gateway.predictions.service import PredictionService
-    from inference_gateway.quotas.models import ModelQuotas
-    from inference_gateway.rates.admission import Admission
 
 
 @dataclass(frozen=True)
 class Services:
-    settings: Settings
+    settings: GatewaySettings
     engine: Engine
     redis: redis.Redis
     """Blocks: for threads. Returns bytes."""

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from inference_contract.inferencemodel import Quantity
-from inference_gateway.rates.addresses import parse_networks
+from inference_gateway.http.addresses import parse_networks
 
 MIN_SECRET_BYTES = 32
 _NO_URL = "is no URL: write what is special in a password as %XX"
@@ -33,7 +33,7 @@ class DatabaseSettings(BaseSettings):
     )
 
 
-class Settings(DatabaseSettings):
+class GatewaySettings(DatabaseSettings):
     """Every knob has a unit and a reason; `docs/configuration.md` lists them all."""
 
     api_host: str = Field("0.0.0.0", description="Address the REST API listens on.")  # noqa: S104

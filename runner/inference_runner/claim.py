@@ -3,7 +3,7 @@
 Layout: rq/executions.py (Execution.create, delete), rq/registry.py (StartedJobRegistry),
 rq/job.py (prepare_for_execution), rq/worker/base.py (set_state, heartbeat). tests/runner/test_rq.py
 holds it against RQ's own classes. RQ's executions, which only its tools read, are written for runs
-that last (see `Keys.executing`). Into a job a runner writes nothing: it is the gateway's.
+that last (see `ClaimKeys.executing`). Into a job a runner writes nothing: it is the gateway's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-class Keys:
+class ClaimKeys:
     """The keys of one worker of one model."""
 
     def __init__(self, key: str, worker: str) -> None:

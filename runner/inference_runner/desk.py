@@ -15,7 +15,7 @@ from inference_runner.capture import Capture
 from inference_runner.emitter import Emitter
 from inference_runner.interrupt import Interrupt, Stopped
 from inference_runner.link import Link
-from inference_runner.metrics import Metrics
+from inference_runner.metrics import RunnerMetrics
 from inference_runner.runs import Outcome, Run
 from inference_runner.watchdog import EVERY, every
 
@@ -58,7 +58,7 @@ class Desk:
         self,
         link: Link,
         emitter: Emitter,
-        metrics: Metrics,
+        metrics: RunnerMetrics,
         *,
         predict_seconds: float,
         is_foreign: bool,

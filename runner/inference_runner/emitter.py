@@ -18,7 +18,7 @@ import orjson
 from inference_contract import functions, queues, values
 from inference_contract.predictions import ErrorCode, Event, EventType, StreamEvent
 from inference_runner import outputs
-from inference_runner.claim import Command, Keys
+from inference_runner.claim import ClaimKeys, Command
 from inference_runner.runs import Outcome, Run, failed
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Emitter:
     alone may take what there is to be said, so that a stream's entries keep their order.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: ClaimKeys) -> None:
         self.lock = threading.RLock()
         self.sending = threading.Lock()
         self._keys = keys

@@ -15,7 +15,7 @@ import orjson
 import redis
 
 from inference_contract.predictions import EventType
-from inference_runner.claim import Command, Keys
+from inference_runner.claim import ClaimKeys, Command
 from inference_runner.emitter import Emitter, entries, event
 from inference_runner.link import Link, pipe
 from inference_runner.runs import Run
@@ -43,7 +43,7 @@ class Pulse:
     def __init__(
         self,
         client: redis.Redis,
-        keys: Keys,
+        keys: ClaimKeys,
         link: Link,
         emitter: Emitter,
         lease: float,

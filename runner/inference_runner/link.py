@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from inference_contract import functions, primary, queues
-from inference_runner.claim import Command, Keys, parse
+from inference_runner.claim import ClaimKeys, Command, parse
 from inference_runner.emitter import Emitter
 from inference_runner.runs import Run
 
@@ -111,7 +111,7 @@ class Link:
     def __init__(
         self,
         client: redis.Redis,
-        keys: Keys,
+        keys: ClaimKeys,
         emitter: Emitter,
         lease: float,
         stopping: Callable[[], bool],

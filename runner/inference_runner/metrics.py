@@ -9,13 +9,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from inference_contract.probes import Reply
+from inference_contract.probes import ProbeReply
 from inference_runner.runs import Outcome, Run
 
 _SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
-class Metrics:
+class RunnerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -56,5 +56,5 @@ class Metrics:
                 self._tokens.labels("input").inc(outcome.metrics.get("input_token_count", 0))
                 self._tokens.labels("output").inc(outcome.metrics.get("output_token_count", 0))
 
-    def reply(self) -> Reply:
-        return Reply(200, generate_latest(self.registry), "text/plain; version=0.0.4")
+    def reply(self) -> ProbeReply:
+        return ProbeReply(200, generate_latest(self.registry), "text/plain; version=0.0.4")

@@ -22,8 +22,8 @@ from inference_runner.ends import Ends
 from inference_runner.engines import registry
 from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions
 from inference_runner.interrupt import Interrupt
-from inference_runner.metrics import Metrics
-from inference_runner.settings import Settings, SettingsError
+from inference_runner.metrics import RunnerMetrics
+from inference_runner.settings import RunnerSettings, SettingsError
 from inference_runner.state import Reporter
 from inference_runner.watchdog import Watchdog, every
 from inference_runner.worker import BatchWorker
@@ -47,7 +47,7 @@ def main(ends: Ends) -> int:
     capture.install(ends)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: os._exit(RunnerExit.OK))  # nothing is claimed yet
-    metrics = Metrics()
+    metrics = RunnerMetrics()
     try:
         reporter = Reporter(settings.state_file, settings.host, settings.port, metrics)
     except OSError as error:
@@ -64,7 +64,7 @@ def main(ends: Ends) -> int:
     return _work(settings, model, metrics, reporter, seconds, capture, ends)
 
 
-def _load(settings: Settings, reporter: Reporter) -> BaseInferenceModel | None:
+def _load(settings: RunnerSettings, reporter: Reporter) -> BaseInferenceModel | None:
     """The loaded model, or None: then the state file says why. Ends the process if it hangs."""
     limit = settings.spec.timeouts.load_seconds
 
@@ -107,7 +107,7 @@ def _few_collections() -> Iterator[None]:
         gc.freeze()
 
 
-def _options(settings: Settings) -> EngineOptions:
+def _options(settings: RunnerSettings) -> EngineOptions:
     spec = settings.spec
     return EngineOptions(
         path=sources.fetch(spec.source, settings.cache_dir),
@@ -120,9 +120,9 @@ def _options(settings: Settings) -> EngineOptions:
 
 
 def _work(
-    settings: Settings,
+    settings: RunnerSettings,
     model: BaseInferenceModel,
-    metrics: Metrics,
+    metrics: RunnerMetrics,
     reporter: Reporter,
     load_seconds: float,
     capture: Capture,

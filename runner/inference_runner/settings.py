@@ -19,7 +19,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunnerSettings:
     model_id: str
     spec: InferenceModelSpec
     redis_url: str
@@ -57,13 +57,13 @@ def read_for_fetch(environ: Mapping[str, str]) -> FetchSettings:
     )
 
 
-def read(environ: Mapping[str, str]) -> Settings:
+def read(environ: Mapping[str, str]) -> RunnerSettings:
     """Raises SettingsError."""
     model_id = _required(environ, RunnerEnv.MODEL_ID)
     if model_id.count("/") != 1 or "_" in model_id:
         raise SettingsError(f"{RunnerEnv.MODEL_ID} must be owner/name, not {model_id!r}")
     state_file = environ.get(RunnerEnv.STATE_FILE)
-    return Settings(
+    return RunnerSettings(
         model_id=model_id,
         spec=_spec(_required(environ, RunnerEnv.SPEC)),
         redis_url=_required(environ, RunnerEnv.REDIS_URL),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from inference_contract import statefile
 from inference_contract.pods import RunnerPhase, RunnerState
-from inference_contract.probes import ProbeServer, Reply
-from inference_runner.metrics import Metrics
+from inference_contract.probes import ProbeReply, ProbeServer
+from inference_runner.metrics import RunnerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Reporter:
         path: of the state file, if the operator wants one.
     """
 
-    def __init__(self, path: Path | None, host: str, port: int, metrics: Metrics) -> None:
+    def __init__(self, path: Path | None, host: str, port: int, metrics: RunnerMetrics) -> None:
         self._path = path
         self._lock = threading.RLock()  # a signal handler may speak in the middle of a sentence
         self._state: RunnerState = {"phase": "", "pid": os.getpid(), "port": 0}
@@ -59,12 +59,12 @@ class Reporter:
     def close(self) -> None:
         self._server.close()
 
-    def _live(self) -> Reply:
+    def _live(self) -> ProbeReply:
         silent = time.monotonic() - self.working()
         if silent < STUCK_SECONDS:
-            return Reply(200, b"ok\n")
-        return Reply(503, f"no progress for {silent:.0f} s\n".encode())
+            return ProbeReply(200, b"ok\n")
+        return ProbeReply(503, f"no progress for {silent:.0f} s\n".encode())
 
-    def _ready(self) -> Reply:
+    def _ready(self) -> ProbeReply:
         phase = self._state["phase"]
-        return Reply(200 if phase == RunnerPhase.READY else 503, f"{phase}\n".encode())
+        return ProbeReply(200 if phase == RunnerPhase.READY else 503, f"{phase}\n".encode())

@@ -21,15 +21,15 @@ from inference_contract import queues
 from inference_contract.pods import RunnerExit
 from inference_runner.batch_loop import BatchLoop
 from inference_runner.capture import Capture
-from inference_runner.claim import Command, Keys
+from inference_runner.claim import ClaimKeys, Command
 from inference_runner.desk import Desk
 from inference_runner.emitter import Emitter
 from inference_runner.engines.base import BaseInferenceModel, StepEngine
 from inference_runner.interrupt import Interrupt
 from inference_runner.leases import Pulse
 from inference_runner.link import SOCKET_TIMEOUT, Link, connect, pipe
-from inference_runner.metrics import Metrics
-from inference_runner.settings import Settings
+from inference_runner.metrics import RunnerMetrics
+from inference_runner.settings import RunnerSettings
 from inference_runner.step_loop import StepLoop
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ class BatchWorker(SimpleWorker):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RunnerSettings,
         model: BaseInferenceModel,
-        metrics: Metrics | None = None,
+        metrics: RunnerMetrics | None = None,
         last_words: Callable[[RunnerExit, str], None] = lambda *_: None,
         interrupt: Interrupt | None = None,
         capture: Capture | None = None,
@@ -72,9 +72,9 @@ class BatchWorker(SimpleWorker):
         )
         self.hostname, self.pid = socket.gethostname(), os.getpid()
         self.birth_date = self.last_heartbeat = now()
-        self._keys = keys = Keys(settings.key, settings.name)
+        self._keys = keys = ClaimKeys(settings.key, settings.name)
         emitter, lease = Emitter(keys), settings.lease_seconds
-        self.metrics = metrics or Metrics()
+        self.metrics = metrics or RunnerMetrics()
         self.link = Link(client, keys, emitter, lease, self.stopping)
         self.metrics.in_flight.set_function(lambda: len(self.link.mine))
         self._pulse_client = connect(settings.redis_url)
@@ -192,7 +192,7 @@ class BatchWorker(SimpleWorker):
         ]
 
 
-def _loop(model: BaseInferenceModel, desk: Desk, settings: Settings) -> BatchLoop | StepLoop:
+def _loop(model: BaseInferenceModel, desk: Desk, settings: RunnerSettings) -> BatchLoop | StepLoop:
     if isinstance(model, StepEngine):
         return StepLoop(model, desk, settings.spec.timeouts.predict_seconds)
     return BatchLoop(model, desk, settings.spec.batching.max_batch_size)

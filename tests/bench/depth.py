@@ -8,7 +8,7 @@ import redis
 
 import report
 from inference_contract.predictions import Job
-from inference_gateway.queue import JobQueue
+from inference_gateway.lifecycle.job_queue import JobQueue
 from servers import Server
 from stack import Stack, running
 

@@ -16,8 +16,8 @@ import psycopg2
 import redis
 
 from attackers import CALLERS, RUNNERS
-from inference_gateway.dispatch.record import RECORD, RECORD_AND_TELL
-from inference_gateway.predictions.statements import INSERT
+from inference_gateway.dispatch.recording.apply_changes import RECORD, RECORD_AND_TELL
+from inference_gateway.predictions.creating.statements import INSERT
 from inference_operator.local import procfs
 from world import LEASE_SECONDS, World
 

@@ -16,8 +16,8 @@ from pydantic_settings import BaseSettings
 
 from inference_contract.inferencemodel import GROUP, PLURAL
 from inference_gateway.dispatch import metrics
-from inference_gateway.models import kubernetes_store
-from inference_gateway.settings import Settings
+from inference_gateway.models.kubernetes import store
+from inference_gateway.settings import GatewaySettings
 from inference_operator.cluster.metrics import ClusterMetrics
 from inference_operator.cluster.settings import ClusterSettings
 
@@ -42,8 +42,8 @@ EVERYTHING = {
 }
 OURS = ("gateway", "dispatch", "operator")
 SETTINGS: dict[str, type[BaseSettings]] = {
-    "gateway": Settings,
-    "dispatch": Settings,
+    "gateway": GatewaySettings,
+    "dispatch": GatewaySettings,
     "operator": ClusterSettings,
 }
 
@@ -133,7 +133,7 @@ def test_the_alerts_are_of_metrics_that_there_are(render: Callable[..., Any]) ->
         "InferenceNamespaceRefused",
         "InferenceItemsSetAside",
     }
-    assert kubernetes_store.REFUSED  # a gateway's
+    assert store.REFUSED  # a gateway's
     known = metrics.render().decode() + ClusterMetrics().exposition().decode()
     for expression in expressions.values():
         for metric in re.findall(r"inference_\w+", expression):

@@ -11,12 +11,12 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from inference_contract.probes import ProbeServer, Reply
+from inference_contract.probes import ProbeReply, ProbeServer
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    server = ProbeServer("127.0.0.1", 0, {"/health": lambda: Reply(200, b"ok")})
+    server = ProbeServer("127.0.0.1", 0, {"/health": lambda: ProbeReply(200, b"ok")})
     yield server.port
     server.close()
 

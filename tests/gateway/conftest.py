@@ -20,10 +20,10 @@ from documented import Documented
 from fastapi import FastAPI
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.app import create_app
+from inference_gateway.api.app import create_app
 from inference_gateway.auth.jwt import AccessTokens
-from inference_gateway.models.yaml_store import YamlModelStore
-from inference_gateway.settings import Settings
+from inference_gateway.models.files.store import YamlModelStore
+from inference_gateway.settings import GatewaySettings
 
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
 
@@ -42,8 +42,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(database_url: str, redis_url: str, home: Path) -> Settings:
-    return Settings(
+def settings(database_url: str, redis_url: str, home: Path) -> GatewaySettings:
+    return GatewaySettings(
         _env_file=None,
         database_url=database_url,
         redis_url=redis_url,
@@ -55,7 +55,7 @@ def settings(database_url: str, redis_url: str, home: Path) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
+def app(settings: GatewaySettings) -> FastAPI:
     """Not started yet: `client` and `live_url` start it."""
     return create_app(settings)
 
@@ -106,7 +106,7 @@ def live_url(live_server: uvicorn.Server, wait_until: Callable[..., Any]) -> Ite
 
 
 @pytest.fixture
-def user_token(settings: Settings) -> UserToken:
+def user_token(settings: GatewaySettings) -> UserToken:
     """Makes an account without a password, once per name, and returns an access token of it.
 
     Its id is the MD5 of its name, so that a test may store what it owns.
@@ -161,7 +161,7 @@ def make_model(app: FastAPI, home: Path) -> MakeModel:
 
 
 @pytest.fixture
-def sql(settings: Settings) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+def sql(settings: GatewaySettings) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
     """Runs a statement; the rows, if it gives some."""
     with closing(psycopg2.connect(settings.database_url)) as connection:
         connection.autocommit = True

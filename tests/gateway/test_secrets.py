@@ -11,15 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference_contract.logs import JsonFormatter
-from inference_gateway import db
 from inference_gateway.dispatch import batches
-from inference_gateway.settings import Settings
+from inference_gateway.postgres import db
+from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
 
 SECRET = "hunter2ofada"
 
 
-def _failures(settings: Settings) -> list[Exception]:
+def _failures(settings: GatewaySettings) -> list[Exception]:
     """Errors of PostgreSQL that quote what was to be stored, each in its own way."""
     engine = db.engine(settings)
     row = "INSERT INTO users (username, email, password_hash, webhook_secret)"
@@ -42,7 +42,7 @@ def _failures(settings: Settings) -> list[Exception]:
 
 
 def test_errors_of_the_database_are_told_without_what_was_to_be_stored(
-    settings: Settings,
+    settings: GatewaySettings,
 ) -> None:
     for error in _failures(settings):
         assert SECRET in str(getattr(error, "orig", "")), "or this test shows nothing"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
 
 GOOD = {"DATABASE_URL": "postgresql:///x", "SECRET_KEY": "x" * 32}
@@ -16,7 +16,7 @@ GOOD = {"DATABASE_URL": "postgresql:///x", "SECRET_KEY": "x" * 32}
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An empty one, in a folder without `.env`."""
     monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
+    for name in GatewaySettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     return monkeypatch
 

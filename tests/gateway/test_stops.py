@@ -18,7 +18,7 @@ from failover import Failover
 from lossy_postgres import LossyPostgres
 
 from inference_contract import statefile
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 GRACE_SECONDS = 30
 """The chart's and Kubernetes' own."""
@@ -26,7 +26,7 @@ GRACE_SECONDS = 30
 
 @pytest.fixture
 def start(
-    settings: Settings,
+    settings: GatewaySettings,
     lossy_postgres: LossyPostgres,
     failover: Failover,
     tmp_path: Path,

@@ -23,7 +23,7 @@ from kubernetes.client.exceptions import ApiException
 from proxy import Proxy
 
 from inference_contract.pods import LABEL_OWNER
-from inference_gateway.models import kubernetes_api
+from inference_gateway.models.kubernetes import api as kubernetes_api
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "inferencemodels.yaml"

@@ -12,7 +12,7 @@ from cluster_operator import MODEL, OWNER, ClusterOperator
 
 from inference_contract import queues
 from inference_contract.predictions import Job
-from inference_gateway.queue import JobQueue
+from inference_gateway.lifecycle.job_queue import JobQueue
 from inference_operator.cluster.pods.deletion_cost import running_by_pod
 from inference_operator.cluster.pods.runner_pod import ANNOTATION_COST
 

@@ -13,8 +13,8 @@ import pytest
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_OWNER
-from inference_gateway.app import create_app, front
-from inference_gateway.settings import Settings
+from inference_gateway.api.app import create_app, front
+from inference_gateway.settings import GatewaySettings
 
 SHORT = {"name": "Echo", "model_type": "text-generation", "model_path": "gpt2"}
 
@@ -23,7 +23,7 @@ SHORT = {"name": "Echo", "model_type": "text-generation", "model_path": "gpt2"}
 async def client(
     database_url: str, redis_url: str, prefix: str
 ) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(
+    settings = GatewaySettings(
         _env_file=None,
         database_url=database_url,
         redis_url=redis_url,

@@ -14,8 +14,8 @@ from kubernetes.client.exceptions import ApiException
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION, InferenceModel
 from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
-from inference_gateway.models import kubernetes_api
-from inference_gateway.models.kubernetes_store import KubernetesModelStore
+from inference_gateway.models.kubernetes import api as kubernetes_api
+from inference_gateway.models.kubernetes.store import KubernetesModelStore
 from inference_gateway.models.store import (
     InvalidDocument,
     ModelExists,
@@ -24,7 +24,7 @@ from inference_gateway.models.store import (
     NamespaceRefused,
     StoreUnavailable,
 )
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 WaitUntil = Callable[..., Any]
 OpenStore = Callable[..., KubernetesModelStore]
@@ -42,7 +42,7 @@ def open_store(prefix: str) -> Iterator[OpenStore]:
     opened: list[KubernetesModelStore] = []
 
     def make(host: str | None = None, **changes: Any) -> KubernetesModelStore:
-        settings = Settings(
+        settings = GatewaySettings(
             _env_file=None,
             database_url="postgresql:///none",
             secret_key="x" * 32,

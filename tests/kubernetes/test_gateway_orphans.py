@@ -21,12 +21,12 @@ from proxy import Proxy
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_OWNER
-from inference_gateway import orphans
-from inference_gateway.app import create_app, front
+from inference_gateway.api.app import create_app, front
 from inference_gateway.auth import accounts
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.auth.passwords import UNUSABLE
-from inference_gateway.settings import Settings
+from inference_gateway.cleanup import deleted_models
+from inference_gateway.settings import GatewaySettings
 
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
 GONE = ("canceled", "model_deleted", "The model was deleted.")
@@ -36,7 +36,7 @@ WAITS = ("starting", None, None)
 class Gateway:
     """A gateway that runs, and what is stored."""
 
-    def __init__(self, app: Any, client: httpx.AsyncClient, settings: Settings) -> None:
+    def __init__(self, app: Any, client: httpx.AsyncClient, settings: GatewaySettings) -> None:
         self.services = app.state.services
         self._client = client
         self._database = settings.database_url
@@ -72,8 +72,8 @@ class Gateway:
 
 
 @pytest.fixture
-def settings(database_url: str, redis_url: str, prefix: str) -> Settings:
-    return Settings(
+def settings(database_url: str, redis_url: str, prefix: str) -> GatewaySettings:
+    return GatewaySettings(
         _env_file=None,
         database_url=database_url,
         redis_url=redis_url,
@@ -84,7 +84,7 @@ def settings(database_url: str, redis_url: str, prefix: str) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Gateway]:
+async def running(settings: GatewaySettings) -> AsyncIterator[Gateway]:
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
@@ -141,7 +141,7 @@ def cluster(
 
 
 @asynccontextmanager
-async def waiting(settings: Settings, model: str) -> AsyncIterator[Gateway]:
+async def waiting(settings: GatewaySettings, model: str) -> AsyncIterator[Gateway]:
     """A gateway with one prediction that waits for the model."""
     async with running(settings) as gateway:
         await gateway.until(lambda: gateway.knows(model))
@@ -151,7 +151,7 @@ async def waiting(settings: Settings, model: str) -> AsyncIterator[Gateway]:
 
 @pytest.mark.parametrize("way", ["model", "namespace"])
 async def test_a_deletion_by_kubectl_cancels_what_waits(
-    settings: Settings, cluster: Cluster, owner: str, way: str
+    settings: GatewaySettings, cluster: Cluster, owner: str, way: str
 ) -> None:
     cluster.apply()
     async with waiting(settings, f"{owner}/echo") as gateway:
@@ -167,7 +167,11 @@ async def test_a_deletion_by_kubectl_cancels_what_waits(
 
 @pytest.mark.parametrize("way", ["model", "namespace"])
 async def test_so_does_one_while_the_gateway_is_away(
-    settings: Settings, cluster: Cluster, owner: str, way: str, wait_until: Callable[..., Any]
+    settings: GatewaySettings,
+    cluster: Cluster,
+    owner: str,
+    way: str,
+    wait_until: Callable[..., Any],
 ) -> None:
     cluster.apply()
     async with waiting(settings, f"{owner}/echo"):
@@ -191,7 +195,7 @@ def held(cluster: Cluster) -> Iterator[None]:
 
 
 async def test_a_model_that_is_being_deleted_takes_nothing_more(
-    settings: Settings, cluster: Cluster, owner: str, held: None
+    settings: GatewaySettings, cluster: Cluster, owner: str, held: None
 ) -> None:
     async with waiting(settings, f"{owner}/echo") as gateway:
         cluster.delete()
@@ -200,7 +204,7 @@ async def test_a_model_that_is_being_deleted_takes_nothing_more(
 
 
 async def test_a_model_that_is_replaced_keeps_its_queue(
-    settings: Settings, cluster: Cluster, owner: str
+    settings: GatewaySettings, cluster: Cluster, owner: str
 ) -> None:
     cluster.apply()
     async with waiting(settings, f"{owner}/echo") as gateway:
@@ -214,11 +218,11 @@ async def test_a_model_that_is_replaced_keeps_its_queue(
 
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(deleted_models, "GRACE_SECONDS", 0)
 
 
 @pytest.fixture
-def through_proxy(settings: Settings, proxy: Proxy, tmp_path: Path) -> Settings:
+def through_proxy(settings: GatewaySettings, proxy: Proxy, tmp_path: Path) -> GatewaySettings:
     config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     cluster = config["clusters"][0]["cluster"]
     cluster["tls-server-name"] = httpx.URL(cluster["server"]).host
@@ -229,7 +233,7 @@ def through_proxy(settings: Settings, proxy: Proxy, tmp_path: Path) -> Settings:
 
 
 async def test_without_the_api_server_nothing_is_canceled(
-    through_proxy: Settings, proxy: Proxy, cluster: Cluster, owner: str, no_grace: None
+    through_proxy: GatewaySettings, proxy: Proxy, cluster: Cluster, owner: str, no_grace: None
 ) -> None:
     """Neither by a gateway that loses it, nor by one that starts without."""
     cluster.apply()
@@ -253,7 +257,7 @@ async def test_without_the_api_server_nothing_is_canceled(
 
 
 async def test_a_cache_that_lags_behind_cancels_nothing(
-    settings: Settings, cluster: Cluster, owner: str, no_grace: None
+    settings: GatewaySettings, cluster: Cluster, owner: str, no_grace: None
 ) -> None:
     """Another gateway made the model, and took a prediction: this one has not seen it yet."""
     cluster.apply()
@@ -266,7 +270,7 @@ async def test_a_cache_that_lags_behind_cancels_nothing(
 
 
 async def test_a_label_that_is_taken_off_cancels_nothing(
-    settings: Settings, cluster: Cluster, owner: str, no_grace: None
+    settings: GatewaySettings, cluster: Cluster, owner: str, no_grace: None
 ) -> None:
     cluster.apply()
     async with waiting(settings, f"{owner}/echo") as gateway:
@@ -283,7 +287,7 @@ async def test_a_label_that_is_taken_off_cancels_nothing(
 
 
 async def test_a_gateway_of_other_namespaces_cancels_nothing(
-    settings: Settings,
+    settings: GatewaySettings,
     cluster: Cluster,
     owner: str,
     no_grace: None,
@@ -299,7 +303,7 @@ async def test_a_gateway_of_other_namespaces_cancels_nothing(
 
 
 async def test_a_watched_namespace_that_is_deleted_cancels_what_waits(
-    settings: Settings, cluster: Cluster, owner: str
+    settings: GatewaySettings, cluster: Cluster, owner: str
 ) -> None:
     cluster.apply()
     narrow = settings.model_copy(update={"watch_namespaces": cluster.namespace})

@@ -13,13 +13,13 @@ import pytest
 from proxy import Proxy
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION, InferenceModel
-from inference_gateway.health import State
-from inference_gateway.models import kubernetes_api
-from inference_gateway.models.kubernetes_api import KubernetesApi
-from inference_gateway.models.kubernetes_cache import Watcher
-from inference_gateway.models.kubernetes_store import KubernetesModelStore
+from inference_gateway.health_state import HealthState
+from inference_gateway.models.kubernetes import api as kubernetes_api
+from inference_gateway.models.kubernetes.api import KubernetesApi
+from inference_gateway.models.kubernetes.cache import KubernetesWatch
+from inference_gateway.models.kubernetes.store import KubernetesModelStore
 from inference_gateway.models.store import StoreUnavailable
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 WaitUntil = Callable[..., Any]
 Apply = Callable[..., None]
@@ -31,7 +31,9 @@ def store(proxy: Proxy) -> Iterator[KubernetesModelStore]:
     configuration = kubernetes_api.configuration(os.environ["KUBECONFIG"])
     configuration.tls_server_name = urlsplit(configuration.host).hostname
     configuration.host = f"https://127.0.0.1:{proxy.port}"
-    settings = Settings(_env_file=None, database_url="postgresql:///none", secret_key="x" * 32)
+    settings = GatewaySettings(
+        _env_file=None, database_url="postgresql:///none", secret_key="x" * 32
+    )
     store = KubernetesModelStore(configuration, settings)
     yield store
     store.stop()
@@ -61,7 +63,7 @@ def apply(
     return apply
 
 
-def state(store: KubernetesModelStore) -> State:
+def state(store: KubernetesModelStore) -> HealthState:
     return store.dependencies()["kubernetes"].status
 
 
@@ -76,11 +78,11 @@ def test_a_watch_that_is_cut_misses_nothing(
     proxy.is_up = False
     proxy.cut()
     apply("meanwhile")
-    wait_until(lambda: state(store) is State.DEGRADED)
+    wait_until(lambda: state(store) is HealthState.DEGRADED)
     assert store.list()[f"{owner}/before"] is before
     proxy.is_up = True
     wait_until(lambda: f"{owner}/meanwhile" in store.list())
-    wait_until(lambda: state(store) is State.OK)
+    wait_until(lambda: state(store) is HealthState.OK)
     assert store.list()[f"{owner}/before"] is before
     assert proxy.connections > connections
     apply("after")
@@ -93,7 +95,7 @@ def test_it_starts_before_the_api_server(
     proxy.is_up = False
     store.start()
     assert store.list() == {}
-    assert state(store) is State.UNAVAILABLE
+    assert state(store) is HealthState.UNAVAILABLE
     model = InferenceModel.model_validate(
         {
             "metadata": {"name": "echo", "namespace": owner},
@@ -105,7 +107,7 @@ def test_it_starts_before_the_api_server(
     apply("other")
     proxy.is_up = True
     wait_until(lambda: f"{owner}/other" in store.list())
-    assert state(store) is State.OK
+    assert state(store) is HealthState.OK
     proxy.is_up = False
     proxy.cut()
     with pytest.raises(StoreUnavailable, match="does not answer"):
@@ -119,10 +121,13 @@ def test_a_version_that_the_api_server_forgot_is_listed_anew(
     apply("echo")
     api = KubernetesApi(kubernetes_api.configuration(os.environ["KUBECONFIG"]))
     path = f"/apis/{GROUP}/{VERSION}/{PLURAL}"
-    with pytest.raises(kubernetes_api.Refused) as refused, api.watch(path, {}, "1") as events:
+    with (
+        pytest.raises(kubernetes_api.KubernetesRefused) as refused,
+        api.watch(path, {}, "1") as events,
+    ):
         next(events)
     assert refused.value.is_gone
-    watcher = Watcher(api, path, {})
+    watcher = KubernetesWatch(api, path, {})
     watcher._version = "1"
     watcher.start()
     wait_until(lambda: watcher.is_synced)

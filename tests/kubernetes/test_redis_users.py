@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 
 from inference_contract import queues
 from inference_contract.predictions import Job
-from inference_gateway.queue import JobQueue
+from inference_gateway.lifecycle.job_queue import JobQueue
 from inference_local import valkey
 from inference_operator.redis.acl import RIGHTS_OF_OPERATOR, user_name
 

@@ -15,10 +15,10 @@ from cluster_operator import OWNER, ClusterOperator
 from release import CHART, apply, kubectl, run
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
-from inference_gateway.health import State
-from inference_gateway.models import kubernetes_api
-from inference_gateway.models.kubernetes_store import REFUSED, KubernetesModelStore
-from inference_gateway.settings import Settings
+from inference_gateway.health_state import HealthState
+from inference_gateway.models.kubernetes import api as kubernetes_api
+from inference_gateway.models.kubernetes.store import REFUSED, KubernetesModelStore
+from inference_gateway.settings import GatewaySettings
 
 WaitUntil = Callable[..., Any]
 OTHER = "bob"
@@ -152,7 +152,7 @@ def test_the_gateway_serves_the_others_and_names_it(
 
     make(odd, "m")
     make(fine, "m")
-    settings = Settings(
+    settings = GatewaySettings(
         _env_file=None,
         database_url="postgresql:///none",
         secret_key="x" * 32,
@@ -167,10 +167,10 @@ def test_the_gateway_serves_the_others_and_names_it(
         is_named = (
             said.message == f"{words}the models of namespace {odd} are as they were last seen"
         )
-        return said.status is State.DEGRADED and is_named and _refused() == {odd: 1, fine: 0}
+        return said.status is HealthState.DEGRADED and is_named and _refused() == {odd: 1, fine: 0}
 
     def is_well() -> bool:
-        return store.dependencies()["kubernetes"].status is State.OK and not any(
+        return store.dependencies()["kubernetes"].status is HealthState.OK and not any(
             _refused().values()
         )
 

@@ -16,7 +16,7 @@ from inference_operator.cluster.api.kinds import Kind
 from inference_operator.cluster.cache.lister import Lister
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.local import runner_files
-from inference_operator.local.documents import Documents, Invalid
+from inference_operator.local.documents import Documents, InvalidDocument
 
 SPEC = {"type": "text-generation", "source": {"hub": {"repo": "gpt2"}}}
 
@@ -98,7 +98,7 @@ def test_documents_that_cannot_be_read_hide_no_others(tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe.yaml")
     (folder / "endless.yaml").symlink_to("/dev/zero")
     read = Documents(tmp_path).read()
-    valid = {name for name, document in read.items() if not isinstance(document, Invalid)}
+    valid = {name for name, document in read.items() if not isinstance(document, InvalidDocument)}
     assert valid == {"ada/fine"}
     assert read.keys() == {f"ada/{name}" for name in (*odd, "fine", "pipe", "endless")}
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.models import documents, kubernetes_documents
+from inference_gateway.models import documents
 from inference_gateway.models.catalog import CatalogModel
+from inference_gateway.models.kubernetes import documents as kubernetes_documents
 from inference_operator.cluster.resource import Refusal, parse
 
 NAMES = st.sampled_from(["a", "b", "prompt"])
@@ -141,8 +142,8 @@ def test_a_default_is_judged_as_an_input(parameter: dict[str, Any], value: objec
     from pydantic import ValidationError
 
     from inference_contract.parameters import Parameter, problem, simple_items
-    from inference_gateway.models.budget import Budget
-    from inference_gateway.models.inputs import _compile
+    from inference_gateway.models.inputs.budget import Budget
+    from inference_gateway.models.inputs.checker import _compile
 
     parameter.pop("default", None)
     try:

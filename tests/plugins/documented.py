@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inference_gateway.app import front
+from inference_gateway.api.app import front
 
 _METHODS = ("get", "put", "post", "patch", "delete")
 

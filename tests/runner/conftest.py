@@ -20,13 +20,13 @@ import redis
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModelSpec
-from inference_gateway.queue import JobQueue
+from inference_gateway.lifecycle.job_queue import JobQueue
 from inference_operator.redis.connection import RedisConnection
 from inference_operator.redis.credentials import runner_url
 from inference_operator.redis.users import RedisUsers
 from inference_runner.engines import registry
 from inference_runner.engines.base import BaseInferenceModel, EngineOptions
-from inference_runner.settings import Settings
+from inference_runner.settings import RunnerSettings
 from inference_runner.worker import BatchWorker
 
 MODELS = Path(__file__).parent / "models"
@@ -125,9 +125,9 @@ def runner_redis_url(redis_url: str, redis_client: redis.Redis) -> Iterator[str]
 
 
 @pytest.fixture
-def settings(runner_redis_url: str, tmp_path: Path) -> Callable[..., Settings]:
-    def make(lease: float = 30.0, **document: Any) -> Settings:
-        return Settings(
+def settings(runner_redis_url: str, tmp_path: Path) -> Callable[..., RunnerSettings]:
+    def make(lease: float = 30.0, **document: Any) -> RunnerSettings:
+        return RunnerSettings(
             model_id=MODEL_ID,
             spec=InferenceModelSpec.model_validate(document),
             redis_url=runner_redis_url,
@@ -143,7 +143,7 @@ Work = Callable[..., BatchWorker]
 
 
 @pytest.fixture
-def work(settings: Callable[..., Settings]) -> Iterator[Work]:
+def work(settings: Callable[..., RunnerSettings]) -> Iterator[Work]:
     """Start a worker on a thread; it is stopped and joined at the end."""
     started: list[tuple[BatchWorker, threading.Thread]] = []
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from inference_contract import functions, queues
-from inference_runner.claim import Keys
+from inference_runner.claim import ClaimKeys
 from inference_runner.emitter import Emitter
 from inference_runner.link import Link, connect
 from inference_runner.runs import succeeded
@@ -20,7 +20,7 @@ KEY = "ann_sample"
 
 @pytest.fixture
 def link(redis_url: str) -> Link:
-    keys = Keys(KEY, "w1")
+    keys = ClaimKeys(KEY, "w1")
     return Link(connect(redis_url), keys, Emitter(keys), 30, lambda: False)
 
 
@@ -172,7 +172,7 @@ def test_results_are_kept_until_redis_accepts_them(
     queue: Any, redis_client: redis.Redis, redis_url: str
 ) -> None:
     """Out of memory Redis refuses events but would delete jobs: both or none must happen."""
-    keys = Keys(KEY, "w1")
+    keys = ClaimKeys(KEY, "w1")
     emitter = Emitter(keys)
     link = Link(connect(redis_url), keys, emitter, 30, lambda: False)
     queue.put_one("a")

@@ -47,7 +47,7 @@ def test_a_prompt_that_is_there_in_part_goes_on_alone() -> None:
 
 def test_nobody_waits_for_ever() -> None:
     """One long prompt, while short ones keep coming."""
-    turns, long = prefill.Turns(), One(250)
+    turns, long = prefill.PrefillTurns(), One(250)
     chunks = 0
     for _ in range(10):
         waiting = [long, One(5)]
@@ -57,7 +57,7 @@ def test_nobody_waits_for_ever() -> None:
 
 
 def test_prompts_take_no_more_time_than_tokens() -> None:
-    turns = prefill.Turns()
+    turns = prefill.PrefillTurns()
     turns.had_prompts(9.0, somebody_waited=False)
     assert turns.is_prompts
     turns.had_prompts(0.2, somebody_waited=True)

@@ -9,8 +9,10 @@ import time
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from inference_gateway import db, migrations
-from inference_gateway.health import State, schema_state
+from inference_gateway import migrations
+from inference_gateway.api.health import schema_state
+from inference_gateway.health_state import HealthState
+from inference_gateway.postgres import db
 from inference_gateway.settings import DatabaseSettings
 
 
@@ -36,7 +38,7 @@ def main(verb: str, seconds: float) -> int:
             message = f"PostgreSQL does not answer: {' '.join(str(error).split())}"
         else:
             message = schema.message
-            if schema.status is not State.UNAVAILABLE:
+            if schema.status is not HealthState.UNAVAILABLE:
                 sys.stdout.write(f"{message}\n")
                 return 0
             if verb == "migrate":

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, Engine, delete, func, or_, select, text, upda
 from sqlalchemy.dialects.postgresql import insert
 
 from inference_gateway.errors import Conflict, FieldError
+from inference_gateway.postgres.tables import ApiToken, User
 from inference_gateway.quotas.metrics import REFUSED
 from inference_gateway.quotas.refusal import QuotaExceeded
-from inference_gateway.tables import ApiToken, User
 
 API_TOKEN_PREFIX = "inf_"  # noqa: S105 - a prefix, by which scanners recognise a leaked token
 

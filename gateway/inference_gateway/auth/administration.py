@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
 from inference_gateway.auth.passwords import UNUSABLE
 from inference_gateway.errors import Conflict, NotFound
-from inference_gateway.tables import OPEN, ApiToken, User
+from inference_gateway.postgres.tables import OPEN, ApiToken, User
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from inference_gateway import db
 from inference_gateway.auth import accounts, standing
 from inference_gateway.auth.accounts import API_TOKEN_PREFIX, Principal
 from inference_gateway.auth.jwt import AccessTokens, ExpiredToken, InvalidToken
 from inference_gateway.auth.standing import Standing
 from inference_gateway.errors import Unauthorized, Unavailable
+from inference_gateway.postgres import db
 
 log = logging.getLogger(__name__)
 

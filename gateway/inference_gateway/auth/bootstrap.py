@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from inference_gateway import db
 from inference_gateway.auth import accounts
 from inference_gateway.auth.passwords import UNUSABLE
 from inference_gateway.auth.schemas import RESERVED
+from inference_gateway.postgres import db
 from inference_gateway.settings import DatabaseSettings
 
 TOKEN_NAME = "bootstrap"  # noqa: S105 - a label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from inference_gateway.lanes import Lane
+from inference_gateway.background.lanes import Lane
 
 with warnings.catch_warnings():
     # passlib 1.7.4, its last release, still imports the standard library's `crypt`.

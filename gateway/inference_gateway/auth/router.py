@@ -13,8 +13,8 @@ from inference_gateway.auth import accounts, schemas
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.auth.throttle import COOKIE, COOKIE_SECONDS
 from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, raises
-from inference_gateway.rates.addresses import client_of
-from inference_gateway.strict import StrictRoute
+from inference_gateway.http.addresses import client_of
+from inference_gateway.http.strict_routes import StrictRoute
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 

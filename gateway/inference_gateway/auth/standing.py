@@ -15,8 +15,8 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError
 
-from inference_gateway import set_aside
 from inference_gateway.auth.accounts import Principal
+from inference_gateway.background import set_aside
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,14 @@ SELECT id::text FROM api_tokens WHERE id = ANY (CAST(:ids AS uuid[])) AND revoke
 """)
 
 
-class Account(NamedTuple):
+class AccountState(NamedTuple):
     is_admin: bool
     token_version: int
 
 
 @dataclass(frozen=True)
 class Standing:
-    accounts: dict[str, Account]
+    accounts: dict[str, AccountState]
     """By id: those that are there, and not disabled."""
     api_tokens: frozenset[str]
     """Ids: those that are not revoked."""
@@ -71,7 +71,7 @@ def read(engine: Engine, principals: Iterable[Principal]) -> Standing:
 def _read(engine: Engine, users: set[str], tokens: set[str]) -> Standing:
     with engine.connect() as connection:
         rows = connection.execute(_USERS, {"ids": list(users)})
-        accounts = {user_id: Account(is_admin, version) for user_id, is_admin, version in rows}
+        accounts = {user_id: AccountState(is_admin, version) for user_id, is_admin, version in rows}
         alive: Iterable[str] = ()
         if tokens:
             alive = connection.execute(_TOKENS, {"ids": list(tokens)}).scalars()

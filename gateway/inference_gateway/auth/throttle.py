@@ -21,8 +21,8 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from inference_gateway.http.addresses import site
 from inference_gateway.rates import metrics
-from inference_gateway.rates.addresses import site
 from inference_gateway.rates.gcra import Rate, throttled
 from inference_gateway.rates.limiter import Charge, Limiter
 

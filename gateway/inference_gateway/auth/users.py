@@ -13,8 +13,8 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.administration import UserInfo
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, require_admin
 from inference_gateway.errors import Conflict, Forbidden, NotFound, raises
-from inference_gateway.rates.addresses import client_of
-from inference_gateway.strict import StrictRoute
+from inference_gateway.http.addresses import client_of
+from inference_gateway.http.strict_routes import StrictRoute
 
 router = APIRouter(prefix="/v1/users", tags=["users"], route_class=StrictRoute)
 

@@ -19,20 +19,21 @@ from typing import Any
 import redis
 
 from inference_contract import files, logs, statefile
-from inference_contract.probes import ProbeServer, Reply
-from inference_gateway import db, progress
+from inference_contract.probes import ProbeReply, ProbeServer
+from inference_gateway.background import progress
 from inference_gateway.dispatch import metrics
-from inference_gateway.dispatch.feeder import Feeder
-from inference_gateway.dispatch.grace import Grace
+from inference_gateway.dispatch.feeding.feeder import Feeder
 from inference_gateway.dispatch.loops import Loop
-from inference_gateway.dispatch.record import prepare
-from inference_gateway.dispatch.recorder import Recorder
-from inference_gateway.dispatch.relay import Relay
-from inference_gateway.dispatch.sweeper import Sweeper
+from inference_gateway.dispatch.recording.apply_changes import prepare
+from inference_gateway.dispatch.recording.recorder import Recorder
+from inference_gateway.dispatch.recovery.outage_grace import OutageGrace
+from inference_gateway.dispatch.recovery.relay import Relay
+from inference_gateway.dispatch.recovery.sweeper import Sweeper
 from inference_gateway.dispatch.usage import Usage
-from inference_gateway.predictions.schemas import show
-from inference_gateway.redis_clients import blocking
-from inference_gateway.settings import Settings
+from inference_gateway.lifecycle.wire import show
+from inference_gateway.postgres import db
+from inference_gateway.redis.clients import blocking
+from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
 from inference_gateway.webhooks.delivery import Delivery
 from inference_gateway.webhooks.sending import Sender
@@ -78,7 +79,7 @@ def main() -> int:
     return 0
 
 
-def _loops(settings: Settings) -> list[Loop]:
+def _loops(settings: GatewaySettings) -> list[Loop]:
     client = _redis(settings)
     engine = prepare(db.engine(settings, pool_size=_WRITERS))
     wake = threading.Event()
@@ -89,7 +90,7 @@ def _loops(settings: Settings) -> list[Loop]:
         consumer=socket.gethostname(),
         told=wake,
     )
-    grace = Grace(_redis(settings), settings.lease_seconds)
+    grace = OutageGrace(_redis(settings), settings.lease_seconds)
     relay = Relay(
         engine,
         client,
@@ -135,30 +136,30 @@ def _tell(client: redis.Redis, loops: Sequence[Loop]) -> float:
     return _TELL_EVERY
 
 
-def _redis(settings: Settings) -> redis.Redis:
+def _redis(settings: GatewaySettings) -> redis.Redis:
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
     options |= settings.redis_credentials
     return blocking(settings.redis_dsn, **options)
 
 
-def _routes(loops: Sequence[Loop]) -> dict[str, Callable[[], Reply]]:
-    def live() -> Reply:
+def _routes(loops: Sequence[Loop]) -> dict[str, Callable[[], ProbeReply]]:
+    def live() -> ProbeReply:
         return _health([loop.name for loop in loops if not loop.is_alive])
 
-    def ready() -> Reply:
+    def ready() -> ProbeReply:
         return _health([loop.name for loop in loops if not loop.works])
 
     return {
         "/health/live": live,
         "/health/ready": ready,
-        "/metrics": lambda: Reply(200, metrics.render(), metrics.CONTENT_TYPE),
+        "/metrics": lambda: ProbeReply(200, metrics.render(), metrics.CONTENT_TYPE),
     }
 
 
-def _health(failing: Sequence[str]) -> Reply:
+def _health(failing: Sequence[str]) -> ProbeReply:
     if failing:
-        return Reply(503, f"failing: {', '.join(failing)}\n".encode())
-    return Reply(200, b"ok\n")
+        return ProbeReply(503, f"failing: {', '.join(failing)}\n".encode())
+    return ProbeReply(200, b"ok\n")
 
 
 def _stop(loops: Sequence[Loop]) -> None:

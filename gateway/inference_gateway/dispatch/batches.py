@@ -8,7 +8,7 @@ from typing import TypeVar
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
-from inference_gateway import db
+from inference_gateway.postgres import db
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

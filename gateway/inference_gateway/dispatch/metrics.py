@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client import REGISTRY, Counter, Gauge, generate_latest
 
-from inference_gateway.set_aside import ITEMS as SET_ASIDE
+from inference_gateway.background.set_aside import ITEMS as SET_ASIDE
 
 __all__ = ["CONTENT_TYPE", "SET_ASIDE"]
 
@@ -24,7 +24,6 @@ HELD = Gauge(
 OLDEST = Gauge(
     "inference_oldest_open_prediction_seconds", "Age of the oldest prediction that has not ended."
 )
-WEBHOOKS = Counter("inference_webhook_attempts", "Webhooks sent, by what came of it.", ["outcome"])
 STALLED = Gauge(
     "inference_loop_stalled_seconds",
     "Time since a round of a loop went well; 0: it is at rest.",

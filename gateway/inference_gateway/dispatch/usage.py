@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from inference_gateway.tables import OPEN
+from inference_gateway.postgres.tables import OPEN
 
 _EVERY_SECONDS = 5.0
 _SHARE = 50

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ArgumentError
 
-from inference_gateway import db
+from inference_gateway.postgres import db
+from inference_gateway.postgres.tables import Base
 from inference_gateway.settings import DatabaseSettings
-from inference_gateway.tables import Base
 
 _LOCK = 7_263_501_184
 """Key of the advisory lock that migrators of this schema share."""

@@ -14,6 +14,7 @@ from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModel, Visibility
 from inference_gateway import changes
 from inference_gateway.auth.accounts import Principal
+from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import (
     Conflict,
     FieldError,
@@ -23,9 +24,8 @@ from inference_gateway.errors import (
     Unavailable,
     Unconfirmed,
 )
-from inference_gateway.lanes import Lane
-from inference_gateway.models.budget import Budget
-from inference_gateway.models.inputs import InputChecker
+from inference_gateway.models.inputs.budget import Budget
+from inference_gateway.models.inputs.checker import InputChecker
 from inference_gateway.models.openapi import openapi_schema
 from inference_gateway.models.store import (
     InvalidDocument,

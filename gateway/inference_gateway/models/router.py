@@ -18,13 +18,13 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser, OptionalUser
 from inference_gateway.auth.schemas import is_reserved
 from inference_gateway.errors import Conflict, Forbidden, Invalid, NotFound, raises
-from inference_gateway.limits import MAX_DOCUMENT_VALUES, SMALL_BYTES, check_values
+from inference_gateway.http.body_limit import MAX_DOCUMENT_VALUES, SMALL_BYTES, check_values
+from inference_gateway.http.strict_routes import check_keys
 from inference_gateway.models.catalog import CatalogModel, Entry, belongs_to, may_read
 from inference_gateway.models.permissions import require_may_write
 from inference_gateway.models.schemas import NewModel, parse_document, parse_new_model
 from inference_gateway.models.wire import ModelOut, ModelPage, entry_out
 from inference_gateway.services import Services
-from inference_gateway.strict import check_keys
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from inference_gateway import db
+from inference_gateway.postgres import db
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from inference_contract.inferencemodel import InferenceModel
 from inference_gateway.errors import NOT_KNOWN, FieldError
 
 if TYPE_CHECKING:
-    from inference_gateway.health import Dependency
+    from inference_gateway.health_state import Dependency
 
 
 class StoreError(Exception):

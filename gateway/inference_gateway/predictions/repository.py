@@ -14,11 +14,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from inference_contract.predictions import TERMINAL, PredictionStatus
-from inference_gateway import stored
-from inference_gateway.predictions.ids import first_id, key_of
-from inference_gateway.predictions.schemas import Row
+from inference_gateway.lifecycle.ids import first_id, key_of
+from inference_gateway.lifecycle.wire import Row
+from inference_gateway.postgres import stored
+from inference_gateway.postgres.tables import BRIEF, LARGE, OPEN, Prediction
 from inference_gateway.predictions.states import Wanted
-from inference_gateway.tables import BRIEF, LARGE, OPEN, Prediction
 
 _JSON = ("input", "output")
 _AS_READ = {"input": "input::text::bpchar", "output": "output::text::bpchar", "logs": "logs"}

@@ -20,17 +20,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from inference_contract.predictions import PredictionStatus
-from inference_gateway import accepts
-from inference_gateway.answers import send_pieces
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.errors import GatewayError, Invalid, NotFound, raises
-from inference_gateway.predictions import multipart, openapi, waiting
-from inference_gateway.predictions.create import CreatePrediction
+from inference_gateway.http import accept_header
+from inference_gateway.http.response import send_pieces
+from inference_gateway.lifecycle.wire import Row, encode
+from inference_gateway.predictions import openapi
+from inference_gateway.predictions.creating import multipart
+from inference_gateway.predictions.creating.endpoint import CreatePrediction
 from inference_gateway.predictions.cursor import Cursor
 from inference_gateway.predictions.repository import Filter, Page
-from inference_gateway.predictions.schemas import Row, encode
-from inference_gateway.predictions.service import EventStream
+from inference_gateway.predictions.streaming import comments
+from inference_gateway.predictions.streaming.streams import EventStream
 from inference_gateway.services import Services
 
 EVENT_STREAM = "text/event-stream"
@@ -134,8 +136,8 @@ async def list_predictions(
             pieces += [b"," if number else b"", *_shown(services, user, row, base_url)]
         return [*pieces, b"]}"]
 
-    predictions = services.predictions
-    return Json(await predictions.page(wanted, limit, at.older_than, at.newer_than, shown))
+    reader = services.predictions.reader
+    return Json(await reader.page(wanted, limit, at.older_than, at.newer_than, shown))
 
 
 @router.get(
@@ -154,9 +156,9 @@ async def get_prediction(
 ) -> Response:
     """One of your predictions; with `Accept: text/event-stream`, its stream."""
     accept = ",".join(request.headers.getlist("accept")) or accept
-    if accepts.prefers(accept, EVENT_STREAM, _JSON):
+    if accept_header.prefers(accept, EVENT_STREAM, _JSON):
         return await _stream(services, prediction_id, user, last_event_id)
-    row = await services.predictions.get(prediction_id, user.user_id)
+    row = await services.predictions.reader.get(prediction_id, user.user_id)
     return Json(_shown(services, user, row, services.base_url(request)))
 
 
@@ -188,21 +190,20 @@ async def cancel_prediction(
 
 
 def _shown(services: Services, user: Principal, row: Row, base_url: str) -> list[bytes]:
-    return encode(services.predictions.with_detail(row, user), base_url)
+    return encode(services.predictions.reader.with_detail(row, user), base_url)
 
 
 async def _stream(
     services: Services, prediction_id: str, user: Principal, last_event_id: str | None
 ) -> Response:
-    predictions = services.predictions
-    stream = await predictions.stream(prediction_id, user, last_event_id)
+    stream = await services.predictions.streams.open(prediction_id, user, last_event_id)
 
     async def why() -> dict[str, str] | None:
         with suppress(GatewayError, SQLAlchemyError, OSError):  # A stream outlasts PostgreSQL.
-            return await predictions.waits_for(prediction_id, user)
+            return await services.predictions.reader.waits_for(prediction_id, user)
         return None
 
-    return _Events(waiting.told(stream.events, stream.detail, why), stream)
+    return _Events(comments.with_detail(stream.events, stream.detail, why), stream)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

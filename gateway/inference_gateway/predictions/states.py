@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from inference_gateway.predictions.schemas import Row
+from inference_gateway.lifecycle.wire import Row
 
 _AT_ONCE = 64
 """Whoever asked goes on in one turn of the event loop."""

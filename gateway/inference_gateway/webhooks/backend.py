@@ -18,7 +18,7 @@ import httpcore
 from inference_gateway.webhooks.guard import PORTS, is_loopback, is_public
 
 
-class Refused(httpcore.ConnectError):
+class AddressRefused(httpcore.ConnectError):
     """The address is not one that webhooks may reach."""
 
 
@@ -42,7 +42,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Try the name's addresses in turn; raises Refused, or httpcore's errors."""
+        """Try the name's addresses in turn; raises AddressRefused, or httpcore's errors."""
         failure: httpcore.ConnectError | None = None
         for address in self._resolve(host, port):
             left = _left(self._deadline, timeout)
@@ -64,9 +64,9 @@ class GuardedBackend(httpcore.NetworkBackend):
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
         local = self._allow_loopback and all(map(is_loopback, addresses))
         if not local and not all(map(is_public, addresses)):
-            raise Refused(f"{host} is not a public address")
+            raise AddressRefused(f"{host} is not a public address")
         if not local and port not in PORTS:
-            raise Refused(f"port {port} is not open for webhooks")
+            raise AddressRefused(f"port {port} is not open for webhooks")
         return [str(address) for address in addresses]
 
 

@@ -19,9 +19,9 @@ import orjson
 from sqlalchemy import Engine, text
 
 from inference_contract import values
-from inference_gateway.dispatch import metrics
-from inference_gateway.webhooks import signing
-from inference_gateway.webhooks.retry import Answer, State, conclude
+from inference_gateway.background import set_aside
+from inference_gateway.webhooks import metrics, signing
+from inference_gateway.webhooks.retry import DeliveryState, Receipt, conclude
 from inference_gateway.webhooks.sending import Sender
 
 _log = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ class Delivery:
             answer = self._send(claimed, row)
         except Exception as error:  # whatever it is, its attempts must come to an end
             _log.exception("a webhook could not be sent", extra=_story(claimed))
-            answer = Answer(error=f"{type(error).__name__}: {error}")
+            answer = Receipt(error=f"{type(error).__name__}: {error}")
         if (now := time.monotonic()) - began > _SLOW_SECONDS:
             with self._lock:
                 self._slow[claimed.owner] = now + _SLOW_FOR
@@ -230,21 +230,21 @@ class Delivery:
                 self._active[claimed.receiver] -= 1
             self._wake.set()
 
-    def _send(self, claimed: Claimed, row: dict[str, Any] | None) -> Answer:
+    def _send(self, claimed: Claimed, row: dict[str, Any] | None) -> Receipt:
         if row is None:
-            return Answer(error="the account is gone", final=True)
+            return Receipt(error="the account is gone", final=True)
         secret = row["webhook_secret"]
         try:
             body = orjson.dumps(self._render(row), default=str)
         except Exception as error:  # tried again, it would fail again
-            metrics.SET_ASIDE.labels("webhooks").inc()
+            set_aside.ITEMS.labels("webhooks").inc()
             _log.exception("a prediction cannot be sent", extra=_story(claimed))
-            return Answer(error=f"the prediction cannot be sent: {error}", final=True)
+            return Receipt(error=f"the prediction cannot be sent: {error}", final=True)
         message = signing.message_id(claimed.id)
         headers = signing.headers(secret, message, int(time.time()), body)
         return self._sender.send(claimed.url, headers, body, trusted=row["is_admin"])
 
-    def _mark(self, claimed: Claimed, answer: Answer) -> None:
+    def _mark(self, claimed: Claimed, answer: Receipt) -> None:
         following = conclude(claimed.attempt, answer, random.random())
         with self._engine.begin() as connection:
             parameters = {
@@ -255,8 +255,8 @@ class Delivery:
                 "delay": following.delay,
             }
             connection.execute(_MARK, parameters)
-        metrics.WEBHOOKS.labels(following.state.value).inc()
-        if following.state is not State.DELIVERED:
+        metrics.ATTEMPTS.labels(following.state.value).inc()
+        if following.state is not DeliveryState.DELIVERED:
             _log.warning(
                 "webhook %s: %s", following.state.value, answer.error, extra=_story(claimed)
             )

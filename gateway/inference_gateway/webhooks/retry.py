@@ -14,7 +14,7 @@ _MAX_RETRY_AFTER = 28_800.0
 _GONE = 410
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """Of a row of `webhook_deliveries`."""
 
     PENDING = "pending"
@@ -23,7 +23,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Receipt:
     """What came of one attempt."""
 
     status: int | None = None
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Next:
-    state: State
+    state: DeliveryState
     delay: float = 0.0
     """Seconds until the next attempt, of a delivery that is still pending."""
 
@@ -53,13 +53,13 @@ def schedule(attempt: int, retry_after: float | None, jitter: float) -> float | 
     return max(gap, min(retry_after or 0.0, _MAX_RETRY_AFTER))
 
 
-def conclude(attempt: int, answer: Answer, jitter: float) -> Next:
+def conclude(attempt: int, answer: Receipt, jitter: float) -> Next:
     if answer.status is not None and 200 <= answer.status < 300:
-        return Next(State.DELIVERED)
+        return Next(DeliveryState.DELIVERED)
     delay = schedule(attempt, answer.retry_after, jitter)
     if answer.final or answer.status == _GONE or delay is None:
-        return Next(State.FAILED)
-    return Next(State.PENDING, delay)
+        return Next(DeliveryState.FAILED)
+    return Next(DeliveryState.PENDING, delay)
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import httpcore
 
-from inference_gateway.webhooks.backend import GuardedBackend, Refused
+from inference_gateway.webhooks.backend import AddressRefused, GuardedBackend
 from inference_gateway.webhooks.guard import split
-from inference_gateway.webhooks.retry import Answer, parse_retry_after
+from inference_gateway.webhooks.retry import Receipt, parse_retry_after
 
 _MAX_ANSWER_BYTES = 65_536
 _MAX_ERROR = 300
@@ -29,7 +29,7 @@ class Sender:
 
     def send(
         self, url: str, headers: Mapping[str, str], body: bytes, *, trusted: bool = False
-    ) -> Answer:
+    ) -> Receipt:
         """Never raises for what the receiver or the network does.
 
         Args:
@@ -37,18 +37,18 @@ class Sender:
         """
         try:
             return self._post(url, headers, body, self._allow_loopback and trusted)
-        except Refused as error:
-            return Answer(error=str(error), final=True)
+        except AddressRefused as error:
+            return Receipt(error=str(error), final=True)
         except ValueError as error:
-            return Answer(error=f"the URL {error}", final=True)
+            return Receipt(error=f"the URL {error}", final=True)
         except (httpcore.TimeoutException, TimeoutError):
-            return Answer(error=f"no answer within {self._timeout_seconds:g} s")
+            return Receipt(error=f"no answer within {self._timeout_seconds:g} s")
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            return Answer(error=(str(error) or type(error).__name__)[:_MAX_ERROR])
+            return Receipt(error=(str(error) or type(error).__name__)[:_MAX_ERROR])
 
     def _post(
         self, url: str, headers: Mapping[str, str], body: bytes, allow_loopback: bool
-    ) -> Answer:
+    ) -> Receipt:
         parts, host, port = split(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         backend = GuardedBackend(time.monotonic() + self._timeout_seconds, allow_loopback)
@@ -69,7 +69,7 @@ class Sender:
             _read_some(got)
         retry_after = parse_retry_after(asked.decode("latin-1"), datetime.now(UTC))
         error = None if 200 <= got.status < 300 else f"answered {got.status}"
-        return Answer(status=got.status, error=error, retry_after=retry_after)
+        return Receipt(status=got.status, error=error, retry_after=retry_after)
 
 
 def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:

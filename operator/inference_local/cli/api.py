@@ -36,7 +36,7 @@ class Api:
         """
         return self.reply(method, path, **options).json_or_none()
 
-    def reply(self, method: str, path: str, **options: Any) -> Reply:
+    def reply(self, method: str, path: str, **options: Any) -> ApiReply:
         """Raises CliError."""
         _check(path)
         _check(options.get("json"))
@@ -54,7 +54,7 @@ class Api:
             raise CliError(f"{self.url}{path}: {error or type(error).__name__}{doubt}") from error
         if response.is_error:
             raise CliError(problem(response))
-        return Reply(response.status_code, response)
+        return ApiReply(response.status_code, response)
 
     def pages(self, path: str, limit: int, **params: str) -> Iterator[dict[str, Any]]:
         """Results over all pages, at most `limit`."""
@@ -95,7 +95,7 @@ class Api:
         raise CliError(f"the stream of {self.url} broke off: `{program()} predictions get` has it")
 
 
-class Reply(NamedTuple):
+class ApiReply(NamedTuple):
     status: int
     response: httpx.Response
 

@@ -59,7 +59,7 @@ def out(text: str = "") -> None:
     sys.stdout.flush()
 
 
-class Progress:
+class ProgressLine:
     """What is being waited for: one changing line on a terminal, else a line for each change.
 
     Texts that differ in numbers only are the same wait.

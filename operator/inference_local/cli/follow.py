@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from inference_contract.inferencemodel import Reason
 from inference_contract.predictions import PredictionStatus
 from inference_local.cli import terminal
-from inference_local.cli.context import Progress
+from inference_local.cli.context import ProgressLine
 from inference_local.cli.errors import CliError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ HOPELESS = frozenset({Reason.LOAD_FAILED, Reason.CRASH_LOOP_BACK_OFF, Reason.INV
 
 def until_ended(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
     """Raises CliError."""
-    progress = Progress()
+    progress = ProgressLine()
     pause = FIRST_POLL
     try:
         while not PredictionStatus(prediction["status"]).is_terminal:
@@ -53,7 +53,7 @@ def events(
     Raises:
         CliError: then, or if the stream breaks off.
     """
-    progress = Progress()
+    progress = ProgressLine()
     try:
         while _show_wait(client, prediction, progress, give_up=give_up):
             time.sleep(POLL)
@@ -131,7 +131,7 @@ def truth(status: dict[str, Any]) -> str:
 
 
 def _show_wait(
-    client: Api, prediction: dict[str, Any], progress: Progress, *, give_up: bool
+    client: Api, prediction: dict[str, Any], progress: ProgressLine, *, give_up: bool
 ) -> bool:
     """Say what it waits for. Returns whether it still waits for its model."""
     if prediction["status"] != PredictionStatus.STARTING:

@@ -13,7 +13,7 @@ from typing import Any
 
 from inference_contract import statefile
 from inference_local import children, stack
-from inference_local.cli.context import Progress
+from inference_local.cli.context import ProgressLine
 from inference_local.cli.errors import CliError
 from inference_local.home import Home
 from inference_operator.local import procfs
@@ -53,7 +53,7 @@ def detached(home: Home, host: str, port: int) -> dict[str, Any]:
             stderr=file,
             start_new_session=True,
         )
-    progress = Progress()
+    progress = ProgressLine()
     try:
         while True:
             died = process.poll() is not None
@@ -92,7 +92,7 @@ def running(home: Home) -> dict[str, Any] | None:
 
 def wait_ready(home: Home) -> dict[str, Any] | None:
     """The state of the supervisor once it is ready; None if it has ended instead."""
-    progress = Progress()
+    progress = ProgressLine()
     try:
         while (state := running(home)) and state["phase"] != "ready":
             progress.show(state["step"] if state["phase"] == "starting" else state["phase"])
@@ -116,7 +116,7 @@ def stop(home: Home) -> bool:
         return _stop_leftovers(home)
     with suppress(ProcessLookupError):
         os.kill(state["pid"], signal.SIGTERM)
-    progress = Progress()
+    progress = ProgressLine()
     deadline = time.monotonic() + STOPS_WITHIN
     try:
         while home.is_in_use():

@@ -18,7 +18,7 @@ from inference_operator.cluster.pods.downloads import Downloads
 from inference_operator.cluster.pods.failure_logs import FailureLogs
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.cluster.redis_access import RedisAccess
-from inference_operator.cluster.resource import Resource, claim
+from inference_operator.cluster.resource import Resource, require_ours
 from inference_operator.cluster.rollout.history import Versions
 from inference_operator.cluster.scaling_loop import Seen
 from inference_operator.cluster.settings import ClusterSettings
@@ -82,7 +82,7 @@ class Observer:
         """Raises Refusal, ClusterError."""
         key = resource.key
         if deployment is not None:
-            claim(deployment, resource.parent)
+            require_ours(deployment, resource.parent)
         redis_url = self._access.url(resource, is_new=deployment is None)
         desired = children(resource, self._settings, redis_url)
         pods = runner_pod.as_of(self._mirror.pods(key), now)

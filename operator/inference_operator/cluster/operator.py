@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 
 from inference_contract import files, logs, statefile
-from inference_contract.probes import ProbeServer, Reply
+from inference_contract.probes import ProbeReply, ProbeServer
 from inference_contract.stopping import Stopping
 from inference_operator.cluster import tenancy
 from inference_operator.cluster.api.client import connect
@@ -171,13 +171,13 @@ class ClusterOperator:
         for found in self._mirror.keys_of(key):
             self._put(found)
 
-    def _routes(self) -> dict[str, Callable[[], Reply]]:
-        def live() -> Reply:
+    def _routes(self) -> dict[str, Callable[[], ProbeReply]]:
+        def live() -> ProbeReply:
             silence = max(self.queue.silence(), self.scaling.silence())
             status = 200 if silence < LIVE_WITHIN else 503
-            return Reply(status, f"no progress for {silence:.1f} s\n".encode())
+            return ProbeReply(status, f"no progress for {silence:.1f} s\n".encode())
 
-        def ready() -> Reply:
+        def ready() -> ProbeReply:
             said = [
                 f"namespace {name} cannot be listed, and nothing is done there: {why}"
                 for name, why in sorted(self._lister.problems.items())
@@ -185,11 +185,11 @@ class ClusterOperator:
             if self._is_working:
                 said += [tenancy.words(*at) for at in sorted(self._reconciler.foreign.items())]
             if said:
-                return Reply(200, "".join(f"{line}\n" for line in said).encode())
+                return ProbeReply(200, "".join(f"{line}\n" for line in said).encode())
             return live()
 
-        def metrics() -> Reply:
-            return Reply(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
+        def metrics() -> ProbeReply:
+            return ProbeReply(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
 
         return {"/health/live": live, "/health/ready": ready, "/metrics": metrics}
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from inference_contract.inferencemodel import InferenceModelStatus
 from inference_operator.cluster import events, tenancy
 from inference_operator.cluster.api.client import Cluster, ClusterError
-from inference_operator.cluster.api.objects import MAX_NOTE, Event, Key, Manifest
+from inference_operator.cluster.api.objects import MAX_NOTE, Key, KubernetesEvent, Manifest
 from inference_operator.cluster.apply.applier import Applier
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.decide import Plan, decide
@@ -148,7 +148,7 @@ class Reconciler:
         if self._left.get(key) != holder:
             self._left[key] = holder
             note = tenancy.words(key[0], holder)[:MAX_NOTE]
-            self._emit(key, uid, Event("Warning", "OtherRelease", note))
+            self._emit(key, uid, KubernetesEvent("Warning", "OtherRelease", note))
 
     def _forget(self, key: Key) -> None:
         """The garbage collector removes the children, and the pods end their work meanwhile."""
@@ -177,7 +177,7 @@ class Reconciler:
             for event in events.transitions(before, status):
                 self._emit(key, uid, event)
 
-    def _emit(self, key: Key, uid: str, event: Event) -> None:
+    def _emit(self, key: Key, uid: str, event: KubernetesEvent) -> None:
         """An event that cannot be written is not worth another look."""
         log.info("%s: %s", event.reason, event.note, extra={"model": "/".join(key)})
         try:

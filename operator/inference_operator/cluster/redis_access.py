@@ -13,7 +13,7 @@ from inference_operator.cluster.api.client import Cluster
 from inference_operator.cluster.api.kinds import Kind
 from inference_operator.cluster.api.objects import Key
 from inference_operator.cluster.cache.mirror import Mirror
-from inference_operator.cluster.resource import Refusal, Resource, claim
+from inference_operator.cluster.resource import Refusal, Resource, require_ours
 from inference_operator.cluster.settings import ClusterSettings
 from inference_operator.redis.connection import RedisUnavailable
 from inference_operator.redis.credentials import runner_url, url_in
@@ -62,7 +62,7 @@ class RedisAccess:
             name = parent.namespace, parent.child
             there = None if is_new else self._cluster.get(Kind.SECRET, *name)
             if there is not None:
-                claim(there, parent)
+                require_ours(there, parent)
             earlier = [url_in(there), known.url]
             known = _Known(until=now + self._resync / 2)
         url = runner_url(model, self._url, earlier)

@@ -87,7 +87,7 @@ def parse(found: Manifest, owner: str, home: str) -> Resource:
     return Resource(model, parent)
 
 
-def claim(there: Manifest, parent: Parent) -> None:
+def require_ours(there: Manifest, parent: Parent) -> None:
     """Raises Refusal if an object of a child's name is not this model's.
 
     It may pass if the garbage collector has yet to remove it: no watch tells of that.

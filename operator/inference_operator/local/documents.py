@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Invalid:
+class InvalidDocument:
     """A document that is no InferenceModel."""
 
     message: str
@@ -30,7 +30,7 @@ class Invalid:
     """What the file said before, if we saw it."""
 
 
-Document = InferenceModel | Invalid
+Document = InferenceModel | InvalidDocument
 _Stamp = tuple[int, int, int]
 
 
@@ -65,7 +65,9 @@ class Documents:
         except Exception as error:  # of all documents, the others must be read
             log.exception("a document cannot be checked", extra=story)
             message = values.text(f"document: cannot be checked: {error}")
-        return Invalid(message, before.last_valid if isinstance(before, Invalid) else before)
+        return InvalidDocument(
+            message, before.last_valid if isinstance(before, InvalidDocument) else before
+        )
 
 
 def parse(path: Path) -> InferenceModel:

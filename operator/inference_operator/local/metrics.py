@@ -13,7 +13,7 @@ from inference_contract.pods import RunnerPhase
 from inference_operator.local.runners import Runner
 
 
-class Metrics:
+class LocalMetrics:
     def __init__(self) -> None:
         self.registry = prometheus_client.CollectorRegistry()
         self.failures = prometheus_client.Counter(

@@ -29,11 +29,11 @@ from pydantic import ValidationError
 from inference_contract import logs, statefile
 from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import RunnerPhase
-from inference_contract.probes import ProbeServer, Reply
+from inference_contract.probes import ProbeReply, ProbeServer
 from inference_operator.local.actions import Action, Kill, Refuse, Start, Stop, converge
-from inference_operator.local.documents import Document, Documents, Invalid
+from inference_operator.local.documents import Document, Documents, InvalidDocument
 from inference_operator.local.failures import Failures
-from inference_operator.local.metrics import Metrics
+from inference_operator.local.metrics import LocalMetrics
 from inference_operator.local.processes import Processes, stop_all
 from inference_operator.local.runners import Exit, Runner
 from inference_operator.local.settings import LocalSettings
@@ -67,7 +67,7 @@ class LocalOperator:
         self._statuses = StatusFiles(home)
         self._failures = Failures()
         self._plans: dict[str, tuple[InferenceModel, RunnerPlan]] = {}
-        self.metrics = Metrics()
+        self.metrics = LocalMetrics()
         self.last_tick: float | None = None
         """When the last one ended, by the monotonic clock."""
         self._processes.adopt()
@@ -98,7 +98,7 @@ class LocalOperator:
                 failures=self._failures.of(model_id),
                 load=loads.get(model_id),
                 is_refused=model_id in refused,
-                invalid=document.message if isinstance(document, Invalid) else "",
+                invalid=document.message if isinstance(document, InvalidDocument) else "",
             )
             self._apart(model_id, partial(self._report, model_id, view))
         # A deleted model's status goes with its last runner.
@@ -179,7 +179,7 @@ def _model_of(action: Action) -> str:
 
 def _in_force(document: Document) -> InferenceModel | None:
     """An invalid document leaves the last valid one in force."""
-    return document.last_valid if isinstance(document, Invalid) else document
+    return document.last_valid if isinstance(document, InvalidDocument) else document
 
 
 def _generation(document: Document) -> int:
@@ -210,20 +210,22 @@ def run(settings: LocalSettings) -> None:
     log.info("stopped; the runners go on")
 
 
-def _routes(operator: LocalOperator) -> dict[str, Callable[[], Reply]]:
+def _routes(operator: LocalOperator) -> dict[str, Callable[[], ProbeReply]]:
     started = time.monotonic()
 
-    def live() -> Reply:
+    def live() -> ProbeReply:
         age = time.monotonic() - (operator.last_tick or started)
-        return Reply(200 if age < LIVE_WITHIN else 503, f"last look {age:.1f} s ago\n".encode())
+        return ProbeReply(
+            200 if age < LIVE_WITHIN else 503, f"last look {age:.1f} s ago\n".encode()
+        )
 
-    def ready() -> Reply:
+    def ready() -> ProbeReply:
         if operator.last_tick is None:
-            return Reply(503, b"starting\n")
+            return ProbeReply(503, b"starting\n")
         return live()
 
-    def metrics() -> Reply:
-        return Reply(200, operator.metrics.exposition(), CONTENT_TYPE_LATEST)
+    def metrics() -> ProbeReply:
+        return ProbeReply(200, operator.metrics.exposition(), CONTENT_TYPE_LATEST)
 
     return {"/health/live": live, "/health/ready": ready, "/metrics": metrics}
 

@@ -27,7 +27,7 @@ _PAGE = 500
 
 
 @dataclass
-class Connections:
+class ModelConnections:
     """Those of one model's runners."""
 
     ids: list[str] = field(default_factory=list)
@@ -41,13 +41,13 @@ def writer(name: bytes) -> str:
     return next(filter(None, found.groups()), "") if found else ""
 
 
-def connections(clients: bytes, database: str) -> tuple[dict[str, Connections], list[str]]:
+def connections(clients: bytes, database: str) -> tuple[dict[str, ModelConnections], list[str]]:
     """By model key, and the ids of those who have not said for ten seconds who they are.
 
     Args:
         clients: the answer of CLIENT LIST.
     """
-    found: dict[str, Connections] = defaultdict(Connections)
+    found: dict[str, ModelConnections] = defaultdict(ModelConnections)
     nobody: list[str] = []
     for line in clients.decode(errors="replace").splitlines():
         fields = dict(pair.partition("=")[::2] for pair in line.split(" "))

@@ -47,7 +47,7 @@ def group(waiting: Sequence[P], budget: int, *, oldest: bool) -> list[P]:
     return chosen
 
 
-class Turns:
+class PrefillTurns:
     """Prompts and tokens take turns: while somebody's tokens come, prompts get half of the time."""
 
     def __init__(self) -> None:

@@ -62,7 +62,7 @@ class TextGeneration(StepEngine):
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._waiting: list[_Row] = []
-        self._turns = prefill.Turns()
+        self._turns = prefill.PrefillTurns()
 
     def load(self) -> None:
         path = pretrained.folder(self._options)

@@ -15,12 +15,12 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 
 from inference_contract import functions, queues
-from inference_gateway.dispatch.grace import Grace
-from inference_gateway.dispatch.record import prepare
-from inference_gateway.dispatch.recorder import Recorder
-from inference_gateway.dispatch.relay import Relay
-from inference_gateway.dispatch.sweeper import Sweeper
-from inference_gateway.queue import JobQueue
+from inference_gateway.dispatch.recording.apply_changes import prepare
+from inference_gateway.dispatch.recording.recorder import Recorder
+from inference_gateway.dispatch.recovery.outage_grace import OutageGrace
+from inference_gateway.dispatch.recovery.relay import Relay
+from inference_gateway.dispatch.recovery.sweeper import Sweeper
+from inference_gateway.lifecycle.job_queue import JobQueue
 
 MODEL = "ada/echo"
 KEY = "ada_echo"
@@ -45,10 +45,10 @@ return {id, redis.call('HGET', 'rq:job:' .. id, 'data')}
 """
 
 
-class Trusting(Grace):
+class Trusting(OutageGrace):
     """Redis has been there for ever."""
 
-    def holds(self, began: float) -> bool:
+    def active(self, began: float) -> bool:
         return False
 
 
@@ -125,13 +125,13 @@ class Lab:
         except redis.ResponseError:
             return []
 
-    def relay(self, sweep_seconds: float = 0, grace: Grace | None = None) -> Relay:
+    def relay(self, sweep_seconds: float = 0, grace: OutageGrace | None = None) -> Relay:
         grace = grace or Trusting(self.redis, LEASE)
         return Relay(
             self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace
         )
 
-    def sweeper(self, grace: Grace | None = None, sweep_seconds: float = 0) -> Sweeper:
+    def sweeper(self, grace: OutageGrace | None = None, sweep_seconds: float = 0) -> Sweeper:
         grace = grace or Trusting(self.redis, LEASE)
         return Sweeper(
             self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace

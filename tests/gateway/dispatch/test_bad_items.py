@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from inference_contract import queues
-from inference_gateway.dispatch.streams import Keys, ensure_groups, trim
+from inference_gateway.dispatch.recording.streams import StreamKeys, ensure_groups, trim
 
 HOOK = "https://example.com/hook"
 
@@ -82,8 +82,8 @@ def test_a_forged_entry_id_is_no_time(lab: Any, entry_id: str) -> None:
 
 
 def test_what_the_recorder_cannot_write_fails_alone(lab: Any) -> None:
-    from inference_gateway.dispatch.fold import RowChange
-    from inference_gateway.dispatch.record import Recording
+    from inference_gateway.dispatch.recording.apply_changes import Recording
+    from inference_gateway.dispatch.recording.event_batch import RowChange
 
     def deep(depth: int) -> Any:
         value: Any = 1
@@ -124,7 +124,7 @@ def test_a_stream_that_is_spoiled_again_is_read_only_now_and_then(
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    keys = Keys(lab.engine, lab.redis)
+    keys = StreamKeys(lab.engine, lab.redis)
     keys.heard(["bob_bad", "ada_echo"])
     keys.broken(["bob_bad"])
     assert keys.readable == {"bob_bad", "ada_echo"}  # It may have been a loss of Redis.
@@ -160,7 +160,7 @@ def _spoil(lab: Any, key: str, how: str) -> None:
 def test_a_stream_whose_ids_are_used_up_begins_anew(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inference_gateway.dispatch.streams._TRIM_EVERY", 0)
+    monkeypatch.setattr("inference_gateway.dispatch.recording.streams._TRIM_EVERY", 0)
     recorder = lab.recorder()
     first, second = lab.insert(), lab.insert()
     event = {"type": "succeeded", "id": first, "attempt": 1, "token": "token-1"}
@@ -282,7 +282,7 @@ def test_a_bell_that_is_rung_wrong_keeps_nobody_from_being_heard(lab: Any, rings
 
 
 def test_a_job_that_cannot_be_encoded_keeps_no_other_from_its_queue(lab: Any) -> None:
-    from inference_gateway.queue import JobQueue
+    from inference_gateway.lifecycle.job_queue import JobQueue
 
     def job(name: str, content: Any) -> Any:
         known = {"id": name, "attempt": 1, "token": "t", "notify": [], "crashes": 0}

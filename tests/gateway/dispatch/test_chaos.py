@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from inference_contract import queues
-from inference_gateway.dispatch import recorder as recorder_module
-from inference_gateway.dispatch.recorder import Recorder
-from inference_gateway.ending import cancel
+from inference_gateway.dispatch.recording import recorder as recorder_module
+from inference_gateway.dispatch.recording.recorder import Recorder
+from inference_gateway.lifecycle.cancel import cancel
 
 ADA = str(uuid.UUID(hashlib.md5(b"ada").hexdigest()))
 

@@ -11,12 +11,13 @@ import orjson
 import pytest
 
 from inference_contract import queues
-from inference_gateway.bounded_reader import MAX_ENTRIES
-from inference_gateway.dispatch import jobs, portions
-from inference_gateway.dispatch.events import parse
-from inference_gateway.dispatch.recorder import Recorder
-from inference_gateway.dispatch.streams import Keys, ensure_groups
-from inference_gateway.redis_clients import blocking
+from inference_gateway.dispatch.recording import portions
+from inference_gateway.dispatch.recording.events import parse
+from inference_gateway.dispatch.recording.recorder import Recorder
+from inference_gateway.dispatch.recording.streams import StreamKeys, ensure_groups
+from inference_gateway.dispatch.recovery import jobs
+from inference_gateway.redis.bounded_reader import MAX_ENTRIES
+from inference_gateway.redis.clients import blocking
 
 BAD, FINE = "bob/bad", "ada/fine"
 BAD_EVENTS = "bob_bad:events"
@@ -119,7 +120,7 @@ def test_who_costs_much_is_not_read_for_a_while(lab: Any, monkeypatch: pytest.Mo
 
 
 def test_a_model_that_is_alone_is_always_read(lab: Any) -> None:
-    keys = Keys(lab.engine, lab.redis)
+    keys = StreamKeys(lab.engine, lab.redis)
     keys.heard(["bob_bad"])
     keys.rest("bob_bad", 1000)
     assert keys.readable == {"bob_bad"}

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from inference_gateway import progress
+from inference_gateway.background import progress
 
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
 ARGV = [sys.executable, "-m", "inference_gateway.dispatch"]

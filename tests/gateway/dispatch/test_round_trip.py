@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from inference_contract.predictions import Job
 from inference_gateway.errors import GatewayError
-from inference_gateway.predictions import requests, schemas
-from inference_gateway.predictions.ids import IdSource
-from inference_gateway.predictions.store import Store
-from inference_gateway.queue import JobQueue
+from inference_gateway.lifecycle import wire
+from inference_gateway.lifecycle.ids import IdSource
+from inference_gateway.lifecycle.job_queue import JobQueue
+from inference_gateway.predictions.creating import requests
+from inference_gateway.predictions.creating.insert import InsertConnection
 from inference_runner.emitter import encode_end, entries
 from inference_runner.runs import Run, succeeded
 
@@ -83,12 +84,12 @@ def _job(row: dict[str, Any]) -> Job:
 def insert(database_url: str) -> Any:
     """`insert`, for who has no event loop."""
     with asyncio.Runner() as loop, ThreadPoolExecutor(1) as threads:
-        store = Store(lambda: psycopg2.connect(database_url, async_=True), list, threads)
+        store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), list, threads)
         yield lambda rows: loop.run(store.insert(rows))
         loop.run(_close(store))
 
 
-async def _close(store: Store) -> None:
+async def _close(store: InsertConnection) -> None:
     store.close()
 
 
@@ -132,7 +133,7 @@ def test_what_is_accepted_comes_back_as_it_was(lab: Any, insert: Any) -> None:
             lab.say_raw(entry)
         lab.record(recorder)
         for row, sent in taken:
-            shown = orjson.loads(b"".join(schemas.encode(lab.row(row["id"]), "http://gateway")))
+            shown = orjson.loads(b"".join(wire.encode(lab.row(row["id"]), "http://gateway")))
             assert shown["status"] == "succeeded"
             assert _same(shown["input"], sent)
             assert _same(shown["output"], sent)

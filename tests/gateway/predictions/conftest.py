@@ -17,12 +17,13 @@ from psycopg2.extras import RealDictCursor
 
 from inference_contract import queues
 from inference_contract.predictions import Job
-from inference_gateway import db, redis_clients
 from inference_gateway.dispatch.loops import Loop
-from inference_gateway.dispatch.record import prepare
-from inference_gateway.dispatch.recorder import Recorder
-from inference_gateway.predictions.enqueuer import Enqueuer
-from inference_gateway.settings import Settings
+from inference_gateway.dispatch.recording.apply_changes import prepare
+from inference_gateway.dispatch.recording.recorder import Recorder
+from inference_gateway.postgres import db
+from inference_gateway.predictions.creating.enqueuer import Enqueuer
+from inference_gateway.redis import clients
+from inference_gateway.settings import GatewaySettings
 
 MODEL = "ada/echo"
 KEY = "ada_echo"
@@ -59,14 +60,14 @@ def runner(redis_client: redis.Redis) -> Runner:
 @pytest.fixture
 async def enqueuer(redis_url: str, redis_client: redis.Redis) -> AsyncIterator[Enqueuer]:
     with ThreadPoolExecutor(4) as threads:
-        async with redis_clients.asynchronous(redis_url) as client:
+        async with clients.asynchronous(redis_url) as client:
             made = Enqueuer(redis_client, client, threads)
             yield made
             await made.close()
 
 
 @pytest.fixture
-def recorder(settings: Settings, redis_client: redis.Redis) -> Iterator[Loop]:
+def recorder(settings: GatewaySettings, redis_client: redis.Redis) -> Iterator[Loop]:
     """Records what runners say."""
     engine = prepare(db.engine(settings, pool_size=2))
     recorder = Recorder(
@@ -95,7 +96,7 @@ def echo(make_model: Any) -> str:
 
 
 @pytest.fixture
-def sql(settings: Settings) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+def sql(settings: GatewaySettings) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Runs a statement; the rows, if it gives some."""
     with closing(psycopg2.connect(settings.database_url)) as connection:
         connection.autocommit = True

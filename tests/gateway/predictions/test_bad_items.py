@@ -16,19 +16,19 @@ import redis.asyncio
 from fastapi import FastAPI
 
 from inference_contract import queues
-from inference_gateway import orphans
-from inference_gateway.bounded_reader import TooManyParts
+from inference_gateway.cleanup import deleted_models
 from inference_gateway.errors import Invalid
-from inference_gateway.predictions.enqueuer import Enqueuer
-from inference_gateway.predictions.ids import IdSource
-from inference_gateway.predictions.live import Pages, partial_output
-from inference_gateway.predictions.queue_sizes import QueueSizes
-from inference_gateway.predictions.store import Store
-from inference_gateway.predictions.tails import Tails
-from inference_gateway.predictions.waiters import Watcher
-from inference_gateway.predictions.writer import NewPrediction, Writer
+from inference_gateway.lifecycle.ids import IdSource
+from inference_gateway.predictions.creating.batch_writer import BatchWriter, NewPrediction
+from inference_gateway.predictions.creating.enqueuer import Enqueuer
+from inference_gateway.predictions.creating.insert import InsertConnection
+from inference_gateway.predictions.creating.queue_sizes import QueueSizes
+from inference_gateway.predictions.pages import Pages, partial_output
+from inference_gateway.predictions.streaming.tails import Tails
+from inference_gateway.predictions.waiting.waiters import StreamWaiter
 from inference_gateway.quotas.queued import Room
-from inference_gateway.redis_clients import asynchronous
+from inference_gateway.redis.bounded_reader import TooManyParts
+from inference_gateway.redis.clients import asynchronous
 
 Sql = Callable[..., list[dict[str, Any]]]
 ID = "01a20adf-4edc-7989-89d1-14c94848be7c"
@@ -73,7 +73,7 @@ async def test_an_entry_that_is_none_ends_the_output_so_far(
 async def test_an_output_so_far_that_no_output_may_be_is_not_shown(
     client_: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inference_gateway.streamed.MAX_BYTES", 1000)
+    monkeypatch.setattr("inference_gateway.lifecycle.streamed.MAX_BYTES", 1000)
     for number in range(100):
         await client_.xadd(STREAM, said(number), id=f"1-{number + 1}")
     row: Any = {"model": "ada/echo", "id": ID, "attempt": 1}
@@ -86,8 +86,8 @@ async def test_a_stream_that_is_none_keeps_no_reader_of_another_waiting(
 ) -> None:
     tails = Tails(client_)
     await tails.start()
-    fine = Watcher("bob_fine", ID)
-    odd = Watcher("ada_echo", ID)
+    fine = StreamWaiter("bob_fine", ID)
+    odd = StreamWaiter("ada_echo", ID)
     for watcher in (fine, odd):
         await tails.add(watcher)
         watcher.take()
@@ -116,7 +116,7 @@ async def test_an_entry_of_millions_of_fields_keeps_no_reader_of_another_stream_
     async with asynchronous(redis_url) as client:
         tails = Tails(client)
         await tails.start()
-        fine, odd = Watcher("bob_fine", ID), Watcher("ada_echo", ID)
+        fine, odd = StreamWaiter("bob_fine", ID), StreamWaiter("ada_echo", ID)
         for watcher in (fine, odd):
             await tails.add(watcher)
             watcher.take()
@@ -155,7 +155,7 @@ async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(
 async def test_models_that_no_name_fits_keep_no_other_from_being_missed(
     client: httpx.AsyncClient, app: FastAPI, sql: Sql, echo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(deleted_models, "GRACE_SECONDS", 0)
     odd = ["", "/", "x", "a/b/c", "../../x/y", "a/" + "x" * 5000, "\x01/\n", "é/ü", "gone/model"]
     for model in odd:
         sql(_INSERT, model)
@@ -167,7 +167,7 @@ async def test_models_that_no_name_fits_keep_no_other_from_being_missed(
 async def test_a_model_that_cannot_be_looked_for_keeps_no_other_from_being_missed(
     client: httpx.AsyncClient, app: FastAPI, sql: Sql, echo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(deleted_models, "GRACE_SECONDS", 0)
     store = app.state.services.catalog._store
     is_gone = store.is_gone
 
@@ -271,10 +271,10 @@ async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
 
     batch = [new({}), new({"n": {1, 2}}), new({"n": 2**70}), new({"\ud800": 1}), new({})]
     with ThreadPoolExecutor(1) as threads:
-        store = Store(lambda: psycopg2.connect(database_url, async_=True), list, threads)
-        outcomes = await Writer([store], enqueuer, QueueSizes(redis_client, 100, Room()))._insert(
-            store, list(batch)
-        )
+        store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), list, threads)
+        outcomes = await BatchWriter(
+            [store], enqueuer, QueueSizes(redis_client, 100, Room())
+        )._insert(store, list(batch))
         store.close()
     assert [isinstance(outcome, Invalid) for _, outcome in outcomes] == [False, *[True] * 3, False]
     stored = {str(row["id"]) for row in sql("SELECT id FROM predictions")}

@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
-from inference_gateway import ending
-from inference_gateway.app import create_app, front
-from inference_gateway.predictions import service
+from inference_gateway.api.app import create_app, front
+from inference_gateway.lifecycle import cancel as ending
+from inference_gateway.predictions import repository, service
 from inference_gateway.predictions.states import States
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 Auth = Callable[..., dict[str, str]]
 Sql = Callable[..., list[dict[str, Any]]]
@@ -29,7 +29,7 @@ PROBLEM = "application/problem+json"
 
 
 @asynccontextmanager
-async def _gateway(settings: Settings, url: str) -> AsyncIterator[tuple[FastAPI, Any]]:
+async def _gateway(settings: GatewaySettings, url: str) -> AsyncIterator[tuple[FastAPI, Any]]:
     app = create_app(settings.model_copy(update={"database_url": url}))
     transport = httpx.ASGITransport(front(app))
     async with (
@@ -40,7 +40,7 @@ async def _gateway(settings: Settings, url: str) -> AsyncIterator[tuple[FastAPI,
 
 
 def _doubt_for(app: FastAPI, seconds: float) -> None:
-    for store in app.state.services.predictions._writer._stores:
+    for store in app.state.services.predictions.storing.connections:
         store._in_doubt_seconds = seconds
 
 
@@ -51,7 +51,7 @@ def name(database_url: str) -> str:
 
 @pytest.fixture
 async def doubtful(
-    settings: Settings, lossy_postgres: Any, auth: Auth, echo: str
+    settings: GatewaySettings, lossy_postgres: Any, auth: Auth, echo: str
 ) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """A gateway whose next commit is carried out, and PostgreSQL away before it says so."""
     url = lossy_postgres.url(settings.database_url)
@@ -95,7 +95,7 @@ async def test_the_same_key_finds_it_later(
 
 
 async def test_another_gateway_gives_it_out_while_the_first_is_in_doubt(
-    doubtful: Any, settings: Settings, auth: Auth, sql: Sql, lossy_postgres: Any
+    doubtful: Any, settings: GatewaySettings, auth: Auth, sql: Sql, lossy_postgres: Any
 ) -> None:
     app, client = doubtful
     _doubt_for(app, 5)
@@ -111,7 +111,7 @@ async def test_another_gateway_gives_it_out_while_the_first_is_in_doubt(
 
 
 async def test_a_gateway_that_is_restarted_in_doubt_takes_nothing_back(
-    doubtful: Any, settings: Settings, auth: Auth, sql: Sql, lossy_postgres: Any
+    doubtful: Any, settings: GatewaySettings, auth: Auth, sql: Sql, lossy_postgres: Any
 ) -> None:
     _, client = doubtful
     headers = {**auth("ada"), "Idempotency-Key": "k"}
@@ -123,7 +123,7 @@ async def test_a_gateway_that_is_restarted_in_doubt_takes_nothing_back(
 
 
 async def test_a_cancel_whose_commit_is_lost_does_not_say_that_nothing_was_stored(
-    settings: Settings, auth: Auth, echo: str, lossy_postgres: Any, sql: Sql
+    settings: GatewaySettings, auth: Auth, echo: str, lossy_postgres: Any, sql: Sql
 ) -> None:
     async with _gateway(settings, lossy_postgres.url(settings.database_url)) as (_, client):
         made = (await client.post("/v1/predictions", json=BODY, headers=auth("ada"))).json()
@@ -148,7 +148,7 @@ async def test_a_wait_whose_row_cannot_be_read_says_that_it_is_accepted(
     headers = {**auth("ada"), "Prefer": "wait=20"}
     asked = asyncio.create_task(client.post("/v1/predictions", json=BODY, headers=headers))
     (row,) = await eventually(lambda: sql("SELECT id FROM predictions"))
-    monkeypatch.setattr(service.repository, "get_small", _goes_away)
+    monkeypatch.setattr(repository, "get_small", _goes_away)
     sql("UPDATE predictions SET status = 'succeeded', completed_at = now()")
     reply = await asked  # The hub looks at the row, and then the whole of it is read.
     assert (reply.status_code, reply.json()["id"]) == (202, str(row["id"]))

@@ -10,9 +10,10 @@ import httpx
 import orjson
 import pytest
 
-from inference_gateway import db, ending
+from inference_gateway.lifecycle import cancel
+from inference_gateway.postgres import db
 from inference_gateway.predictions import repository
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 Auth = Callable[..., dict[str, str]]
 Sql = Callable[..., list[dict[str, Any]]]
@@ -22,7 +23,7 @@ END = "UPDATE predictions SET status = 'succeeded', completed_at = now(), output
 
 
 @pytest.fixture
-def no_room(settings: Settings) -> None:
+def no_room(settings: GatewaySettings) -> None:
     settings.max_bytes_in_flight = 0
 
 
@@ -77,7 +78,9 @@ async def test_without_room_nothing_large_is_answered(
 
 
 @pytest.mark.usefixtures("headers")
-def test_without_room_the_row_comes_without_what_is_large(settings: Settings, sql: Sql) -> None:
+def test_without_room_the_row_comes_without_what_is_large(
+    settings: GatewaySettings, sql: Sql
+) -> None:
     engine = db.short_lived_engine(settings)
     owner = str(sql("SELECT owner FROM predictions")[0]["owner"])
     size = repository.get_large(engine, _id(sql), owner, 10)
@@ -93,14 +96,14 @@ def test_without_room_the_row_comes_without_what_is_large(settings: Settings, sq
 
 
 @pytest.mark.usefixtures("headers")
-def test_who_wants_the_state_reads_nothing_large(settings: Settings, sql: Sql) -> None:
+def test_who_wants_the_state_reads_nothing_large(settings: GatewaySettings, sql: Sql) -> None:
     engine = db.short_lived_engine(settings)
     owner = str(sql("SELECT owner FROM predictions")[0]["owner"])
     wanted = {"id": str(_id(sql)), "owner": owner, "idempotency_key": "k"}
     rows = [
         *repository.of_batch(engine, [wanted]),
         repository.by_key(engine, owner, "k"),
-        ending._request(engine, wanted["id"], owner),
+        cancel._request(engine, wanted["id"], owner),
     ]
     assert all(row is not None and "output" not in row for row in rows)
     engine.dispose()

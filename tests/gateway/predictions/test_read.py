@@ -11,10 +11,10 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, event
 
+from inference_gateway.lifecycle.ids import IdSource
+from inference_gateway.lifecycle.wire import encode
 from inference_gateway.predictions import repository
-from inference_gateway.predictions.ids import IdSource
-from inference_gateway.predictions.schemas import encode
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 Eventually = Callable[..., Any]
 
@@ -159,7 +159,7 @@ async def test_cancel_ends_a_wait_and_may_be_repeated(
     assert runner.waiting() == []
 
 
-def test_pages_come_from_the_index_of_the_owner(settings: Settings, sql: Sql) -> None:
+def test_pages_come_from_the_index_of_the_owner(settings: GatewaySettings, sql: Sql) -> None:
     """Also for an owner whose rows are many, and all older than everybody else's."""
     sql(
         "INSERT INTO predictions (id, owner, model, version, token, input, deadline, status, "

@@ -12,8 +12,8 @@ import httpx
 import orjson
 import pytest
 
-from inference_gateway.predictions.ids import IdSource
-from inference_gateway.settings import Settings
+from inference_gateway.lifecycle.ids import IdSource
+from inference_gateway.settings import GatewaySettings
 
 Auth = Callable[..., dict[str, str]]
 Sql = Callable[..., list[dict[str, object]]]
@@ -30,7 +30,7 @@ VALUES (%s, md5(%s)::uuid, 'ada/echo', '1', 't', '{}', now(), 'succeeded', now()
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: GatewaySettings) -> GatewaySettings:
     settings.max_bytes_in_flight = 5 * SIZE
     return settings
 
@@ -100,7 +100,7 @@ def test_bodies_of_nobody_known_leave_room_for_those_of_accounts(
 
 class TestAnswers:
     @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
+    def settings(self, settings: GatewaySettings) -> GatewaySettings:
         settings.max_bytes_in_flight = 6 * OUTPUT_BYTES
         return settings
 

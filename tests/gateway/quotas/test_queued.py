@@ -18,14 +18,14 @@ from sqlalchemy import Engine, create_engine, text
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.dispatch import feeder as feeding
-from inference_gateway.dispatch import held as holding
-from inference_gateway.dispatch.feeder import Feeder, choose
-from inference_gateway.dispatch.grace import Grace
-from inference_gateway.dispatch.held import Held, Rotation
-from inference_gateway.dispatch.relay import Relay
+from inference_gateway.dispatch.feeding import feeder as feeding
+from inference_gateway.dispatch.feeding import held as holding
+from inference_gateway.dispatch.feeding.feeder import Feeder, choose
+from inference_gateway.dispatch.feeding.held import Held, Rotation
+from inference_gateway.dispatch.recovery.outage_grace import OutageGrace
+from inference_gateway.dispatch.recovery.relay import Relay
 from inference_gateway.quotas.queued import fits, free
-from inference_gateway.settings import Settings
+from inference_gateway.settings import GatewaySettings
 
 Headers = Callable[..., dict[str, str]]
 MakeModel = Callable[..., InferenceModel]
@@ -35,13 +35,13 @@ ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: GatewaySettings) -> GatewaySettings:
     settings.queued_bytes_per_account = BUDGET
     return settings
 
 
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
+def engine(settings: GatewaySettings) -> Iterator[Engine]:
     made = create_engine(settings.database_url.replace("postgresql://", "postgresql+psycopg2://"))
     yield made
     made.dispose()
@@ -172,7 +172,7 @@ async def test_the_relay_takes_none_of_them_for_lost(
     with engine.begin() as connection:
         connection.execute(text("UPDATE predictions SET created_at = now() - interval '1 hour'"))
     redis_client.flushdb()
-    grace = Grace(redis_client, 0)
+    grace = OutageGrace(redis_client, 0)
     relay = Relay(engine, redis_client, sweep_seconds=0, max_attempts=3, grace=grace)
     for _ in range(3):
         relay.step()
@@ -191,8 +191,8 @@ async def test_one_that_is_held_back_ends_as_any_other(
     feeder: Feeder,
     wait_until: Callable[..., Any],
 ) -> None:
-    from inference_gateway.dispatch.sweeper import Sweeper
-    from inference_gateway.ending import end_waiting
+    from inference_gateway.dispatch.recovery.sweeper import Sweeper
+    from inference_gateway.lifecycle.cancel import end_waiting
 
     make_model("ada", "m")
     made = [(await create(client, auth("ada")))["id"] for _ in range(6)]
@@ -205,7 +205,7 @@ async def test_one_that_is_held_back_ends_as_any_other(
             connection.execute(
                 text("UPDATE predictions SET deadline = now() WHERE id = :id"), {"id": made[5]}
             )
-        grace = Grace(redis_client, 0)
+        grace = OutageGrace(redis_client, 0)
         Sweeper(engine, redis_client, sweep_seconds=0, max_attempts=3, grace=grace).step()
     else:
         end_waiting(engine, redis_client, "ada/m")

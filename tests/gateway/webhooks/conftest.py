@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from inference_gateway.predictions.schemas import to_wire
+from inference_gateway.lifecycle.wire import to_wire
 from inference_gateway.webhooks.delivery import Delivery
 from inference_gateway.webhooks.sending import Sender
 

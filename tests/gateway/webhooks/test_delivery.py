@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from inference_gateway.webhooks import sending
 from inference_gateway.webhooks.delivery import Receiver, choose
-from inference_gateway.webhooks.retry import Answer
+from inference_gateway.webhooks.retry import Receipt
 from inference_gateway.webhooks.sending import Sender
 
 SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -145,7 +145,7 @@ def test_what_was_delivered_stays_so(lab: Any) -> None:
     late = lab.delivery()
     ((claimed, _),) = late._claim({}, ())
     lab.sql("UPDATE webhook_deliveries SET state = 'delivered'")
-    late._mark(claimed, Answer(error="no answer", final=True))
+    late._mark(claimed, Receipt(error="no answer", final=True))
     assert lab.row(delivery)["state"] == "delivered"
 
 

@@ -8,7 +8,7 @@ import httpcore
 import pytest
 
 from inference_gateway.errors import Invalid
-from inference_gateway.webhooks.backend import GuardedBackend, Refused
+from inference_gateway.webhooks.backend import AddressRefused, GuardedBackend
 from inference_gateway.webhooks.guard import check_url, is_public
 
 
@@ -143,7 +143,7 @@ def test_names_of_inner_addresses_are_refused(
     monkeypatch: pytest.MonkeyPatch, addresses: list[str], port: int, allow_loopback: bool
 ) -> None:
     resolving_to(monkeypatch, *addresses)
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         GuardedBackend(time.monotonic() + 1, allow_loopback).connect_tcp("inner.example", port)
 
 

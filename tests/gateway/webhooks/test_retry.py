@@ -7,9 +7,9 @@ import pytest
 
 from inference_gateway.webhooks import signing
 from inference_gateway.webhooks.retry import (
-    Answer,
+    DeliveryState,
     Next,
-    State,
+    Receipt,
     conclude,
     parse_retry_after,
     schedule,
@@ -45,18 +45,18 @@ def test_it_is_tried_for_about_a_day() -> None:
 @pytest.mark.parametrize(
     ("answer", "following"),
     [
-        (Answer(200), Next(State.DELIVERED)),
-        (Answer(299), Next(State.DELIVERED)),
-        (Answer(301), Next(State.PENDING, 5)),
-        (Answer(404), Next(State.PENDING, 5)),
-        (Answer(410), Next(State.FAILED)),
-        (Answer(429, retry_after=90), Next(State.PENDING, 90)),
-        (Answer(500), Next(State.PENDING, 5)),
-        (Answer(None, "connection refused"), Next(State.PENDING, 5)),
-        (Answer(None, "private", final=True), Next(State.FAILED)),
+        (Receipt(200), Next(DeliveryState.DELIVERED)),
+        (Receipt(299), Next(DeliveryState.DELIVERED)),
+        (Receipt(301), Next(DeliveryState.PENDING, 5)),
+        (Receipt(404), Next(DeliveryState.PENDING, 5)),
+        (Receipt(410), Next(DeliveryState.FAILED)),
+        (Receipt(429, retry_after=90), Next(DeliveryState.PENDING, 90)),
+        (Receipt(500), Next(DeliveryState.PENDING, 5)),
+        (Receipt(None, "connection refused"), Next(DeliveryState.PENDING, 5)),
+        (Receipt(None, "private", final=True), Next(DeliveryState.FAILED)),
     ],
 )
-def test_conclude(answer: Answer, following: Next) -> None:
+def test_conclude(answer: Receipt, following: Next) -> None:
     assert conclude(1, answer, jitter=0.0) == following
 
 

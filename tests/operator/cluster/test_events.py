@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason, RolloutStatus
-from inference_operator.cluster.api.objects import Event
+from inference_operator.cluster.api.objects import KubernetesEvent
 from inference_operator.cluster.events import scaled, transitions
 from inference_operator.cluster.status import refused
 from inference_operator.scaling.decide import Decision, Why
@@ -22,27 +22,33 @@ def _status(reason: Reason, message: str = "no") -> InferenceModelStatus:
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (None, Reason.LOAD_FAILED, Event("Warning", "LoadFailed", "no")),
-        (Reason.LOADING_MODEL, Reason.LOAD_FAILED, Event("Warning", "LoadFailed", "no")),
+        (None, Reason.LOAD_FAILED, KubernetesEvent("Warning", "LoadFailed", "no")),
+        (Reason.LOADING_MODEL, Reason.LOAD_FAILED, KubernetesEvent("Warning", "LoadFailed", "no")),
         (Reason.LOAD_FAILED, Reason.LOAD_FAILED, None),
-        (Reason.STARTING, Reason.NAME_TAKEN, Event("Warning", "NameTaken", "no")),
-        (Reason.LOAD_FAILED, Reason.UNSCHEDULABLE, Event("Warning", "Unschedulable", "no")),
+        (Reason.STARTING, Reason.NAME_TAKEN, KubernetesEvent("Warning", "NameTaken", "no")),
+        (
+            Reason.LOAD_FAILED,
+            Reason.UNSCHEDULABLE,
+            KubernetesEvent("Warning", "Unschedulable", "no"),
+        ),
         (
             Reason.STARTING,
             Reason.CREATE_CONTAINER_CONFIG_ERROR,
-            Event("Warning", "CreateContainerConfigError", "no"),
+            KubernetesEvent("Warning", "CreateContainerConfigError", "no"),
         ),
-        (Reason.STARTING, Reason.PODS_REFUSED, Event("Warning", "PodsRefused", "no")),
-        (Reason.READY, Reason.NODE_LOST, Event("Warning", "NodeLost", "no")),
-        (Reason.LOADING_MODEL, Reason.EVICTED, Event("Warning", "Evicted", "no")),
+        (Reason.STARTING, Reason.PODS_REFUSED, KubernetesEvent("Warning", "PodsRefused", "no")),
+        (Reason.READY, Reason.NODE_LOST, KubernetesEvent("Warning", "NodeLost", "no")),
+        (Reason.LOADING_MODEL, Reason.EVICTED, KubernetesEvent("Warning", "Evicted", "no")),
         (Reason.LOADING_MODEL, Reason.NOT_READY, None),
-        (Reason.LOAD_FAILED, Reason.READY, Event("Normal", "Ready", "no")),
+        (Reason.LOAD_FAILED, Reason.READY, KubernetesEvent("Normal", "Ready", "no")),
         (Reason.READY, Reason.READY, None),
         (Reason.READY, Reason.SCALED_TO_ZERO, None),
         (Reason.SCALED_TO_ZERO, Reason.LOADING_MODEL, None),
     ],
 )
-def test_transitions(before: Reason | None, after: Reason, expected: Event | None) -> None:
+def test_transitions(
+    before: Reason | None, after: Reason, expected: KubernetesEvent | None
+) -> None:
     found = transitions(before and _status(before, "else"), _status(after))
     assert found == ([expected] if expected else [])
 
@@ -54,13 +60,13 @@ def test_transitions(before: Reason | None, after: Reason, expected: Event | Non
         (
             RolloutStatus(hash="a", version="1"),
             RolloutStatus(hash="b", version="2"),
-            [Event("Normal", "RolledOut", "version 2 serves")],
+            [KubernetesEvent("Normal", "RolledOut", "version 2 serves")],
         ),
         (
             RolloutStatus(hash="a", version="1"),
             RolloutStatus(hash="a", version="1", failed_hash="b", failed_message="no file"),
             [
-                Event(
+                KubernetesEvent(
                     "Warning",
                     "RolloutFailed",
                     "version 1 serves on; the change failed: no file",
@@ -74,13 +80,15 @@ def test_transitions(before: Reason | None, after: Reason, expected: Event | Non
         ),
     ],
 )
-def test_rollouts(before: RolloutStatus, after: RolloutStatus, expected: list[Event]) -> None:
+def test_rollouts(
+    before: RolloutStatus, after: RolloutStatus, expected: list[KubernetesEvent]
+) -> None:
     statuses = [InferenceModelStatus(rollout=rollout) for rollout in (before, after)]
     assert transitions(*statuses) == expected
 
 
 def test_scaling() -> None:
-    assert scaled(1, Decision(3, Why.SCALE_UP)) == Event(
+    assert scaled(1, Decision(3, Why.SCALE_UP)) == KubernetesEvent(
         "Normal", "ScaledUp", "from 1 to 3 replicas: ScaleUp"
     )
     assert scaled(3, Decision(0, Why.SCALE_DOWN)).reason == "ScaledDown"

@@ -9,7 +9,7 @@ import pytest
 from inference_contract.inferencemodel import Reason
 from inference_contract.pods import LABEL_OWNER
 from inference_operator.cluster.children import Parent
-from inference_operator.cluster.resource import Refusal, claim, parse
+from inference_operator.cluster.resource import Refusal, parse, require_ours
 from inference_operator.cluster.settings import ClusterSettings
 
 PARENT = Parent("team-a", "m", "uid-1")
@@ -62,7 +62,7 @@ def _there(*owners: tuple[str, str, str]) -> dict[str, Any]:
 
 
 def test_what_is_ours_is_claimed() -> None:
-    claim(_there(("InferenceModel", "m", "uid-1")), PARENT)
+    require_ours(_there(("InferenceModel", "m", "uid-1")), PARENT)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_is_ours_is_claimed() -> None:
 )
 def test_what_is_not_is_refused(there: dict[str, Any], message: str, may_pass: bool) -> None:
     with pytest.raises(Refusal, match=message) as refusal:
-        claim(there, PARENT)
+        require_ours(there, PARENT)
     assert (refusal.value.reason, refusal.value.may_pass) == (Reason.NAME_TAKEN, may_pass)
 
 

@@ -15,7 +15,7 @@ from inference_contract.inferencemodel import (
     RolloutStatus,
 )
 from inference_operator.cluster.pods.diagnosis import Trouble
-from inference_operator.cluster.pods.runner_pod import End, Progress, RunnerPod
+from inference_operator.cluster.pods.runner_pod import DownloadProgress, End, RunnerPod
 from inference_operator.cluster.status import PodView, refused, status
 from inference_operator.scaling.decide import Decision, Why
 from inference_operator.scaling.load import Load
@@ -25,7 +25,7 @@ NEW = RunnerPod("p", "uid", "h")
 PLACED = replace(NEW, node="n1")
 LOADING = replace(PLACED, running_since="2026-01-02T03:04:00Z")
 FETCHING = replace(LOADING, container="fetch")
-HALF = replace(FETCHING, progress=Progress(43, 1_234_000_000))
+HALF = replace(FETCHING, progress=DownloadProgress(43, 1_234_000_000))
 READY = replace(LOADING, is_ready=True, is_started=True)
 GOING = replace(READY, going_until=AT)
 LOST = replace(GOING, name="q", is_ready=False, is_lost=True, running_since="")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inference_contract.inferencemodel import InferenceModel, ScalingMode
-from inference_operator.local.documents import MAX_BYTES, Documents, Invalid
+from inference_operator.local.documents import MAX_BYTES, Documents, InvalidDocument
 
 VALID = """
 apiVersion: inference-server.dev/v1alpha1
@@ -90,7 +90,7 @@ def test_an_invalid_document_names_the_field(
 ) -> None:
     _write(tmp_path, text)
     found = Documents(tmp_path).read()["alice/m"]
-    assert isinstance(found, Invalid)
+    assert isinstance(found, InvalidDocument)
     assert message in found.message
     assert found.last_valid is None
 
@@ -98,7 +98,7 @@ def test_an_invalid_document_names_the_field(
 def test_a_name_that_no_model_can_have(tmp_path: Path) -> None:
     _write(tmp_path, VALID.replace("name: m,", "name: A_b,"), "A_b")
     found = Documents(tmp_path).read()["alice/A_b"]
-    assert isinstance(found, Invalid)
+    assert isinstance(found, InvalidDocument)
     assert "metadata.name" in found.message
 
 
@@ -109,7 +109,7 @@ def test_a_document_that_becomes_invalid_keeps_what_it_said(tmp_path: Path) -> N
     for text in ("a: [", "b: ["):
         file.write_text(text)
         found = documents.read()["alice/m"]
-        assert isinstance(found, Invalid)
+        assert isinstance(found, InvalidDocument)
         assert found.last_valid is valid
 
 

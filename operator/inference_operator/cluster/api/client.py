@@ -23,7 +23,7 @@ from inference_contract import values
 from inference_contract.inferencemodel import API_VERSION, KIND
 from inference_operator import log_tail
 from inference_operator.cluster.api.kinds import Kind
-from inference_operator.cluster.api.objects import Event, Key, Manifest
+from inference_operator.cluster.api.objects import Key, KubernetesEvent, Manifest
 
 FIELD_MANAGER = "inference-operator"
 _MANAGED = f"?fieldManager={FIELD_MANAGER}"
@@ -175,7 +175,7 @@ class Cluster:
                 return None
             raise
 
-    def emit(self, key: Key, uid: str, event: Event) -> None:
+    def emit(self, key: Key, uid: str, event: KubernetesEvent) -> None:
         namespace, name = key
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {

@@ -15,7 +15,7 @@ MAX_NOTE = 1000
 
 
 @dataclass(frozen=True)
-class Event:
+class KubernetesEvent:
     """Of an InferenceModel, for `kubectl describe`."""
 
     type: Literal["Normal", "Warning"]

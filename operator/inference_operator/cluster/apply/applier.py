@@ -12,7 +12,7 @@ from inference_contract.inferencemodel import InferenceModelStatus, Reason
 from inference_operator.cluster import events
 from inference_operator.cluster.api.client import Cluster, ClusterError
 from inference_operator.cluster.api.kinds import Kind
-from inference_operator.cluster.api.objects import Event, Key, Manifest
+from inference_operator.cluster.api.objects import Key, KubernetesEvent, Manifest
 from inference_operator.cluster.apply.drift import needs_apply
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.children import APP, Parent, fingerprint
@@ -25,7 +25,7 @@ from inference_operator.cluster.metrics import ClusterMetrics
 from inference_operator.cluster.pods import deletion_cost
 from inference_operator.cluster.pods.diagnosis import refused_for
 from inference_operator.cluster.pods.runner_pod import ANNOTATION_COST
-from inference_operator.cluster.resource import Refusal, Resource, claim, is_left_to_us
+from inference_operator.cluster.resource import Refusal, Resource, is_left_to_us, require_ours
 from inference_operator.cluster.settings import ClusterSettings
 from inference_operator.redis.connection import RedisUnavailable
 from inference_operator.scaling.decide import Decision, Why
@@ -91,7 +91,7 @@ class Applier:
 
     def deploy(
         self, resource: Resource, there: Manifest | None, manifest: Manifest, decision: Decision
-    ) -> Event | None:
+    ) -> KubernetesEvent | None:
         """The Deployment, with as many replicas as were decided; an event if that is a change: a
         model is born with its minimum.
 
@@ -163,7 +163,7 @@ class Applier:
         """Raises Refusal if what is there is not this model's."""
         there = self._cluster.get(kind, parent.namespace, parent.child)
         if there is not None:
-            claim(there, parent)
+            require_ours(there, parent)
         return there
 
     def _grow(self, wanted: Manifest, there: Manifest) -> None:

@@ -11,7 +11,7 @@ from math import inf
 from inference_contract.pods import DOWNLOADING
 from inference_operator.cluster.api.objects import Key
 from inference_operator.cluster.manifests.fetch import FETCH
-from inference_operator.cluster.pods.runner_pod import Progress, RunnerPod
+from inference_operator.cluster.pods.runner_pod import DownloadProgress, RunnerPod
 
 PERIOD = 5.0
 """Seconds between two readings of the same model's logs, so between two statuses that say so."""
@@ -26,7 +26,7 @@ class Downloads:
     def __init__(self, read: ReadLog, clock: Callable[[], float] = time.monotonic) -> None:
         self._read = read
         self._clock = clock
-        self._known: dict[Key, tuple[float, dict[str, Progress | None]]] = {}
+        self._known: dict[Key, tuple[float, dict[str, DownloadProgress | None]]] = {}
         """When the logs were read, and what each pod's said."""
 
     def with_progress(self, key: Key, pods: Sequence[RunnerPod]) -> list[RunnerPod]:
@@ -50,13 +50,13 @@ class Downloads:
         self._known.pop(key, None)
 
 
-def last(lines: Sequence[str]) -> Progress | None:
+def last(lines: Sequence[str]) -> DownloadProgress | None:
     """What the last line says that says how far it is."""
     for line in reversed(lines):
         try:
             entry = json.loads(line)
             if entry["event"] == DOWNLOADING:
-                return Progress(int(entry["percent"]), int(entry["total_bytes"]))
+                return DownloadProgress(int(entry["percent"]), int(entry["total_bytes"]))
         except (ValueError, KeyError, TypeError):
             continue
     return None

@@ -41,7 +41,7 @@ class Eviction:
 
 
 @dataclass(frozen=True)
-class Progress:
+class DownloadProgress:
     """How far a download is."""
 
     percent: int
@@ -77,7 +77,7 @@ class RunnerPod:
     owner: str = ""
     """Of its model."""
     deletion_cost: str = "0"
-    progress: Progress | None = None
+    progress: DownloadProgress | None = None
     """Of a download that runs, if its log was read and says so."""
 
     @property

@@ -10,7 +10,7 @@ from math import inf
 import pytest
 
 from inference_operator.cluster.pods.downloads import PERIOD, Downloads, last, words
-from inference_operator.cluster.pods.runner_pod import Progress, RunnerPod
+from inference_operator.cluster.pods.runner_pod import DownloadProgress, RunnerPod
 
 KEY = ("team-a", "m")
 FETCHING = RunnerPod("p", "uid", "h", container="fetch", running_since="2026-01-02T03:04:00Z")
@@ -44,12 +44,12 @@ class Logs:
     [
         ([], None),
         (["Traceback", "[1]", "{}"], None),
-        ([_line(3, 10), _line(43, 10)], Progress(43, 10)),
-        ([_line(43, 10), '{"event": "resumed"}', "noise"], Progress(43, 10)),
+        ([_line(3, 10), _line(43, 10)], DownloadProgress(43, 10)),
+        ([_line(43, 10), '{"event": "resumed"}', "noise"], DownloadProgress(43, 10)),
         (['{"event": "downloading"}'], None),
     ],
 )
-def test_the_last_line_that_says_it(lines: list[str], expected: Progress | None) -> None:
+def test_the_last_line_that_says_it(lines: list[str], expected: DownloadProgress | None) -> None:
     assert last(lines) == expected
 
 
@@ -81,14 +81,14 @@ def test_only_downloads_are_asked_for_another_look() -> None:
     ("said", "expected"),
     [
         ([None], "downloading a/b"),
-        ([Progress(0, 0)], "downloading a/b: 0 % of 0.0 kB"),
-        ([Progress(12, 340_500), None], "downloading a/b: 12 % of 340.5 kB"),
-        ([Progress(12, 40_000_000)], "downloading a/b: 12 % of 40.0 MB"),
+        ([DownloadProgress(0, 0)], "downloading a/b: 0 % of 0.0 kB"),
+        ([DownloadProgress(12, 340_500), None], "downloading a/b: 12 % of 340.5 kB"),
+        ([DownloadProgress(12, 40_000_000)], "downloading a/b: 12 % of 40.0 MB"),
         (
-            [Progress(12, 16_060_000_000), Progress(43, 16_060_000_000)],
+            [DownloadProgress(12, 16_060_000_000), DownloadProgress(43, 16_060_000_000)],
             "downloading a/b: 43 % of 16.1 GB",
         ),
     ],
 )
-def test_words(said: list[Progress | None], expected: str) -> None:
+def test_words(said: list[DownloadProgress | None], expected: str) -> None:
     assert words("a/b", [replace(FETCHING, progress=progress) for progress in said]) == expected

@@ -15,7 +15,7 @@ from inference_operator.cluster.pods.diagnosis import diagnose, last_words, wors
 from inference_operator.cluster.pods.runner_pod import (
     OVERDUE,
     RECENT,
-    Progress,
+    DownloadProgress,
     RunnerPod,
     as_of,
     next_overdue,
@@ -253,7 +253,7 @@ NOT_DOWNLOADED = "the model was not downloaded; 1 restarts so far"
         (_download(_ended(1), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
         (_download(BACK_OFF, _ended(3), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
         (_download(RUNNING, _ended(3), restarts=1), (Reason.LOAD_FAILED, NOT_DOWNLOADED)),
-        (replace(_download(RUNNING, _ended(3), restarts=1), progress=Progress(1, 2)), None),
+        (replace(_download(RUNNING, _ended(3), restarts=1), progress=DownloadProgress(1, 2)), None),
         (_download(_waiting("ErrImagePull", PULL)), (Reason.IMAGE_PULL_BACK_OFF, PULL_SHOWN)),
         (_download(_waiting("CreateContainerConfigError", 'secret "s" not found')), NO_SECRET),
         (
@@ -316,7 +316,7 @@ def test_an_eviction_is_news_for_a_while() -> None:
         (_read(None), True),
         (_read(RUNNING), True),
         (_read(RUNNING, None, READY), False),
-        (replace(_download(RUNNING), progress=Progress(1, 2)), False),
+        (replace(_download(RUNNING), progress=DownloadProgress(1, 2)), False),
     ],
 )
 def test_an_eviction_is_told_until_another_pod_gets_on(pod: RunnerPod, is_told: bool) -> None:

@@ -1,0 +1,166 @@
+"""What becomes of open predictions: pure decisions, taken by relay and sweeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from inference_contract.predictions import ErrorCode, PredictionStatus
+from inference_gateway.lifecycle.cancel import Ending
+
+
+class JobState(StrEnum):
+    """A prediction's job in Redis."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    """A runner has it, and its lease runs."""
+    DEAD = "dead"
+    """A runner had it, and its lease is over."""
+    MISSING = "missing"
+    """Never enqueued, lost, or just finished."""
+    REMOVED = "removed"
+    """It waited, and was taken off the queue."""
+
+
+class Cause(StrEnum):
+    LOST = "lost"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class OpenRow:
+    """An open prediction, as relay and sweeper read it."""
+
+    id: UUID
+    model: str
+    status: str
+    attempt: int
+    token: str
+    crashes: int
+    cancel_requested: bool
+    late: bool = False
+    """Past its deadline."""
+    lease_ended: bool = False
+    lease_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class HandOut:
+    """Give the work to another attempt, if the row is open, of this attempt, and has this lease."""
+
+    id: str
+    model: str
+    attempt: int
+    token: str
+    reason: Cause
+    lease_until: datetime | None = None
+
+
+Recovery = Ending | HandOut
+
+MOST_ATTEMPTS = 100
+"""A loss of Redis costs one. What is lost so often is lost for a reason of its own: a model that
+spoils its own queue, say."""
+
+
+def on_starting(
+    row: OpenRow,
+    job: JobState,
+    max_attempts: int,
+    *,
+    leases_unreliable: bool,
+    ends_may_be_lost: bool = False,
+) -> Recovery | None:
+    """Of a row that waits to be run; None: all is well.
+
+    Args:
+        leases_unreliable: nobody counts as dead now.
+        ends_may_be_lost: its end may have been told to Redis, and lost there.
+    """
+    if job in (JobState.QUEUED, JobState.STARTED):
+        return None
+    if job is JobState.DEAD:
+        return (
+            None
+            if leases_unreliable
+            else _on_silence(row, max_attempts, ends_may_be_lost=ends_may_be_lost)
+        )
+    return _on_loss(row)
+
+
+def on_overdue(
+    row: OpenRow, max_attempts: int, *, leases_unreliable: bool, ends_may_be_lost: bool = False
+) -> Recovery | None:
+    """Of a row past its deadline or the end of its lease; None: only its runner can end it.
+
+    Args:
+        leases_unreliable: nobody counts as dead now.
+        ends_may_be_lost: its end may have been told to Redis, and lost there.
+    """
+    if row.late:
+        error = "It did not finish before its deadline."
+        code = ErrorCode.DEADLINE
+        return _end(row, PredictionStatus.CANCELED, code, error, if_silent=False)
+    if row.lease_ended and not leases_unreliable:
+        return _on_silence(row, max_attempts, ends_may_be_lost=ends_may_be_lost)
+    return None
+
+
+def _on_silence(row: OpenRow, max_attempts: int, *, ends_may_be_lost: bool) -> Recovery:
+    return _on_loss(row) if ends_may_be_lost else _on_crash(row, max_attempts)
+
+
+def _on_loss(row: OpenRow) -> Recovery:
+    if row.cancel_requested:
+        return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
+    return _hand_out(row, Cause.LOST)
+
+
+def _on_crash(row: OpenRow, max_attempts: int) -> Recovery:
+    if row.cancel_requested:
+        return _end(row, PredictionStatus.CANCELED, ErrorCode.CANCELED, None)
+    crashes = row.crashes + 1
+    if crashes >= max_attempts:
+        times = "once" if crashes == 1 else f"{crashes} times"
+        error = f"Its runner died {times} while running it."
+        return _end(row, PredictionStatus.FAILED, ErrorCode.CRASHED, error)
+    return _hand_out(row, Cause.CRASHED)
+
+
+def _end(
+    row: OpenRow,
+    outcome: PredictionStatus,
+    code: ErrorCode,
+    error: str | None,
+    *,
+    if_silent: bool = True,
+) -> Ending:
+    return Ending(
+        id=str(row.id),
+        model=row.model,
+        attempt=row.attempt,
+        token=row.token,
+        outcome=outcome,
+        error_code=code,
+        error=error,
+        if_silent=if_silent,
+        lease_until=row.lease_until,
+        may_have_output=True,
+    )
+
+
+def _hand_out(row: OpenRow, reason: Cause) -> Recovery:
+    if row.attempt >= MOST_ATTEMPTS:
+        error = f"It was handed out {row.attempt} times, and no runner of its model ran it."
+        return _end(row, PredictionStatus.FAILED, ErrorCode.UNDELIVERED, error)
+    return HandOut(
+        id=str(row.id),
+        model=row.model,
+        attempt=row.attempt,
+        token=row.token,
+        reason=reason,
+        lease_until=row.lease_until,
+    )

@@ -1,0 +1,156 @@
+"""How much a request may carry, and all requests together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from starlette.types import Message, Receive, Scope
+
+from inference_gateway.errors import GatewayError, TooLarge, TooManyRequests, Unavailable
+from inference_gateway.http.duplicate_keys import outside_texts
+from inference_gateway.quotas import metrics
+
+SMALL_BYTES = 65_536
+"""Bodies and answers up to here are not counted: the number of connections bounds them."""
+MAX_FORM_BYTES = 65_536
+"""Of bodies that hold neither an input nor a model: accounts, tokens, forms."""
+MAX_DOCUMENT_BYTES = 1_000_000
+"""Of a model's document."""
+_RETRY_AFTER = {"Retry-After": "1"}
+
+WhoOf = Callable[[Scope], str]
+"""Whose large bodies and answers these are: an account's, or an address's before it is known."""
+
+
+class InFlight:
+    """The bytes of large bodies and answers that are under way, of all callers.
+
+    Nobody may have more of them than they leave free: whatever one caller does, there is room for
+    the next. On one event loop, but for `room` and `refusal`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._of: Counter[str] = Counter()
+
+    def room(self, who: str) -> int:
+        """Bytes that they may take just now."""
+        return max(0, (self._most - self._taken - self._of[who]) // 2)
+
+    def take(self, who: str, size: int, *, refuse: bool = True) -> None:
+        """Whoever took gives back. Raises TooManyRequests, Unavailable."""
+        if refuse and size > self.room(who):
+            raise self.refusal(who, size)
+        self._taken += size
+        self._of[who] += size
+
+    def give(self, who: str, size: int) -> None:
+        self._taken -= size
+        self._of[who] -= size
+        if not self._of[who]:
+            del self._of[who]
+
+    def refusal(self, who: str, size: int) -> GatewayError:
+        """Why they have no room for so many."""
+        mine = self._of[who]
+        if size > (self._most - self._taken + mine) // 2:
+            return Unavailable(
+                f"too much of {self._most} bytes of bodies and answers (MAX_BYTES_IN_FLIGHT) is "
+                "under way, no more are taken just now: try again",
+                headers=_RETRY_AFTER,
+            )
+        metrics.REFUSED.labels("bytes_in_flight").inc()
+        return TooManyRequests(
+            f"Request was throttled. {mine} bytes of your bodies and answers are under way; nobody "
+            f"may have more than they leave free of {self._most} (MAX_BYTES_IN_FLIGHT): send and "
+            "read fewer large ones at once.",
+            headers=_RETRY_AFTER,
+        )
+
+
+def largest_body(path: str, max_body_bytes: int) -> int:
+    if path.startswith("/v1/models") and not path.endswith("/predictions"):
+        return min(MAX_DOCUMENT_BYTES, max_body_bytes)
+    if path.startswith(("/v1/auth", "/v1/account", "/v1/webhooks")):
+        return min(MAX_FORM_BYTES, max_body_bytes)
+    return max_body_bytes
+
+
+def too_large(max_bytes: int) -> TooLarge:
+    setting = "" if max_bytes in (MAX_FORM_BYTES, MAX_DOCUMENT_BYTES) else " (MAX_BODY_BYTES)"
+    return TooLarge(f"the body is larger than {max_bytes} bytes{setting}, the most taken here")
+
+
+MAX_JSON_VALUES = 200_000
+"""In one body. Each becomes an object: `{},{},…` takes twenty times its length of memory."""
+MAX_DOCUMENT_VALUES = 20_000
+"""In a model's document, of which every mistake is listed before it is counted."""
+
+
+def check_values(body: bytes, most: int = MAX_JSON_VALUES) -> None:
+    """Raises TooLarge if parsing this JSON made more than about so many values."""
+    if len(body) <= most or _separators(body) <= most:
+        return
+    # Commas and brackets within texts are none.
+    if body.count(b'"') <= 4 * most and sum(map(_separators, outside_texts(body))) <= most:
+        return
+    raise TooLarge(f"the body holds more than {most} values, the most that is taken here")
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+class CountedBody:
+    """The `receive` of a request whose body is large, or comes without a Content-Length.
+
+    What has come counts as in flight until `close`.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, max_bytes: int, in_flight: InFlight, who_of: WhoOf
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._in_flight = in_flight
+        self._who_of = who_of
+        self._who = ""
+        self._taken = 0
+
+    async def __call__(self) -> Message:
+        """Raises TooLarge, TooManyRequests, Unavailable: as soon as it is too much."""
+        message = await self._receive()
+        if size := len(message.get("body", b"")):
+            if self._taken + size > self._max_bytes:
+                raise too_large(self._max_bytes)
+            # Most read the body when they know who sends it.
+            self._who = self._who or self._who_of(self._scope)
+            self._in_flight.take(self._who, size)
+            self._taken += size
+        return message
+
+    def close(self) -> None:
+        self._in_flight.give(self._who, self._taken)
+        self._taken = 0
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of a request; `Edge` has seen to its size.
+
+    Raises:
+        ConnectionResetError: if the client goes away meanwhile.
+    """
+    message = await receive()
+    if not message.get("more_body", False) and message["type"] == "http.request":
+        body: bytes = message.get("body", b"")
+        return body
+    parts: list[bytes] = []
+    while message["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+        message = await receive()
+    raise ConnectionResetError("the client went away while it sent its request")

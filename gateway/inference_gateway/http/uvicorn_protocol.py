@@ -1,0 +1,321 @@
+"""HTTP/1.1 connections with bounds, that write a reply's head and body together.
+
+uvicorn bounds neither the head of a request nor the time that it, its body or the reading of the
+reply takes. It also writes twice for each reply: two system calls, and two wake-ups of the client.
+On the path of a prediction that was a sixth of the event loop's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import Any, Self, cast
+
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from inference_gateway.errors import (
+    PROBLEM_JSON,
+    BadRequest,
+    GatewayError,
+    LargeHeaders,
+    LongUrl,
+    SlowRequest,
+)
+from inference_gateway.http.connections import Connections, Limits, Phase
+from inference_gateway.http.response import PRIVATE
+from inference_gateway.http.urls import PROBES
+
+_LINGER_SECONDS = 2.0
+"""After an answer that came before the request's end. To close at once would throw it away: what is
+still coming makes the kernel reset the connection."""
+_VERSIONS = ("1.1", "1.0")
+_HOLD_BYTES = 65_536
+"""Beyond it nothing is held back: the transport must see it, or it could not slow the writer."""
+
+
+class _Gathering:
+    """A transport that holds what is written until the loop's next turn."""
+
+    __slots__ = ("_closed", "_held", "_loop", "_size", "_transport", "lingers")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+        self._size = 0
+        self._closed = False
+        self.lingers = False
+        """Whether more of a request may come, that nobody will read."""
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+        self._size += len(data)
+        if self._size > _HOLD_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        if not self.lingers:
+            self._transport.close()
+        elif not self._closed and not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+        self._closed = True
+
+    def is_closing(self) -> bool:
+        return self._closed or self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._size = 0
+            self._transport.write(b"".join(held))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _parser(callbacks: object) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(callbacks)
+    # As uvicorn's: a client may send ahead of an answer that closes the connection.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """IPv6 has more than two parts."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+class _Stop(Exception):
+    """From a callback of the parser: it shall go no further."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Everything but `connections` and `limits` is as uvicorn makes it.
+
+    A connection that says nothing is little more than its transport: the parser is made when the
+    first bytes come, and what a request needs when the first head is complete. Whoever opens
+    thousands must not keep those who come behind them waiting.
+    """
+
+    def __init__(self, connections: Connections, limits: Limits, **made: Any) -> None:
+        super().__init__(**made)
+        self.scheme = "http"
+        self._pool = connections
+        self._limits = limits
+        self._in_head = False
+        self._head_bytes = 0
+        """Of a head that came in several pieces, so far."""
+        self._overhead = 0
+        """Bytes of a chunked body that are no content."""
+        self._stopped = False
+        """Nothing more is taken from this connection."""
+
+    def another(self) -> Self:
+        """For the next connection of the same server, of one that has none: most of `__init__` is
+        looking up what is the same for all."""
+        one = type(self).__new__(type(self))
+        one.__dict__.update(self.__dict__)
+        one.parser = None  # type: ignore[assignment]
+        one.pipeline = deque()
+        return one
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # In place of uvicorn's, which makes and looks up what only a request needs.
+        self.connections.add(self)
+        self._gathering = _Gathering(transport, self.loop)
+        self.transport = cast("asyncio.Transport", self._gathering)
+        if not self._pool.opened(self):
+            self._stopped = True
+            transport.abort()
+
+    def _first_request(self) -> None:
+        self.flow = FlowControl(self.transport)
+        self.client = _address(self.transport.get_extra_info("peername"))
+        self.server = _address(self.transport.get_extra_info("sockname"))
+        self.scope["client"], self.scope["server"] = self.client, self.server
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.closed(self)
+        if self.cycle is None or self.cycle.response_complete:
+            super().connection_lost(exc)
+        else:  # The application is waiting, and will have something to do.
+            self.cycle.disconnected = True
+            self._pool.turns.run(partial(super().connection_lost, exc))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Thousands leave at once: the transport is not to close all of them in this turn."""
+        self._gathering.lingers = False
+        self._pool.leaving.run(self.transport.close)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if self.parser is None:
+            self.parser = _parser(self)
+        most = self._limits.max_header_bytes
+        # In slices: within one the parser calls back without a chance to say stop.
+        for start in range(0, len(data), most):
+            if self._stopped or self._gathering.is_closing():
+                return
+            self._feed(data if len(data) <= most else data[start : start + most])
+
+    def _feed(self, data: bytes) -> None:
+        self._overhead += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return
+        except httptools.HttpParserCallbackError:
+            if not self._stopped:
+                self._refuse(BadRequest("the URL of the request cannot be read"))
+            return
+        except httptools.HttpParserError as error:
+            if not self._stopped:
+                self._refuse(BadRequest(f"this is no HTTP request: {error}"))
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            self._pool.leave(self, Phase.IDLE)
+            self._pool.enter(self, Phase.HEAD)
+            if self._head_bytes > 2 * self._limits.max_header_bytes:
+                self._refuse(self._large_headers())
+        elif self.cycle is not None and self.cycle.more_body:
+            self._gathering.lingers = True
+            self._pool.enter(self, Phase.BODY)
+            if self._overhead > self._limits.max_header_bytes:
+                self._refuse(BadRequest("the body comes in chunks that are too small"))
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # Else it is a trailer, after the application has seen the headers.
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        if self.flow is None:
+            self._first_request()
+        if (version := self.parser.get_http_version()) not in _VERSIONS:
+            self._refuse(BadRequest(f"HTTP/{version} is not spoken here: HTTP/1.1 is"))
+            raise _Stop
+        self._in_head = False
+        self._pool.leave(self, Phase.IDLE)
+        if self._head_bytes:
+            self._pool.leave(self, Phase.HEAD)
+            self._head_bytes = 0
+        self._overhead = 0
+        if len(self.pipeline) >= self._limits.max_pipelined:
+            # Of what a client sends ahead so much is answered; it may send the rest again.
+            self.cycle.keep_alive = False
+            self._stopped = True
+            raise _Stop
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        is_probe = cycle.scope["path"].startswith(PROBES)
+        self._pool.turns.run(partial(self._begin, cycle, app), first=is_probe)
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead -= 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._pool.leave(self, Phase.BODY)
+        self._gathering.lingers = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        # As uvicorn's, but for its timer: one serves all connections.
+        self.server_state.total_requests += 1
+        self._pool.leave(self, Phase.BODY)
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._pool.enter(self, Phase.IDLE)
+
+    def pause_writing(self) -> None:
+        self._pool.enter(self, Phase.WRITE)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._pool.leave(self, Phase.WRITE)
+        super().resume_writing()
+
+    def expired(self, phase: Phase) -> None:
+        if phase is Phase.IDLE:
+            self._stopped = True
+            self.transport.close()
+        elif phase is Phase.WRITE:
+            self.transport.abort()
+        elif phase is Phase.BODY and self.flow.read_paused:
+            self._pool.enter(self, phase)  # It is us who do not read.
+        else:
+            seconds = self._limits.seconds[phase]
+            part = "headers have" if phase is Phase.HEAD else "body has"
+            self._refuse(SlowRequest(f"the request's {part} not come within {seconds:g} seconds"))
+
+    def _check_head(self) -> None:
+        limits = self._limits
+        if len(self.url) > limits.max_url_bytes:
+            self._refuse(LongUrl(f"the URL is longer than {limits.max_url_bytes} bytes"))
+        elif len(self.headers) > limits.max_headers or (
+            self._head_bytes
+            and len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            > limits.max_header_bytes
+        ):
+            self._refuse(self._large_headers())
+        else:
+            return
+        raise _Stop
+
+    def _large_headers(self) -> LargeHeaders:
+        limits = self._limits
+        return LargeHeaders(
+            f"at most {limits.max_headers} headers of together {limits.max_header_bytes} bytes "
+            "are taken"
+        )
+
+    def _refuse(self, problem: GatewayError) -> None:
+        """Answer in place of the application, and close."""
+        self._stopped = self._gathering.lingers = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._in_head:  # That of another request, behind the one that is being answered.
+                newest = self.pipeline[0][0] if self.pipeline else cycle
+                newest.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        body = problem.problem()
+        head = STATUS_LINE.get(problem.status, b"HTTP/1.1 400 \r\n")
+        headers = (
+            (b"content-type", PROBLEM_JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *PRIVATE,
+        )
+        head += b"".join(b"%s: %s\r\n" % header for header in headers) + b"\r\n"
+        self.transport.write(head + body)
+        self.transport.close()

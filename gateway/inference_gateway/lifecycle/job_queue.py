@@ -1,0 +1,167 @@
+"""Putting predictions on a model's RQ queue.
+
+Redis is a dispatch index: a job that is lost here is found again by the relay, and a job that is
+enqueued twice runs under the same token, so that only one result counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+import redis
+
+from inference_contract import queues
+from inference_contract.predictions import Job, WebhookEvent
+from inference_gateway.background import set_aside
+from inference_gateway.postgres import stored
+from inference_gateway.redis.replies import ask, is_keys_own
+
+_log = logging.getLogger(__name__)
+
+# The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. A job that
+# is there already stays as it is: whoever comes second changes nothing. `crashes` and `waits` are
+# ours, for the claim, which does not read `data`: it takes `waits` away, for a runner can write
+# into no job. RQ's tools see in RQ's registry what runs; its status stays `queued`.
+_ENQUEUE = """
+local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local all_new, added, is_added = false, {}, {}
+if #ARGV > 6 then -- more than one
+  local keys = {}
+  for i = 4, #ARGV, 3 do keys[#keys + 1] = 'rq:job:' .. ARGV[i] end
+  all_new = redis.call('EXISTS', unpack(keys)) == 0
+end
+for i = 4, #ARGV, 3 do
+  local id, key = ARGV[i], 'rq:job:' .. ARGV[i]
+  if not is_added[id] and (all_new or redis.call('EXISTS', key) == 0) then
+    redis.call('HSET', key, 'status', 'queued', 'origin', origin, 'created_at', now,
+      'enqueued_at', now, 'timeout', '-1', 'description', id, 'waits', '1',
+      'data', ARGV[i + 1])
+    if ARGV[i + 2] ~= '0' then redis.call('HSET', key, 'crashes', ARGV[i + 2]) end
+    added[#added + 1], is_added[id] = id, true
+  end
+end
+if #added > 0 then redis.call(push, queue, unpack(added)) end
+redis.call('SADD', KEYS[2], queue)
+return #added
+"""
+_SHA = hashlib.sha1(_ENQUEUE.encode(), usedforsecurity=False).hexdigest()
+_RING_AGAIN_AFTER = 10.0
+"""Seconds after which the recorder is told again that a model has work."""
+Command = tuple[Any, ...]
+_CHUNK = 500
+"""Jobs per script call: Redis serves nobody else meanwhile."""
+_CHUNK_BYTES = 8_000_000
+"""Of their inputs, unless one is larger: Redis takes only so much of a client at once."""
+
+
+_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
+
+
+def to_job(row: Mapping[str, Any]) -> Job:
+    """What a runner gets of a row; one that was just made has no `crashes` yet."""
+    wanted = row["webhook_events"] or ()
+    return Job(
+        id=str(row["id"]),
+        attempt=row["attempt"],
+        token=row["token"],
+        input=row["input"],
+        notify=[event for event in _WHILE_RUNNING if event in wanted],
+        crashes=row.get("crashes", 0),
+    )
+
+
+def put(model_id: str, jobs: Iterable[Job], *, front: bool = False) -> list[Command]:
+    """Commands that put jobs of one model on its queue, to be sent one after the other.
+
+    Each answers how many of its jobs were not there yet, or NOSCRIPT. What cannot be encoded is
+    left out.
+    """
+    key = queues.model_key(model_id)
+    arguments: list[str | bytes | int] = []
+    for job in jobs:
+        try:
+            data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}], default=stored.as_json)
+        except TypeError as error:  # of all jobs, the others must run
+            set_aside.ITEMS.labels("queue").inc()
+            _log.error("no runner can be given this: %s", error, extra=_story(job))
+            continue
+        arguments += (queues.job_id(key, job["id"], job["attempt"]), data, job["crashes"])
+    keys = queues.queue_key(key), queues.QUEUES_KEY
+    push = "LPUSH" if front else "RPUSH"
+    how = ("EVALSHA", _SHA, len(keys), *keys, key, queues.time_now(), push)
+    return [(*how, *chunk) for chunk in _chunks(arguments)]
+
+
+class JobQueue:
+    """Enqueues; safe to use from several threads.
+
+    Args:
+        client: a client that returns bytes.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._rung: dict[str, float] = {}
+
+    def enqueue(self, model_id: str, jobs: Iterable[Job], *, front: bool = False) -> int:
+        """Put jobs of one model on its queue, and tell the recorder to listen.
+
+        Returns:
+            How many were not there yet. What cannot be encoded is left out.
+
+        Raises:
+            redis.RedisError: if Redis is away; enqueueing again later is safe.
+        """
+        self._ring(queues.model_key(model_id))
+        return sum(map(self._put, put(model_id, jobs, front=front)))
+
+    def has_rung(self, model_id: str) -> bool:
+        """Whether the recorder was told a moment ago that this model has work."""
+        rung = self._rung.get(queues.model_key(model_id), -_RING_AGAIN_AFTER)
+        return time.monotonic() - rung < _RING_AGAIN_AFTER
+
+    def _put(self, command: Command) -> int:
+        """(redis-py's Script would ask SCRIPT EXISTS first.)"""
+        try:
+            (new,) = ask(self._redis, [command])
+        except redis.exceptions.NoScriptError:
+            self._redis.script_load(_ENQUEUE)
+            (new,) = ask(self._redis, [command])
+        return int(new)
+
+    def _ring(self, key: str) -> None:
+        """A bell that is none keeps no job from its queue: the recorder asks PostgreSQL too."""
+        if time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) < _RING_AGAIN_AFTER:
+            return
+        try:
+            self._redis.xadd(queues.DOORBELL, {"model": key}, maxlen=10_000, approximate=True)
+        except redis.ResponseError as error:
+            if not is_keys_own(error):
+                raise
+            set_aside.ITEMS.labels("doorbell").inc()
+            _log.warning("%s cannot be written: %s; it is removed", queues.DOORBELL, error)
+            self._redis.delete(queues.DOORBELL)
+            return
+        self._rung[key] = time.monotonic()
+
+
+def _story(job: Job) -> dict[str, object]:
+    return {"prediction": job["id"], "attempt": job["attempt"]}
+
+
+def _chunks(arguments: list[str | bytes | int]) -> Iterator[list[str | bytes | int]]:
+    """Three arguments are a job, and the second of them is what is large."""
+    start = size = 0
+    for at in range(0, len(arguments), 3):
+        data = arguments[at + 1]
+        size += len(data) if isinstance(data, bytes) else 0
+        if at > start and (at - start >= 3 * _CHUNK or size > _CHUNK_BYTES):
+            yield arguments[start:at]
+            start, size = at, len(data) if isinstance(data, bytes) else 0
+    if start < len(arguments):
+        yield arguments[start:]

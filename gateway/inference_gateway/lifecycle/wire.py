@@ -1,0 +1,105 @@
+"""The prediction as clients see it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from inference_contract import values
+from inference_contract.predictions import PredictionStatus
+from inference_gateway.lifecycle import ids
+from inference_gateway.postgres import stored
+
+_log = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+"""A row of `tables.Prediction`, by column."""
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with microseconds and `Z`, so that the texts sort as the moments do."""
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    text = orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()  # A fifth of isoformat.
+    return text if moment.microsecond else f"{text[:-1]}.000000Z"
+
+
+def _optional(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
+
+
+def to_wire(row: Row, base_url: str) -> dict[str, Any]:
+    """Replicate's prediction object, with the `model_id` and `webhook` of our own API.
+
+    Args:
+        base_url: what clients reach the API at, without a slash at the end.
+    """
+    shown = ids.chosen_by(row.get("idempotency_key")) or str(row["id"])
+    url = f"{base_url}/v1/predictions/{shown}"
+    wire = {
+        "id": shown,
+        "model": row["model"],
+        "model_id": row["model"],
+        "version": row["version"],
+        "status": row["status"],
+        "input": row["input"],
+        "output": row["output"],
+        "logs": row["logs"],
+        "error": row["error"],
+        "error_code": row["error_code"],
+        "metrics": _metrics(row),
+        "created_at": rfc3339(row["created_at"]),
+        "started_at": _optional(row["started_at"]),
+        "completed_at": _optional(row["completed_at"]),
+        "deadline": rfc3339(row["deadline"]),
+        "data_removed": False,
+        "source": "api",
+        "webhook": row["webhook"],
+        "urls": {"get": url, "cancel": f"{url}/cancel", "stream": f"{url}/stream", "web": url},
+    }
+    if "status_detail" in row:
+        wire["status_detail"] = row["status_detail"]
+    return wire
+
+
+def show(row: Row, base_url: str) -> dict[str, Any]:
+    """As `to_wire`, of a row that was read: what nobody should have to decode is left out, and
+    `error` says so."""
+    if all(stored.is_value(row[column]) for column in ("input", "output", "metrics")):
+        return to_wire(row, base_url)
+    return _unreadable(row, base_url, "it holds what is no value of this API")
+
+
+def encode(row: Row, base_url: str) -> list[bytes]:
+    """Pieces of `show` as JSON, whatever the row holds."""
+    try:
+        return stored.in_pieces(show(row, base_url))
+    except Exception as error:  # of a list, the others must be shown
+        _log.exception("a prediction cannot be shown", extra={"prediction": str(row["id"])})
+        return [orjson.dumps(_unreadable(row, base_url, values.text(str(error))))]
+
+
+def _unreadable(row: Row, base_url: str, reason: str) -> dict[str, Any]:
+    shown: Row = {"input": {}, "output": None, "metrics": None, "logs": ""}
+    error = f"This prediction cannot be shown: {reason}."
+    return to_wire({**row, **shown, "error": error, "error_code": "unreadable"}, base_url)
+
+
+def _metrics(row: Row) -> dict[str, Any]:
+    """The engine's figures, and the seconds that the prediction ran and took in all."""
+    metrics = dict(row["metrics"]) if isinstance(row["metrics"], dict) else {}
+    if row["completed_at"] is not None:
+        if row["started_at"] is not None:
+            ran = row["completed_at"] - row["started_at"]
+            metrics.setdefault("predict_time", ran.total_seconds())
+        took = row["completed_at"] - row["created_at"]
+        metrics["total_time"] = took.total_seconds()
+    return metrics
+
+
+def has_ended(row: Row) -> bool:
+    return PredictionStatus(row["status"]).is_terminal

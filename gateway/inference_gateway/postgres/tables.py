@@ -1,0 +1,225 @@
+"""The database: what is true. Redis can lose everything; this must not.
+
+`migrations/` holds the same, step by step; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from inference_gateway.postgres import stored
+
+OPEN = "status IN ('starting', 'processing')"
+"""The predicate of the open-predictions index: queries must repeat it word for word."""
+HELD = f"held AND {OPEN}"
+"""And that of those that are not on their queues yet."""
+
+
+stored.register()
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "pk": "%(table_name)s_pkey",
+        }
+    )
+    type_annotation_map = {
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    username: Mapped[str] = mapped_column(unique=True)
+    """Also the owner of the user's models: a DNS label."""
+    email: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    """May register models that run code or read paths of this machine."""
+    webhook_secret: Mapped[str]
+    """`whsec_…`: signs this user's webhooks."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    token_version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Access tokens say it; when it goes up, those made before end."""
+    disabled_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """The row stays: its name is nobody else's ever after."""
+    settled_at: Mapped[datetime | None]
+    """When all that a deleted account had was gone."""
+
+    __table_args__ = (
+        Index(
+            "users_leaving_idx",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL AND settled_at IS NULL"),
+        ),
+    )
+
+
+class ApiToken(Base):
+    """A long-lived credential of a user; only its hash is kept."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+
+
+class Prediction(Base):
+    __tablename__ = "predictions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """UUIDv7: ordered by creation, so that it serves as the cursor of pages."""
+    owner: Mapped[UUID]
+    """Who asked: the id of an account, not its name, which another may have after it. No foreign
+    key: it would cost every insert a lock on the account's row, and a row may outlive its owner."""
+    model: Mapped[str]
+    """`owner/name` of the model."""
+    version: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="starting")
+    attempt: Mapped[int] = mapped_column(server_default=text("1"))
+    """The fence's number: goes up whenever the work is handed out anew."""
+    token: Mapped[str]
+    """The fence's secret, known to the current attempt alone."""
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    """Attempts that died while running."""
+    input: Mapped[dict[str, Any]]
+    input_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    """As JSON: what it takes in Redis."""
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Not on its queue yet: Redis has as much of its owner's inputs as it may (`queued.py`)."""
+    output: Mapped[Any | None] = mapped_column(JSONB)
+    logs: Mapped[str] = mapped_column(server_default="")
+    error: Mapped[str | None]
+    error_code: Mapped[str | None]
+    metrics: Mapped[dict[str, Any] | None]
+    webhook: Mapped[str | None]
+    webhook_events: Mapped[list[str] | None]
+    base_url: Mapped[str | None]
+    """What the creator reached the API at, if there is a webhook."""
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str | None]
+    """Of the body that came with the idempotency key."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    """While processing: when silence means death. Set and compared by the database's clock only."""
+    deadline: Mapped[datetime]
+    cancel_requested_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", "status"
+        ),
+        CheckConstraint(f"({OPEN}) = (completed_at IS NULL)", "completed"),
+        Index("predictions_owner_id_idx", "owner", text("id DESC")),
+        # The predicate names the states one by one: `completed_at IS NULL` made PostgreSQL scan
+        # an index full of dead entries and tripled the cost of recording.
+        Index("predictions_open_idx", "model", "id", postgresql_where=text(OPEN)),
+        Index("predictions_open_owner_idx", "owner", postgresql_where=text(OPEN)),
+        Index("predictions_held_idx", "owner", "model", "id", postgresql_where=text(HELD)),
+        Index(
+            "predictions_idempotency_idx",
+            "owner",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+    )
+
+
+LARGE = ("input", "output", "logs")
+"""The columns of a prediction that may be."""
+BRIEF = ", ".join(name for name in Prediction.__table__.columns.keys() if name not in LARGE)  # noqa: SIM118
+
+
+class AccountUsage(Base):
+    """What an account's quota on stored bytes is compared with: counted by dispatch."""
+
+    __tablename__ = "account_usage"
+
+    owner: Mapped[UUID] = mapped_column(primary_key=True)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class ModelUsage(Base):
+    """How many predictions a model had, up to one: counted by dispatch."""
+
+    __tablename__ = "model_usage"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BigInteger)
+    last_id: Mapped[UUID]
+    """Of the newest that is counted. The greatest of all models' is how far that got."""
+
+
+class WebhookDelivery(Base):
+    """One event for one receiver: sent at least once, under a stable id, for about a day."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    prediction_id: Mapped[UUID] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"))
+    owner: Mapped[UUID]
+    """The prediction's: no owner's deliveries shall delay another's."""
+    event: Mapped[str]
+    """start, output, logs or completed."""
+    url: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    delivered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'delivered', 'failed')", "state"),
+        Index("webhook_deliveries_prediction_idx", "prediction_id"),
+        Index(
+            "webhook_deliveries_once_idx",
+            "prediction_id",
+            "event",
+            unique=True,
+            postgresql_where=text("event IN ('start', 'completed')"),
+        ),
+        Index(
+            "webhook_deliveries_pending_idx",
+            "owner",
+            "next_attempt_at",
+            postgresql_where=text("state = 'pending'"),
+        ),
+    )

@@ -1,0 +1,243 @@
+"""Creating a prediction: stored first, then enqueued; if wanted, its caller waits for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from inference_gateway.auth.accounts import Principal
+from inference_gateway.auth.authenticator import Authenticator
+from inference_gateway.errors import (
+    GatewayError,
+    Invalid,
+    TooManyRequests,
+    Unavailable,
+    Unconfirmed,
+)
+from inference_gateway.lifecycle import ids
+from inference_gateway.lifecycle.wire import Row, has_ended
+from inference_gateway.postgres import db
+from inference_gateway.predictions import metrics, repository
+from inference_gateway.predictions.creating import requests
+from inference_gateway.predictions.creating.batch_writer import NewPrediction
+from inference_gateway.predictions.creating.new_rows import NewRows
+from inference_gateway.predictions.creating.quota import PredictionQuotas
+from inference_gateway.predictions.creating.requests import CreateBody, CreateHeaders
+from inference_gateway.predictions.creating.storing import Storing
+from inference_gateway.predictions.reading import Reader
+from inference_gateway.predictions.waiting.event_hub import EventHub
+from inference_gateway.predictions.waiting.waiters import Ended, Waiter
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 55.0
+"""However long a caller wants to wait: proxies in front cut at 60."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    row: Row
+    is_unfinished: bool = False
+    """The caller wanted to wait for its end, and it has not ended."""
+
+
+class Creation:
+    """For one event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        rows: NewRows,
+        quotas: PredictionQuotas,
+        storing: Storing,
+        hub: EventHub,
+        reader: Reader,
+        authenticator: Authenticator,
+    ) -> None:
+        self._engine = engine
+        self._rows = rows
+        self._quotas = quotas
+        self._storing = storing
+        self._hub = hub
+        self._reader = reader
+        self._authenticator = authenticator
+
+    async def create(
+        self,
+        user: Principal,
+        body: CreateBody,
+        headers: CreateHeaders,
+        path_model: str | None = None,
+        base_url: str | None = None,
+    ) -> Created:
+        """Store a prediction and put it on its queue; if wanted, wait for its end.
+
+        Args:
+            base_url: what the caller reached us at: the links of its webhooks begin with it.
+
+        Raises:
+            GatewayError: nothing was stored.
+            Unconfirmed: or it was.
+        """
+        began = time.perf_counter()
+        seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
+        if headers.idempotency_key is not None:
+            await self._require_free(user, headers.idempotency_key)
+        try:
+            row, size = await self._rows.make(user, body, headers, path_model)
+            row["base_url"] = base_url if body.webhook else None
+            row["held"] = await self._quotas.take(user, row["model"], size)
+        except GatewayError:
+            accepted = await self._accepted(user.user_id, body, headers, path_model)
+            if accepted is not None:
+                if not seconds:
+                    return Created(accepted)
+                return await self._wait_for(user, accepted, seconds)
+            metrics.REFUSED.inc()
+            raise
+        if not seconds:
+            return await self._store(row, size)
+        created = await self._store_and_wait(user, row, size, seconds)
+        self._authenticator.require(user)
+        if not created.is_unfinished:
+            metrics.WAIT_SECONDS.observe(time.perf_counter() - began)
+        return created
+
+    async def _require_free(self, user: Principal, key: str) -> None:
+        """Raises Invalid if the id that the caller chose is one of ours, of a prediction of theirs.
+
+        Others' stay out of it: each account has its own."""
+        chosen = ids.chosen_by(key)
+        if chosen is None:
+            return
+        stored = await self._reader.find_state(UUID(chosen), user.user_id)
+        if stored is not None and stored["idempotency_key"] != key:
+            raise _used_before(key)
+
+    async def _accepted(
+        self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
+    ) -> Row | None:
+        """What this request made when it came before: its model may be gone since, or changed.
+
+        Raises TooManyRequests, Unavailable: it is large.
+        """
+        if headers.idempotency_key is None:
+            return None
+        stored = await asyncio.to_thread(
+            repository.by_key, self._engine, owner, headers.idempotency_key
+        )
+        if stored is None:
+            return None
+        model_id, _ = requests.named_model(body, path_model)
+        hashed = await self._rows.bodies.run(
+            owner, requests.request_hash, body, model_id, headers.cancel_after
+        )
+        if stored["request_hash"] != hashed:
+            return None
+        metrics.REPLAYED.inc()
+        return await self._reader.row(str(stored["id"]), owner)
+
+    async def _store(self, row: dict[str, Any], size: int) -> Created:
+        new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
+        self._storing.put(new)
+        stored = await self._storing.stored(new, new.future)
+        return Created(row) if stored is row else await self._read(_same_request(row, stored))
+
+    async def _store_and_wait(
+        self, user: Principal, row: dict[str, Any], size: int, seconds: float
+    ) -> Created:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        waiter = Waiter(row["id"], user)
+        await self._hub.add(waiter)
+        timer = loop.call_at(until, waiter.resolve, None)
+        try:
+            new = NewPrediction(row, size, waiter.end, quiet=True)
+            self._storing.put(new)
+            end: Any = await waiter.end
+            if end is None:
+                end = await self._storing.stored(new, new.stored())
+        finally:
+            timer.cancel()
+            self._hub.leave(waiter)
+        if isinstance(end, Ended):
+            # Nobody may have said yet when it was created, though it has ended since.
+            known = row["created_at"] is not None and end.is_whole
+            return Created({**row, **end.columns}) if known else await self._read(row)
+        if end is row:
+            return Created(row, is_unfinished=True)
+        older = _same_request(row, end)
+        return await self._wait_for(user, older, until - loop.time())
+
+    async def _wait_for(self, user: Principal, row: Row, seconds: float) -> Created:
+        """Wait for the end of a prediction that is stored already."""
+        if has_ended(row):
+            return await self._read(row)
+        waiter = Waiter(str(row["id"]), user)
+        await self._hub.add(waiter)
+        timer = asyncio.get_running_loop().call_later(seconds, waiter.resolve, None)
+        try:
+            # It may have ended before the waiter was there.
+            now = await self._reader.state(str(row["id"]), str(row["owner"]))
+            end = Ended(now, is_whole=False) if has_ended(now) else await waiter.end
+        except SQLAlchemyError as error:
+            return _unread(row, error)
+        finally:
+            timer.cancel()
+            self._hub.leave(waiter)
+        if end is None:
+            return Created({**row, **now}, is_unfinished=True)
+        return Created({**row, **end.columns}) if end.is_whole else await self._read(row)
+
+    async def _read(self, row: Row) -> Created:
+        """The whole row of a prediction; as unfinished while there is no room for it."""
+        try:
+            return Created(await self._reader.row(str(row["id"]), str(row["owner"])))
+        except (TooManyRequests, Unavailable):
+            return Created(row, is_unfinished=True)
+        except SQLAlchemyError as error:
+            return _unread(row, error)
+
+
+def _same_request(row: Row, stored: Row) -> Row:
+    """What is stored of this row or, under its idempotency key, of the same request's: it need not
+    be all.
+
+    Raises:
+        Invalid: if the key came with another request before.
+    """
+    if str(stored["id"]) == row["id"]:
+        return {**row, **stored}
+    if stored["request_hash"] != row["request_hash"]:
+        raise _used_before(row["idempotency_key"])
+    metrics.REPLAYED.inc()
+    return {**row, **stored}
+
+
+def _unread(row: Row, error: SQLAlchemyError) -> Created:
+    """The answer about a prediction that is stored, and whose row cannot be read just now.
+
+    Raises:
+        Unconfirmed: if too little of it is known.
+    """
+    log.warning("a caller who waited gets what is known: %s", db.describe(error))
+    if row["created_at"] is None:
+        raise Unconfirmed(
+            "PostgreSQL does not answer; the prediction is stored: look for it before you send the "
+            "request again",
+            prediction_id=str(row["id"]),
+        ) from error
+    return Created(row, is_unfinished=True)
+
+
+def _used_before(key: str | None) -> Invalid:
+    field = "Idempotency-Key" if ids.chosen_by(key) is None else "prediction_id"
+    message = "was used before, with another request"
+    return Invalid(f"{field} {message}", errors=[{"field": field, "message": message}])

@@ -1,0 +1,96 @@
+"""What a stream's reader gets of a row, which may be large: made while it reads, a piece at a time.
+
+All pieces are made on one thread, on which accounts take turns: each call into C keeps the event
+loop from running, and of two threads the one would take over from the other.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import NamedTuple
+
+from inference_gateway.background.lanes import Lane
+from inference_gateway.errors import GatewayError, TooLarge
+from inference_gateway.http.body_limit import SMALL_BYTES, InFlight, check_values
+from inference_gateway.lifecycle.wire import Row
+from inference_gateway.postgres import stored
+
+Events = Callable[[Row], Iterator[bytes]]
+_MAX_VALUES = 500_000
+_BYTES_OF_A_VALUE = 64
+_READ_SECONDS = 30.0
+_SLOWEST_BYTES_PER_SECOND = 50_000
+"""A reader has the former, and the time that this rate takes, as for any large answer."""
+
+
+class StreamEnd(NamedTuple):
+    row: Row
+    """Its output is `stored.PassedOn` if it has too many values to be taken apart."""
+    size: int
+    """Of its output in memory, about."""
+
+
+def ending(row: Row) -> StreamEnd:
+    """Takes long."""
+    if not isinstance(row["output"], stored.PassedOn):
+        return StreamEnd(row, len(row["logs"]))
+    content = row["output"].content
+    if content.startswith(b'"'):
+        output = stored.decode(stored.as_text(content))
+        return StreamEnd({**row, "output": output}, sys.getsizeof(output))
+    try:
+        check_values(content, _MAX_VALUES)
+    except TooLarge:
+        return StreamEnd(row, 0)
+    count = min(_MAX_VALUES, content.count(b",") + content.count(b"[") + content.count(b"{"))
+    output = stored.decode(stored.as_text(content))
+    return StreamEnd({**row, "output": output}, len(content) + count * _BYTES_OF_A_VALUE)
+
+
+class Endings:
+    """For one event loop.
+
+    Args:
+        most: streams that there may be.
+    """
+
+    def __init__(self, in_flight: InFlight, most: int) -> None:
+        self._in_flight = in_flight
+        self._lane = Lane("ends of streams", most_waiting=most, most_of_one=most)
+
+    async def events(
+        self, owner: str, ending: StreamEnd, events: Events
+    ) -> AsyncGenerator[bytes, None]:
+        """Raises ConnectionResetError: the reader has to come again, or does not read."""
+        try:
+            self._in_flight.take(owner, ending.size)
+        except GatewayError as error:
+            raise ConnectionResetError(error.detail) from None
+        try:
+            pieces = events(ending.row)
+            size, until, is_last = 0, time.monotonic() + _READ_SECONDS, False
+            while not is_last:
+                piece, is_last = await self._lane.run(owner, _next, pieces)
+                size += len(piece)
+                if time.monotonic() > until + size / _SLOWEST_BYTES_PER_SECOND:
+                    raise ConnectionResetError("the client does not read its stream")
+                if piece:
+                    yield piece
+        finally:
+            self._in_flight.give(owner, ending.size)
+
+    def close(self) -> None:
+        self._lane.close()
+
+
+def _next(events: Iterator[bytes]) -> tuple[bytes, bool]:
+    """Some events or parts of them, and whether they are the last."""
+    taken, size = [], 0
+    for event in events:
+        taken.append(event)
+        size += len(event)
+        if size > SMALL_BYTES // 2:
+            return b"".join(taken), False
+    return b"".join(taken), True

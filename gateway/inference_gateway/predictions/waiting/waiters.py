@@ -1,0 +1,121 @@
+"""Those who wait for a prediction, as the hub knows them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from inference_gateway.auth.accounts import Principal
+from inference_gateway.http.turns import Turns
+from inference_gateway.lifecycle.wire import Row
+
+_MAX_BUFFERED = 256
+"""Entries that a slow reader may have waiting."""
+_MAX_BUFFERED_BYTES = 262_144
+
+
+class Ended(NamedTuple):
+    """A prediction's end, which is committed."""
+
+    columns: Row
+    """Of its row: all, or those that the end has set."""
+    is_whole: bool = True
+    """Else the row must be read for its output and logs, which may be large."""
+
+
+class Waiter:
+    """Somebody who waits for the end of one prediction.
+
+    `end` holds None when the hub stops, or when the caller's own timer says so.
+
+    Args:
+        caller: whose tokens it is for: who waits no longer when that ends.
+    """
+
+    __slots__ = ("caller", "end", "prediction_id")
+
+    def __init__(self, prediction_id: str, caller: Principal | None = None) -> None:
+        self.prediction_id = prediction_id
+        self.caller = caller
+        self.end: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
+
+    def resolve(self, end: Ended | None) -> None:
+        if not self.end.done():
+            self.end.set_result(end)
+
+
+class StreamEntry(NamedTuple):
+    """An entry of a prediction's own stream."""
+
+    id: bytes
+    data: bytes
+
+
+class StreamWaiter(Waiter):
+    """A waiter that also wants the entries of the prediction's own stream.
+
+    A watcher that does not take its entries loses them, and only them: `take` then says so, and the
+    watcher reads the stream from where it was.
+
+    Args:
+        turns: of all watchers: what one entry is news to, may be thousands.
+    """
+
+    __slots__ = ("_entries", "_is_told", "_news", "_overflowed", "_size", "_turns", "key")
+
+    def __init__(
+        self,
+        key: str,
+        prediction_id: str,
+        caller: Principal | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        super().__init__(prediction_id, caller)
+        self.key = key
+        self._entries: list[StreamEntry] = []
+        self._size = 0
+        self._overflowed = True
+        self._news = asyncio.Event()
+        self._is_told = False
+        """That there is news, since it last took it."""
+        self._turns = turns or Turns()
+
+    def push(self, entries: list[StreamEntry]) -> None:
+        self._size += sum(len(entry.data) for entry in entries)
+        too_many = len(self._entries) + len(entries) > _MAX_BUFFERED
+        if too_many or self._size > _MAX_BUFFERED_BYTES:
+            self._entries, self._overflowed = [], True
+        elif not self._overflowed:
+            self._entries += entries
+        self._tell()
+
+    def resolve(self, end: Ended | None) -> None:
+        super().resolve(end)
+        self._tell()
+
+    def take(self) -> list[StreamEntry] | None:
+        """What came since the last call; None, first and whenever that was too much: read the
+        stream instead."""
+        self._news.clear()
+        self._is_told = False
+        taken = None if self._overflowed else self._entries
+        self._entries, self._overflowed, self._size = [], False, 0
+        return taken
+
+    def lose(self) -> None:
+        """What was taken could not be used: the stream is to be read."""
+        self._overflowed = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._turns.run(self._news.set)
+
+    async def news(self, seconds: float) -> bool:
+        """Whether there is something to take, or the end, within this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._news.wait()
+        except TimeoutError:
+            return False

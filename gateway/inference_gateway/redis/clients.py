@@ -1,0 +1,135 @@
+"""Our own connections to Redis: none that it ends when its clients together hold too much, and none
+to a replica.
+
+Of those that hold much it ends the greediest (`maxmemory-clients`): that might be a recorder with
+much to read. Where the primary is elsewhere (`inference_contract.primary`), one connection learns
+it and all others follow, also those that only read: redis-py makes them anew, and asks once more
+what a replica has refused.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.retry
+from redis._parsers import _AsyncHiredisParser, _HiredisParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
+from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
+
+from inference_contract import primary
+from inference_gateway.redis.bounded_reader import BoundedReader
+
+_DRIVER = DriverInfo()
+"""Made once: it looks for redis-py's version in the files of its package, else for each connection,
+on the event loop."""
+_KEEP = ("CLIENT", "NO-EVICT", "ON")
+
+
+class Elsewhere(redis.ConnectionError):
+    """The primary is: this connection is dropped, as redis-py does where Redis is LOADING."""
+
+
+class NotPrimary(redis.RedisError):
+    """The address leads to a replica. Not tried again: that is up to whoever moves it."""
+
+
+class _Parser:
+    """What redis-py's two parsers do more here."""
+
+    _reader: Any
+    _departures = 0
+    """How often a connection of this process was told that the primary is elsewhere."""
+    _seen = 0
+
+    def on_connect(self, *args: Any, **options: Any) -> None:
+        self._seen = _Parser._departures
+        super().on_connect(*args, **options)  # type: ignore[misc]
+        self._reader = BoundedReader(
+            protocolError=redis.InvalidResponse,
+            replyError=self.parse_error,
+            notEnoughData=NOT_ENOUGH_DATA,
+        )
+
+    @classmethod
+    def parse_error(cls, response: str) -> Exception:
+        if primary.is_elsewhere(response):
+            _Parser._departures += 1
+            return Elsewhere(response)
+        error: Exception = super().parse_error(response)  # type: ignore[misc]
+        return error
+
+    def _follow(self) -> None:
+        if self._seen != _Parser._departures:
+            raise Elsewhere("the primary is elsewhere: another connection was told so")
+
+
+class _BlockingParser(_Parser, _HiredisParser):
+    def can_read(self, *args: Any, **options: Any) -> bool:
+        self._follow()  # Asked by the pool before it hands the connection out.
+        return super().can_read(*args, **options)
+
+    def read_from_socket(self, *args: Any, **options: Any) -> Any:
+        self._follow()
+        return super().read_from_socket(*args, **options)  # type: ignore[no-untyped-call]
+
+
+class _AsynchronousParser(_Parser, _AsyncHiredisParser):
+    async def can_read(self) -> bool:
+        self._follow()
+        return await super().can_read()
+
+    async def read_from_socket(self) -> Any:
+        self._follow()
+        return await super().read_from_socket()  # type: ignore[no-untyped-call]
+
+
+def _greet(connection: Any) -> None:
+    connection.on_connect()
+    connection.send_command(*_KEEP)
+    connection.send_command(*primary.ASK_ROLE)
+    with suppress(redis.ResponseError):  # Not every user may; then it is a client like others.
+        connection.read_response()
+    with suppress(redis.ResponseError):
+        _check(connection.read_response())
+
+
+async def _greet_async(connection: Any) -> None:
+    await connection.on_connect()
+    await connection.send_command(*_KEEP)
+    await connection.send_command(*primary.ASK_ROLE)
+    with suppress(redis.ResponseError):
+        await connection.read_response()
+    with suppress(redis.ResponseError):
+        _check(await connection.read_response())
+
+
+def _check(hello: Any) -> None:
+    if primary.is_replica(hello):
+        raise NotPrimary("the address of Redis leads to a replica")
+
+
+def blocking(url: str, **options: Any) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        redis_connect_func=_greet,
+        parser_class=_BlockingParser,
+        retry=redis.retry.Retry(NoBackoff(), 1, (Elsewhere,)),
+        driver_info=_DRIVER,
+        **options,
+    )
+
+
+def asynchronous(url: str, **options: Any) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(
+        url,
+        redis_connect_func=_greet_async,
+        parser_class=_AsynchronousParser,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 1, (Elsewhere,)),
+        driver_info=_DRIVER,
+        **options,
+    )

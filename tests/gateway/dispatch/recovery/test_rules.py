@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from inference_gateway.dispatch.recovery.rules import (
+    HandOut,
+    JobState,
+    OpenRow,
+    Recovery,
+    on_overdue,
+    on_starting,
+)
+
+ROW = OpenRow(
+    id=uuid.UUID(int=1),
+    model="a/b",
+    status="starting",
+    attempt=1,
+    token="t",
+    crashes=0,
+    cancel_requested=False,
+)
+
+
+def told(recovery: Recovery | None) -> str | None:
+    if isinstance(recovery, HandOut):
+        return recovery.reason.value
+    return recovery and recovery.error_code.value
+
+
+@pytest.mark.parametrize(
+    ("job", "crashes", "cancel", "recovery"),
+    [
+        (JobState.QUEUED, 0, False, None),
+        (JobState.STARTED, 2, False, None),
+        (JobState.STARTED, 0, True, None),
+        (JobState.MISSING, 0, False, "lost"),
+        (JobState.MISSING, 2, False, "lost"),
+        (JobState.MISSING, 0, True, "canceled"),
+        (JobState.REMOVED, 0, True, "canceled"),
+        (JobState.DEAD, 0, False, "crashed"),
+        (JobState.DEAD, 1, False, "crashed"),
+        (JobState.DEAD, 2, False, "runner_crashed"),
+        (JobState.DEAD, 0, True, "canceled"),
+    ],
+)
+def test_on_starting(job: JobState, crashes: int, cancel: bool, recovery: str | None) -> None:
+    row = replace(ROW, crashes=crashes, cancel_requested=cancel)
+    assert told(on_starting(row, job, max_attempts=3, leases_unreliable=False)) == recovery
+
+
+@pytest.mark.parametrize(
+    ("late", "lease_ended", "crashes", "cancel", "recovery"),
+    [
+        (False, False, 0, True, None),
+        (False, True, 0, False, "crashed"),
+        (False, True, 2, False, "runner_crashed"),
+        (False, True, 2, True, "canceled"),
+        (True, False, 0, False, "deadline_exceeded"),
+        (True, True, 0, False, "deadline_exceeded"),
+        (True, True, 2, True, "deadline_exceeded"),
+    ],
+)
+def test_on_overdue(
+    late: bool, lease_ended: bool, crashes: int, cancel: bool, recovery: str | None
+) -> None:
+    row = replace(ROW, late=late, lease_ended=lease_ended, crashes=crashes, cancel_requested=cancel)
+    assert told(on_overdue(row, max_attempts=3, leases_unreliable=False)) == recovery
+
+
+def test_while_nobody_counts_as_dead() -> None:
+    row = replace(ROW, lease_ended=True)
+    assert on_starting(row, JobState.DEAD, max_attempts=3, leases_unreliable=True) is None
+    assert on_overdue(row, max_attempts=3, leases_unreliable=True) is None
+    assert (
+        told(on_starting(row, JobState.MISSING, max_attempts=3, leases_unreliable=True)) == "lost"
+    )
+    late = replace(row, late=True)
+    assert told(on_overdue(late, max_attempts=3, leases_unreliable=True)) == "deadline_exceeded"
+
+
+def test_while_redis_has_just_forgotten() -> None:
+    row = replace(ROW, lease_ended=True, crashes=2)
+    canceled = replace(row, cancel_requested=True)
+    for silent, recovery in ((row, "lost"), (canceled, "canceled")):
+        dead = on_starting(
+            silent, JobState.DEAD, max_attempts=3, leases_unreliable=False, ends_may_be_lost=True
+        )
+        overdue = on_overdue(silent, max_attempts=3, leases_unreliable=False, ends_may_be_lost=True)
+        assert (told(dead), told(overdue)) == (recovery, recovery)
+    assert on_overdue(row, max_attempts=3, leases_unreliable=True, ends_may_be_lost=True) is None
