@@ -26,7 +26,8 @@ from guide import Bash
 from inference_stack import Stack
 
 from inference_contract import statefile
-from inference_operator.kube_metrics import KubeMetrics
+from inference_contract.inferencemodel import Reason
+from inference_operator.cluster.metrics import ClusterMetrics
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -230,7 +231,7 @@ def test_every_metric_that_a_process_exports_has_a_row(
     found = dict(re.findall(r"^(\w+) .*(http://\S+/metrics)$", status, re.MULTILINE))
     assert set(found) == {"gateway", "dispatch", "operator", "runner"}
     real = {process: exported(httpx.get(url).text) for process, url in found.items()}
-    real["kubernetes"] = exported(KubeMetrics().exposition().decode())
+    real["kubernetes"] = exported(ClusterMetrics().exposition().decode())
     real["gateway"] |= _of_all_modules() - real["dispatch"]  # On Kubernetes it has more.
     assert real == documented
 
@@ -239,6 +240,14 @@ def test_every_alert_of_the_chart_has_a_row() -> None:
     rule = (CHART / "templates" / "prometheusrule.yaml").read_text()
     alerts = re.findall(r"- alert: (\w+)", rule)
     assert sorted(row[0].strip("`") for row in rows("Alerts")) == sorted(alerts)
+
+
+def test_every_reason_for_which_a_model_is_not_ready_has_a_row() -> None:
+    passing = {Reason.READY, Reason.SCALED_TO_ZERO, Reason.STARTING}
+    passing |= {Reason.DOWNLOADING_MODEL, Reason.LOADING_MODEL}
+    text = GUIDE[GUIDE.index("### A model does not start") :].partition("\n### ")[0]
+    named = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|([^|]+)\|", text, re.MULTILINE)))
+    assert sorted(named) == sorted(set(Reason) - passing)
 
 
 def test_what_it_links_to_is_there() -> None:
