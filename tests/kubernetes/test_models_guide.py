@@ -7,13 +7,15 @@ from pathlib import Path
 
 import guide
 import yaml
+from cluster_operator import ClusterOperator
 from guide import Bash
-from house import House
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
 
-def test_its_document_becomes_a_deployment_with_the_code(house: House, tmp_path: Path) -> None:
+def test_its_document_becomes_a_deployment_with_the_code(
+    operator: ClusterOperator, tmp_path: Path
+) -> None:
     blocks = guide.blocks(TEXT)
     documents = [block for block in blocks if block.language == "yaml"]
     [script] = [block.text for block in blocks if block.language == "sh"]
@@ -21,12 +23,12 @@ def test_its_document_becomes_a_deployment_with_the_code(house: House, tmp_path:
     file.parent.mkdir()
     first = yaml.safe_load(documents[0].text)
     file.write_text(yaml.safe_dump(guide.document(documents[-1], first)))
-    house.start()
+    operator.start()
     with Bash(os.environ, tmp_path) as bash:
-        bash.run(f'kubectl() {{ command kubectl --namespace {house.namespace} "$@"; }}')
+        bash.run(f'kubectl() {{ command kubectl --namespace {operator.namespace} "$@"; }}')
         assert "shout-volume" in bash.run(script)
-    house.until_reason("ScaledToZero", name="shout-volume")
-    found = house.apps.read_namespaced_deployment("shout-volume-runner", house.namespace)
+    operator.until_reason("ScaledToZero", name="shout-volume")
+    found = operator.apps.read_namespaced_deployment("shout-volume-runner", operator.namespace)
     pod = found.spec.template.spec
     [claim] = [volume.persistent_volume_claim for volume in pod.volumes if volume.name == "source"]
     assert claim.claim_name == "code"
