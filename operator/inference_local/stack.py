@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inference_contract import statefile
 from inference_local import postgres, valkey
-from inference_local.children import ProcessSpec
+from inference_local.child_process import ProcessSpec
 from inference_local.home import Home
 
 ADMIN = "admin"

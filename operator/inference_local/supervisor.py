@@ -22,7 +22,7 @@ from typing import Any
 from inference_contract import files, statefile
 from inference_contract.logs import JsonFormatter
 from inference_local import postgres, stack
-from inference_local.children import Child, ProcessSpec, end_leftovers, rotate, spawn
+from inference_local.child_process import Child, ProcessSpec, end_leftovers, rotate, spawn
 from inference_local.home import Home, HomeError, describe, write_private
 from inference_local.postgres import PostgresError
 from inference_local.valkey import ValkeyError

@@ -13,8 +13,8 @@ import sys
 from inference_contract import logs
 from inference_contract.pods import RunnerExit
 from inference_runner import settings as settings_of
-from inference_runner import sources
 from inference_runner.settings import SettingsError
+from inference_runner.sources import locate
 
 log = logging.getLogger("inference_runner.fetch")
 
@@ -30,8 +30,8 @@ def main() -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: os._exit(128 + number))
     try:
-        sources.fetch(settings.spec.source, settings.cache_dir)
-    except sources.SourceError as error:
+        locate.fetch(settings.spec.source, settings.cache_dir)
+    except locate.SourceError as error:
         log.error("the model was not downloaded", extra={"error": str(error)})
         return RunnerExit.LOAD_FAILED
     return RunnerExit.OK

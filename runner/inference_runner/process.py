@@ -15,17 +15,18 @@ from typing import Any
 
 from inference_contract import logs
 from inference_contract.pods import RunnerExit, RunnerPhase
-from inference_runner import model_code, sources
 from inference_runner import settings as settings_of
-from inference_runner.capture import Capture
 from inference_runner.ends import Ends
 from inference_runner.engines import registry
 from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions
-from inference_runner.interrupt import Interrupt
 from inference_runner.metrics import RunnerMetrics
+from inference_runner.model_code import call
+from inference_runner.model_code.capture import Capture
+from inference_runner.model_code.interrupt import Interrupt
+from inference_runner.model_code.watchdog import Watchdog, every
 from inference_runner.settings import RunnerSettings, SettingsError
-from inference_runner.state import Reporter
-from inference_runner.watchdog import Watchdog, every
+from inference_runner.sources import locate
+from inference_runner.state_reporter import Reporter
 from inference_runner.worker import BatchWorker
 
 log = logging.getLogger("inference_runner")
@@ -79,13 +80,13 @@ def _load(settings: RunnerSettings, reporter: Reporter) -> BaseInferenceModel | 
         with Watchdog(too_long).guard(limit), _few_collections():
             model = registry.create(settings.spec.type, _options(settings))
             model.load()
-    except (EngineError, sources.SourceError) as error:
+    except (EngineError, locate.SourceError) as error:
         message = str(error)
     except MemoryError:
         message = "MemoryError: not enough memory to load the model"
         log.exception(message)
     except BaseException as error:
-        message = model_code.describe(error)
+        message = call.describe(error)
         log.exception("the model raised while it was loaded")
     else:
         return model
@@ -110,7 +111,7 @@ def _few_collections() -> Iterator[None]:
 def _options(settings: RunnerSettings) -> EngineOptions:
     spec = settings.spec
     return EngineOptions(
-        path=sources.fetch(spec.source, settings.cache_dir),
+        path=locate.fetch(spec.source, settings.cache_dir),
         dtype=spec.engine.dtype,
         device="cuda" if settings.enable_gpu else "cpu",
         max_batch_size=spec.batching.max_batch_size,
@@ -164,7 +165,7 @@ def _work(
     worker.work()
     reporter.say(RunnerPhase.DRAINING, "stopped")
     reporter.close()
-    if worker.desk.is_broken:
+    if worker.context.is_broken:
         return RunnerExit.BROKEN
     try:
         model.unload()

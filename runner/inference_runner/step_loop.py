@@ -11,11 +11,12 @@ import time
 
 from inference_contract import values
 from inference_contract.predictions import ErrorCode
-from inference_runner import health, model_code, outputs, runs
-from inference_runner.desk import Desk
-from inference_runner.emitter import MAX_OUTPUT_BYTES
+from inference_runner import outputs, runs
 from inference_runner.engines.base import Delta, InputError, Request, StepEngine
-from inference_runner.interrupt import Stopped
+from inference_runner.model_code import call, health
+from inference_runner.model_code.interrupt import Stopped
+from inference_runner.redis.emitter import MAX_OUTPUT_BYTES
+from inference_runner.run_context import RunContext
 from inference_runner.runs import Outcome, Run
 from inference_runner.streaming import Output
 
@@ -35,8 +36,8 @@ def is_fault(delta: Delta) -> bool:
 
 
 class StepLoop:
-    def __init__(self, engine: StepEngine, desk: Desk, predict_seconds: float) -> None:
-        self._engine, self._desk = engine, desk
+    def __init__(self, engine: StepEngine, context: RunContext, predict_seconds: float) -> None:
+        self._engine, self._context = engine, context
         self._predict_seconds = predict_seconds
         self._active: dict[str, Output] = {}
         self._next_exchange = 0.0
@@ -44,12 +45,12 @@ class StepLoop:
 
     def run(self) -> None:
         """Until told to stop and everything claimed is done and said."""
-        desk = self._desk
-        while self._active or not desk.stopping():
+        context = self._context
+        while self._active or not context.stopping():
             self._exchange()
             if self._active:
                 self._step()
-        desk.link.exchange()
+        context.session.exchange()
 
     def _exchange(self) -> None:
         """Say what is new and take work in; waits for work if there is nothing to do."""
@@ -61,9 +62,9 @@ class StepLoop:
             self._next_output = now + OUTPUT_EVERY
             self._say_outputs()
         active = len(self._active)
-        going_on = not self._desk.stopping()
+        going_on = not self._context.stopping()
         want = self._engine.slots - active if going_on and not self._solo() else 0
-        claimed = self._desk.link.exchange(want, active=active, wait=going_on and not active)
+        claimed = self._context.session.exchange(want, active=active, wait=going_on and not active)
         waited = time.monotonic() - now
         for output in self._active.values():
             output.run.waited += waited
@@ -73,9 +74,9 @@ class StepLoop:
     def _say_outputs(self) -> None:
         for output in self._active.values():
             for entry in output.entries():
-                self._desk.emitter.stream(output.run, entry)
+                self._context.emitter.stream(output.run, entry)
             if output.notice_due():
-                self._desk.emitter.output(output.run, output=output.all)
+                self._context.emitter.output(output.run, output=output.all)
 
     def _solo(self) -> bool:
         """Whether a suspect runs: nothing joins it."""
@@ -83,19 +84,19 @@ class StepLoop:
 
     def _join(self, run: Run) -> None:
         if run.canceled:
-            self._desk.end(run, runs.canceled())
+            self._context.end(run, runs.canceled())
             return
-        if self._desk.is_broken:
-            self._desk.give_back([run], suspect=False)
+        if self._context.is_broken:
+            self._context.give_back([run], suspect=False)
             return
         run.begin()
         request = Request(run.id, run.input())
         try:
-            self._desk.call([run], lambda: self._engine.add(request), self._deadline([run]))
+            self._context.call([run], lambda: self._engine.add(request), self._deadline([run]))
         except Stopped:
-            self._desk.end(run, self._stopped(run))
+            self._context.end(run, self._stopped(run))
         except BaseException as error:
-            self._desk.end(run, model_code.failure(run, error))
+            self._context.end(run, call.failure(run, error))
             if not isinstance(error, InputError):
                 self._check([run])
         else:
@@ -113,7 +114,7 @@ class StepLoop:
             return
         active = [output.run for output in self._active.values()]
         try:
-            deltas = self._desk.call(active, self._engine.step, self._deadline(active))
+            deltas = self._context.call(active, self._engine.step, self._deadline(active))
         except Stopped:
             for run in active:
                 self._leave(run, self._stopped(run))
@@ -123,9 +124,9 @@ class StepLoop:
             if any(is_fault(delta) for delta in deltas):
                 self._check(active)
             for delta in deltas:
-                if not (self._desk.is_broken and is_fault(delta) and len(active) > 1):
+                if not (self._context.is_broken and is_fault(delta) and len(active) > 1):
                     self._take(delta)
-            if self._desk.is_broken:
+            if self._context.is_broken:
                 self._give_back_the_rest(suspect=len(active) > 1)
 
     def _give_back_the_rest(self, *, suspect: bool) -> None:
@@ -141,22 +142,22 @@ class StepLoop:
     def _failed(self, active: list[Run], error: BaseException) -> None:
         """A step raised."""
         self._check(active)
-        if self._desk.is_broken and len(active) > 1:
+        if self._context.is_broken and len(active) > 1:
             log.error("a step raised", exc_info=error)
             self._give_back_the_rest(suspect=True)
             return
         for run in active:
-            self._leave(run, model_code.failure(run, error, run.so_far))
+            self._leave(run, call.failure(run, error, run.so_far))
 
     def _check(self, active: list[Run]) -> None:
         """After an error: whether the engine can go on."""
         deadline = time.monotonic() + self._predict_seconds
         try:
-            self._desk.call(active, lambda: health.check(self._engine), deadline)
+            self._context.call(active, lambda: health.check(self._engine), deadline)
         except Stopped:
             pass
         except BaseException as error:
-            self._desk.break_down(error)
+            self._context.break_down(error)
 
     def _stop_some(self) -> None:
         """Between steps: cancel what shall stop, and what has had its time."""
@@ -189,7 +190,7 @@ class StepLoop:
             message = f"The output is larger than {MAX_OUTPUT_BYTES} bytes."
             self._leave(run, runs.failed(message, ErrorCode.TOO_LARGE))
         elif delta.error is not None:
-            self._leave(run, model_code.failure(run, delta.error, output.so_far), active=False)
+            self._leave(run, call.failure(run, delta.error, output.so_far), active=False)
         elif delta.done:
             self._leave(run, runs.succeeded(output.all, delta.metrics), active=False)
 
@@ -200,16 +201,16 @@ class StepLoop:
         output = self._active.pop(run.id)
         if not run.ended:
             for entry in output.entries():
-                self._desk.emitter.stream(run, entry)
-        self._desk.end(run, outcome)
+                self._context.emitter.stream(run, entry)
+        self._context.end(run, outcome)
         self._next_exchange = 0.0
 
     def _remove(self, run: Run) -> None:
         """The engine forgets it; that may be the model's code too (a generator's `finally`)."""
-        if self._desk.is_broken:
+        if self._context.is_broken:
             return
         deadline = time.monotonic() + HUNG_GRACE
         try:
-            self._desk.call([run], lambda: self._engine.remove(run.id), deadline)
+            self._context.call([run], lambda: self._engine.remove(run.id), deadline)
         except BaseException as error:
             log.error("the model raised when it was stopped", exc_info=error)

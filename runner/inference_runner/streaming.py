@@ -10,7 +10,7 @@ import orjson
 from inference_contract import values
 from inference_contract.predictions import EventType, StreamEvent, WebhookEvent
 from inference_runner import outputs
-from inference_runner.emitter import MAX_OUTPUT_BYTES
+from inference_runner.redis.emitter import MAX_OUTPUT_BYTES
 from inference_runner.runs import Run
 
 NOTIFY_EVERY = 0.5

@@ -20,15 +20,15 @@ from rq.utils import now
 from inference_contract import queues
 from inference_contract.pods import RunnerExit
 from inference_runner.batch_loop import BatchLoop
-from inference_runner.capture import Capture
-from inference_runner.claim import ClaimKeys, Command
-from inference_runner.desk import Desk
-from inference_runner.emitter import Emitter
 from inference_runner.engines.base import BaseInferenceModel, StepEngine
-from inference_runner.interrupt import Interrupt
-from inference_runner.leases import Pulse
-from inference_runner.link import SOCKET_TIMEOUT, Link, connect, pipe
 from inference_runner.metrics import RunnerMetrics
+from inference_runner.model_code.capture import Capture
+from inference_runner.model_code.interrupt import Interrupt
+from inference_runner.redis.claim import ClaimKeys, Command
+from inference_runner.redis.emitter import Emitter
+from inference_runner.redis.heartbeat import Heartbeat
+from inference_runner.redis.session import SOCKET_TIMEOUT, RedisSession, connect, pipe
+from inference_runner.run_context import RunContext
 from inference_runner.settings import RunnerSettings
 from inference_runner.step_loop import StepLoop
 
@@ -75,32 +75,32 @@ class BatchWorker(SimpleWorker):
         self._keys = keys = ClaimKeys(settings.key, settings.name)
         emitter, lease = Emitter(keys), settings.lease_seconds
         self.metrics = metrics or RunnerMetrics()
-        self.link = Link(client, keys, emitter, lease, self.stopping)
-        self.metrics.in_flight.set_function(lambda: len(self.link.mine))
+        self.session = RedisSession(client, keys, emitter, lease, self.stopping)
+        self.metrics.in_flight.set_function(lambda: len(self.session.mine))
         self._pulse_client = connect(settings.redis_url)
-        self._pulse = Pulse(
+        self._heartbeat = Heartbeat(
             self._pulse_client,
             keys,
-            self.link,
+            self.session,
             emitter,
             lease,
             self._registration,
-            look=lambda: self.desk.look(),
+            look=lambda: self.context.look(),
         )
         self._redis_url, self._last_words = settings.redis_url, last_words
-        self.desk = Desk(
-            self.link,
+        self.context = RunContext(
+            self.session,
             emitter,
             self.metrics,
             predict_seconds=settings.spec.timeouts.predict_seconds,
             is_foreign=model.is_foreign,
-            notice=self._pulse.notice,
+            notice=self._heartbeat.notice,
             stopping=self.stopping,
             replace=self._replace,
             interrupt=interrupt or Interrupt(),
             capture=capture or Capture(),
         )
-        self._loop = _loop(model, self.desk, settings)
+        self._loop = _loop(model, self.context, settings)
 
     @property
     def connection_timeout(self) -> int:
@@ -112,7 +112,7 @@ class BatchWorker(SimpleWorker):
 
     def last_progress(self) -> float:
         """When the loop last got on (monotonic); now, while the model's code has time left."""
-        return time.monotonic() if self.desk.is_working else self.link.progress
+        return time.monotonic() if self.context.is_working else self.session.progress
 
     def request_stop(self, *_: Any) -> None:
         """Stop claiming; `work` returns when all that is claimed is done. Safe in a handler."""
@@ -121,7 +121,7 @@ class BatchWorker(SimpleWorker):
     def forget(self) -> None:
         """In a forked child: Redis' answers are not its to read. Takes no lock: whoever held one in
         the parent is not here."""
-        connections = [self.link.connection]
+        connections = [self.session.connection]
         for client in (self.connection, self._pulse_client):
             pool: Any = client.connection_pool
             connections += (*pool._available_connections, *pool._in_use_connections)
@@ -132,7 +132,7 @@ class BatchWorker(SimpleWorker):
     def _replace(self, code: RunnerExit, message: str) -> None:
         """On a thread that acts for the main thread, which does not come back."""
         try:
-            self.link.say_through(connect(self._redis_url), patience=1.0)
+            self.session.say_through(connect(self._redis_url), patience=1.0)
             self._last_words(code, message)
         except Exception:
             log.exception("the last words were not heard")
@@ -142,18 +142,18 @@ class BatchWorker(SimpleWorker):
     def work(self, *_: Any, **__: Any) -> bool:
         """Returns when stopped: all that was claimed is done and said."""
         self.register_birth()
-        self._pulse.start()
+        self._heartbeat.start()
         try:
             self._loop.run()
         finally:
-            self._pulse.stop()
+            self._heartbeat.stop()
             self.register_death()
         return True
 
     def register_birth(self) -> None:
-        """Unlike RQ's, takes over from a namesake that was killed; the pulse repeats it."""
+        """Unlike RQ's, takes over from a namesake that was killed; the heartbeat repeats it."""
         try:
-            self._pulse.beat()
+            self._heartbeat.beat()
         except redis.RedisError as error:
             log.warning("cannot register yet: Redis is away", extra={"error": str(error)})
 
@@ -178,8 +178,8 @@ class BatchWorker(SimpleWorker):
         known |= {
             "last_heartbeat": queues.time_now(),
             "process": self._keys.process,
-            "successful_job_count": self.desk.counts[True],
-            "failed_job_count": self.desk.counts[False],
+            "successful_job_count": self.context.counts[True],
+            "failed_job_count": self.context.counts[False],
         }
         fields = [part for pair in known.items() for part in pair]
         return [
@@ -192,7 +192,9 @@ class BatchWorker(SimpleWorker):
         ]
 
 
-def _loop(model: BaseInferenceModel, desk: Desk, settings: RunnerSettings) -> BatchLoop | StepLoop:
+def _loop(
+    model: BaseInferenceModel, context: RunContext, settings: RunnerSettings
+) -> BatchLoop | StepLoop:
     if isinstance(model, StepEngine):
-        return StepLoop(model, desk, settings.spec.timeouts.predict_seconds)
-    return BatchLoop(model, desk, settings.spec.batching.max_batch_size)
+        return StepLoop(model, context, settings.spec.timeouts.predict_seconds)
+    return BatchLoop(model, context, settings.spec.batching.max_batch_size)

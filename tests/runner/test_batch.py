@@ -147,7 +147,7 @@ def test_the_result_of_a_canceled_run_is_dropped(
 
     class Late(BaseInferenceModel):
         def predict(self, inputs: dict[str, Any]) -> Any:
-            for run in worker.link.mine.values():
+            for run in worker.session.mine.values():
                 run.canceled = True
             return "late"
 

@@ -10,25 +10,25 @@ import pytest
 import redis
 
 from inference_contract import functions, queues
-from inference_runner.claim import ClaimKeys
-from inference_runner.emitter import Emitter
-from inference_runner.link import Link, connect
+from inference_runner.redis.claim import ClaimKeys
+from inference_runner.redis.emitter import Emitter
+from inference_runner.redis.session import RedisSession, connect
 from inference_runner.runs import succeeded
 
 KEY = "ann_sample"
 
 
 @pytest.fixture
-def link(redis_url: str) -> Link:
+def link(redis_url: str) -> RedisSession:
     keys = ClaimKeys(KEY, "w1")
-    return Link(connect(redis_url), keys, Emitter(keys), 30, lambda: False)
+    return RedisSession(connect(redis_url), keys, Emitter(keys), 30, lambda: False)
 
 
 def ids(runs: list[Any]) -> list[str]:
     return [run.id for run in runs]
 
 
-def test_claims_in_order_up_to_the_limit(link: Link, queue: Any) -> None:
+def test_claims_in_order_up_to_the_limit(link: RedisSession, queue: Any) -> None:
     queue.put(*(queue.job(name) for name in "abc"))
     assert ids(link.exchange(2)) == ["a", "b"]
     assert ids(link.exchange(2)) == ["c"]
@@ -47,14 +47,14 @@ def test_claims_in_order_up_to_the_limit(link: Link, queue: Any) -> None:
     ids=["in the middle", "first", "two of them", "beside another", "after one beside another"],
 )
 def test_what_a_runner_died_of_is_claimed_alone(
-    link: Link, queue: Any, crashes: list[int], active: int, batches: list[list[int]]
+    link: RedisSession, queue: Any, crashes: list[int], active: int, batches: list[list[int]]
 ) -> None:
     queue.put(*(queue.job(f"p{n}", died + 1, crashes=died) for n, died in enumerate(crashes)))
     claimed = [[run.job["crashes"] for run in link.exchange(8, active=active)] for _ in batches]
     assert claimed == batches
 
 
-def test_what_was_only_lost_is_claimed_with_others(link: Link, queue: Any) -> None:
+def test_what_was_only_lost_is_claimed_with_others(link: RedisSession, queue: Any) -> None:
     """All that was accepted while Redis was away is of a second attempt."""
     queue.put(queue.job("a", 2), queue.job("b", 3), queue.job("c"))
     assert ids(link.exchange(8)) == ["a", "b", "c"]
@@ -62,7 +62,7 @@ def test_what_was_only_lost_is_claimed_with_others(link: Link, queue: Any) -> No
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_does_not_wait_is_dropped(
-    link: Link, queue: Any, redis_client: redis.Redis, is_there: bool
+    link: RedisSession, queue: Any, redis_client: redis.Redis, is_there: bool
 ) -> None:
     queue.put(queue.job("a"), queue.job("b"))
     if is_there:
@@ -73,7 +73,7 @@ def test_what_does_not_wait_is_dropped(
 
 
 def test_what_stands_twice_in_the_queue_is_claimed_once(
-    link: Link, queue: Any, redis_client: redis.Redis
+    link: RedisSession, queue: Any, redis_client: redis.Redis
 ) -> None:
     queue.put(queue.job("a"), queue.job("b"))
     redis_client.linsert(queues.queue_key(KEY), "BEFORE", f"{KEY}_b_1", f"{KEY}_a_1")
@@ -82,7 +82,7 @@ def test_what_stands_twice_in_the_queue_is_claimed_once(
 
 
 def test_a_claim_takes_no_more_off_the_queue_than_it_returns_and_drops(
-    link: Link, queue: Any, redis_client: redis.Redis
+    link: RedisSession, queue: Any, redis_client: redis.Redis
 ) -> None:
     queue.put(*(queue.job(name) for name in "abcde"))
     redis_client.delete(queues.job_key(f"{KEY}_a_1"), queues.job_key(f"{KEY}_c_1"))
@@ -91,7 +91,7 @@ def test_a_claim_takes_no_more_off_the_queue_than_it_returns_and_drops(
 
 
 def test_a_claim_that_fails_leaves_the_queue_as_it_was(
-    link: Link, queue: Any, redis_client: redis.Redis
+    link: RedisSession, queue: Any, redis_client: redis.Redis
 ) -> None:
     queue.put(queue.job("a"), queue.job("b"))
     redis_client.rename(queues.job_key(f"{KEY}_b_1"), "aside")
@@ -114,7 +114,7 @@ def test_a_claim_that_fails_leaves_the_queue_as_it_was(
     ids=["empty", "pickle", "another function", "another prediction"],
 )
 def test_a_job_that_is_not_ours_is_never_run(
-    link: Link, queue: Any, redis_client: redis.Redis, data: bytes
+    link: RedisSession, queue: Any, redis_client: redis.Redis, data: bytes
 ) -> None:
     queue.put_one("a")
     redis_client.hset(queues.job_key(f"{KEY}_a_1"), "data", data)
@@ -123,7 +123,7 @@ def test_a_job_that_is_not_ours_is_never_run(
     assert not redis_client.exists(queues.job_key(f"{KEY}_a_1"))
 
 
-def test_a_cancel_is_known_with_the_claim(link: Link, queue: Any) -> None:
+def test_a_cancel_is_known_with_the_claim(link: RedisSession, queue: Any) -> None:
     queue.put(queue.job("a"), queue.job("b", 2))
     queue.cancel("a", 1)
     queue.cancel("b", 1)
@@ -131,7 +131,7 @@ def test_a_cancel_is_known_with_the_claim(link: Link, queue: Any) -> None:
 
 
 def test_the_lease_is_by_the_clock_of_redis(
-    link: Link, queue: Any, redis_client: redis.Redis
+    link: RedisSession, queue: Any, redis_client: redis.Redis
 ) -> None:
     queue.put_one("a")
     link.exchange(1)
@@ -141,7 +141,7 @@ def test_the_lease_is_by_the_clock_of_redis(
 
 
 def test_who_may_brings_the_functions_back(
-    link: Link, queue: Any, redis_client: redis.Redis
+    link: RedisSession, queue: Any, redis_client: redis.Redis
 ) -> None:
     redis_client.function_flush()
     queue.put_one("a")
@@ -149,7 +149,7 @@ def test_who_may_brings_the_functions_back(
 
 
 def test_a_claim_whose_answer_was_lost_is_taken_in_again(
-    link: Link,
+    link: RedisSession,
     queue: Any,
     redis_client: redis.Redis,
     wait_until: Callable[..., Any],
@@ -174,7 +174,7 @@ def test_results_are_kept_until_redis_accepts_them(
     """Out of memory Redis refuses events but would delete jobs: both or none must happen."""
     keys = ClaimKeys(KEY, "w1")
     emitter = Emitter(keys)
-    link = Link(connect(redis_url), keys, emitter, 30, lambda: False)
+    link = RedisSession(connect(redis_url), keys, emitter, 30, lambda: False)
     queue.put_one("a")
     (run,) = link.exchange(1)
     emitter.end(run, succeeded("done"))

@@ -16,7 +16,7 @@ import pytest
 from fake_hub import Hub
 
 from inference_contract.pods import RunnerExit
-from inference_runner.progress import PERIOD, Progress
+from inference_runner.sources.progress import PERIOD, Progress
 
 REPO = "org/model"
 WEIGHTS = "model.safetensors"
@@ -379,7 +379,8 @@ def test_the_environment_must_be_valid(download: Download) -> None:
 
 
 def test_it_does_not_import_what_it_does_not_need() -> None:
-    code = "import sys, inference_runner.fetch, inference_runner.hub; print(*sys.modules)"
+    code = "import sys, inference_runner.fetch; from inference_runner.sources import huggingface"
+    code = f"{code}; print(*sys.modules)"
     argv = [sys.executable, "-c", code]
     modules = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "transformers", "diffusers", "numpy", "redis", "rq"} & set(modules)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from inference_runner import paths
-from inference_runner.model_code import failure
+from inference_runner.model_code import paths
+from inference_runner.model_code.call import failure
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_result_waits_until_the_user_is_back(
     wait_until(lambda: queue.events("a"))
     redis_client.execute_command("ACL", *taken)
     queue.put_one("b", do="b")
-    wait_until(lambda: worker.desk.counts[True] == 1)
+    wait_until(lambda: worker.context.counts[True] == 1)
     denied = wait_until(redis_client.acl_log)
     assert {entry["username"] for entry in denied} == {USER}
     assert queue.end("a") is None
@@ -52,7 +52,7 @@ def test_a_result_waits_until_the_user_is_back(
     assert wait_until(lambda: queue.end("a"))["type"] == "succeeded"
     assert wait_until(lambda: queue.end("b"))["type"] == "succeeded"
     wait_until(lambda: not queue.leftovers())
-    assert worker.desk.counts == {True: 2, False: 0}
+    assert worker.context.counts == {True: 2, False: 0}
 
 
 def test_a_runner_that_is_earlier_than_its_user_waits_for_it(

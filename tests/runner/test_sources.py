@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inference_contract.inferencemodel import Source
-from inference_runner import sources
+from inference_runner.sources import locate
 
 
 def source(**fields: Any) -> Source:
@@ -25,13 +25,13 @@ def source(**fields: Any) -> Source:
     ],
 )
 def test_what_is_not_there(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(sources.SourceError, match=message):
-        sources.fetch(source(**fields), tmp_path)
+    with pytest.raises(locate.SourceError, match=message):
+        locate.fetch(source(**fields), tmp_path)
 
 
 def test_a_repository_that_is_there_is_not_downloaded(tmp_path: Path) -> None:
     (tmp_path / "org" / "model").mkdir(parents=True)
-    assert sources.fetch(source(hub={"repo": "org/model"}), tmp_path) == tmp_path / "org" / "model"
+    assert locate.fetch(source(hub={"repo": "org/model"}), tmp_path) == tmp_path / "org" / "model"
 
 
 def test_two_at_once_make_it_once(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
         (partial / "weights").write_text("w")
 
     folder = tmp_path / "model"
-    threads = [threading.Thread(target=sources._made_once, args=(folder, make)) for _ in range(4)]
+    threads = [threading.Thread(target=locate._made_once, args=(folder, make)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -56,6 +56,6 @@ def test_what_failed_half_way_leaves_nothing(tmp_path: Path) -> None:
         (partial / "weights").write_text("w")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(sources.SourceError, match="No space left on device"):
-        sources._made_once(tmp_path / "model", make)
+    with pytest.raises(locate.SourceError, match="No space left on device"):
+        locate._made_once(tmp_path / "model", make)
     assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]

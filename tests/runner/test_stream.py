@@ -176,7 +176,7 @@ def test_of_several_in_an_engine_that_breaks_each_is_given_back_as_a_suspect(
         wait_until(lambda name=name: any(e["type"] == "returned" for e in queue.events(name)))
         assert [e.get("suspect") for e in queue.events(name) if e["type"] == "returned"] == [True]
         assert queue.end(name) is None
-    assert worker.desk.is_broken
+    assert worker.context.is_broken
 
 
 class Prefills(Together):

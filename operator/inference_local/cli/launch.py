@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_contract import statefile
-from inference_local import children, stack
+from inference_local import child_process, stack
 from inference_local.cli.context import ProgressLine
 from inference_local.cli.errors import CliError
 from inference_local.home import Home
@@ -43,7 +43,7 @@ def detached(home: Home, host: str, port: int) -> dict[str, Any]:
         CliError: in its words, if the stack does not come up.
     """
     log = home.logs / "supervisor.log"
-    with children.open_log(log) as file:
+    with child_process.open_log(log) as file:
         process = subprocess.Popen(
             arguments(home, host, port),
             cwd=home.root,
@@ -131,10 +131,10 @@ def stop(home: Home) -> bool:
 
 def _stop_leftovers(home: Home) -> bool:
     state = statefile.read(home.supervisor_file) or {}
-    ended = children.end_leftovers(state.get("children", {}).values())
+    ended = child_process.end_leftovers(state.get("children", {}).values())
     runners = list((home.run / "runners").glob("*.launch"))
     if runners:
         chosen = home.instance()
         planned = stack.of(home, chosen["host"], chosen["port"])
-        children.spawn(planned.stop_runners()).wait()
+        child_process.spawn(planned.stop_runners()).wait()
     return bool(ended or runners)

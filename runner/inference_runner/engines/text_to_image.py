@@ -11,12 +11,7 @@ from diffusers import DiffusionPipeline
 
 from inference_runner.engines import images, pretrained
 from inference_runner.engines import inputs as read_inputs
-from inference_runner.engines.base import (
-    BaseInferenceModel,
-    EngineError,
-    EngineOptions,
-    InputError,
-)
+from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions, InputError
 
 _TRIAL_SIZE = 64
 

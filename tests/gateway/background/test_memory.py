@@ -15,7 +15,7 @@ from inference_gateway.background.memory import Reclaiming
 
 GROWS = """
 import gc
-from inference_gateway import memory
+from inference_gateway.background import memory
 
 memory.keep_for_good()
 full = []

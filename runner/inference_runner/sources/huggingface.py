@@ -44,9 +44,9 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from inference_contract.inferencemodel import HubSource
 from inference_contract.pods import DOWNLOADING
-from inference_runner import hub_files
-from inference_runner.progress import Progress
-from inference_runner.sources import SourceError
+from inference_runner.sources import huggingface_files
+from inference_runner.sources.locate import SourceError
+from inference_runner.sources.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _cached(hub: HubSource, cache: Path) -> Path | None:
     except CachedRepoTreeNotFoundError:  # Whoever put it there did not say what belongs to it.
         return folder
     names = [file.path for file in files]
-    wanted = hub_files.wanted(names, lambda name: _json(folder / name))
+    wanted = huggingface_files.wanted(names, lambda name: _json(folder / name))
     return folder if all((folder / name).exists() for name in wanted) else None
 
 
@@ -124,7 +124,7 @@ def _download(hub: HubSource, cache: Path) -> Path:
     info = model_info(hub.repo, revision=hub.revision, files_metadata=True, timeout=_ASK_SECONDS)
     commit = str(info.sha)
     all_sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    wanted = hub_files.wanted(all_sizes, lambda name: _read(hub, cache, commit, name))
+    wanted = huggingface_files.wanted(all_sizes, lambda name: _read(hub, cache, commit, name))
     sizes = {name: all_sizes[name] for name in sorted(wanted)}
     missing = [name for name in sizes if not _is_there(hub, cache, commit, name)]
     what, total = {"repo": hub.repo, "commit": commit}, sum(sizes.values())

@@ -1,5 +1,5 @@
-"""The pulse: a thread that keeps leases, says `started` and `heartbeat`, looks for cancels and says
-what the model's code prints.
+"""A thread that keeps leases, says `started` and `heartbeat`, looks for cancels and says what the
+model's code prints.
 
 Says `started` only of runs that are not over within 10 ms: the short ones go straight to their end.
 """
@@ -15,9 +15,9 @@ import orjson
 import redis
 
 from inference_contract.predictions import EventType
-from inference_runner.claim import ClaimKeys, Command
-from inference_runner.emitter import Emitter, entries, event
-from inference_runner.link import Link, pipe
+from inference_runner.redis.claim import ClaimKeys, Command
+from inference_runner.redis.emitter import Emitter, entries, event
+from inference_runner.redis.session import RedisSession, pipe
 from inference_runner.runs import Run
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ LONGEST_BEAT = 20.0
 """Seconds between heartbeats at most, however long a lease is: RQ's worker key expires too."""
 
 
-class Pulse:
+class Heartbeat:
     """Runs until `stop`.
 
     Args:
@@ -44,13 +44,13 @@ class Pulse:
         self,
         client: redis.Redis,
         keys: ClaimKeys,
-        link: Link,
+        session: RedisSession,
         emitter: Emitter,
         lease: float,
         register: Callable[[], list[Command]],
         look: Callable[[], None],
     ) -> None:
-        self._client, self._keys, self._link, self._emitter = client, keys, link, emitter
+        self._client, self._keys, self._session, self._emitter = client, keys, session, emitter
         self._lease, self._register = lease, register
         self._look = look
         self._beat_every = min(lease / 3, LONGEST_BEAT)
@@ -58,7 +58,7 @@ class Pulse:
         self._next_look = 0.0
         self._wake = threading.Event()
         self._stopped = False
-        self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -86,12 +86,12 @@ class Pulse:
                 log.warning("no heartbeat: Redis is away", extra={"error": str(error)})
                 time.sleep(min(1.0, self._beat_every / 2))
             except Exception:
-                log.exception("the pulse stumbled")
+                log.exception("the heartbeat stumbled")
                 time.sleep(0.1)
 
     def _until_next(self) -> float:
         due = self._next_beat
-        if self._link.mine:
+        if self._session.mine:
             due = min(due, self._next_look)
         return max(0.0, due - time.monotonic())
 
@@ -102,17 +102,17 @@ class Pulse:
         if now >= self._next_beat:
             self.beat()
             self._next_beat = now + self._beat_every
-        if self._link.mine and now >= self._next_look:
+        if self._session.mine and now >= self._next_look:
             self._next_look = now + LOOK_EVERY
             self._look()
             self._say_logs(now)
-            self._link.cancel(self._client.hgetall(self._keys.cancel))
+            self._session.cancel(self._client.hgetall(self._keys.cancel))
             self._look()
             if self._emitter.pending:
-                self._link.say_through(self._client)
+                self._session.say_through(self._client)
 
     def _say_logs(self, now: float) -> None:
-        for run in list(self._link.mine.values()):
+        for run in list(self._session.mine.values()):
             if run.prints is not None and run.prints.has_news and not run.ended:
                 all_too = now >= run.next_logs
                 if all_too:
@@ -123,7 +123,7 @@ class Pulse:
         """Say `started` of what runs longer than a moment. Returns whether some are younger."""
         young = False
         due: list[Run] = []
-        for run in list(self._link.mine.values()):
+        for run in list(self._session.mine.values()):
             if run.begun is not None and not run.announced and not run.ended:
                 if run.elapsed() >= SHORT_RUN:
                     due.append(run)
@@ -140,7 +140,7 @@ class Pulse:
 
     def beat(self) -> None:
         """Renew every lease, and the worker's own registration."""
-        runs = list(self._link.mine.values())
+        runs = list(self._session.mine.values())
         commands = self._register()
         commands += self._keys.renewal(runs, self._lease)
         self._send(commands)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from inference_local import children
-from inference_local.children import Child, ProcessSpec
+from inference_local import child_process
+from inference_local.child_process import Child, ProcessSpec
 from inference_operator.local import procfs
 
 
@@ -31,7 +31,7 @@ from inference_operator.local import procfs
     ],
 )
 def test_backoff(previous: float, lived: float, expected: float) -> None:
-    assert children.next_backoff(previous, lived) == expected
+    assert child_process.next_backoff(previous, lived) == expected
 
 
 def _spec(tmp_path: Path, *argv: str, **more: Any) -> ProcessSpec:
@@ -94,7 +94,7 @@ def test_a_child_gets_its_environment_and_nothing_else(
 _PARENT = """
 import sys, time
 from pathlib import Path
-from inference_local.children import ProcessSpec, spawn
+from inference_local.child_process import ProcessSpec, spawn
 folder = Path(sys.argv[1])
 spec = ProcessSpec("orphan", sys.argv[2:], {"PATH": sys.argv[3]}, folder / "log", folder)
 print(spawn(spec).pid, flush=True)
@@ -125,7 +125,7 @@ def test_leftovers_are_ended_and_strangers_with_their_numbers_are_not() -> None:
             {"pid": other.pid, "identity": "another boot:1", "stop_signal": 15},
             {"pid": None, "identity": None, "stop_signal": 15},
         ]
-        assert children.end_leftovers(records) == [leftover.pid]
+        assert child_process.end_leftovers(records) == [leftover.pid]
         assert other.poll() is None
         other.kill()
 
@@ -137,17 +137,17 @@ def test_a_leftover_that_ignores_the_signal_is_killed(wait_until: Callable[..., 
         stubborn.stdout.readline()
         identity = procfs.identity(stubborn.pid)
         record = {"pid": stubborn.pid, "identity": identity, "stop_signal": 15}
-        children.end_leftovers([record], seconds=0.1)
+        child_process.end_leftovers([record], seconds=0.1)
         assert stubborn.wait() == -signal.SIGKILL
 
 
 def test_a_log_that_has_grown_large_is_put_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(children, "MAX_LOG_BYTES", 10)
+    monkeypatch.setattr(child_process, "MAX_LOG_BYTES", 10)
     log = tmp_path / "gateway.log"
     log.write_text("a long line\n")
-    with children.open_log(log) as file:
+    with child_process.open_log(log) as file:
         file.write(b"new\n")
     assert log.read_text() == "new\n"
     assert (tmp_path / "gateway.log.1").read_text() == "a long line\n"
@@ -192,6 +192,6 @@ def test_nor_do_they_outlive_a_supervisor_that_was_killed(
         record = child.record()
         reaper = threading.Thread(target=lambda: wait_until(child.is_gone))
         reaper.start()
-        children.end_leftovers([record], seconds=0.1)
+        child_process.end_leftovers([record], seconds=0.1)
         reaper.join()
         wait_until(lambda: _gone(grandchild))
