@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 
 import guide
 import pytest
@@ -72,3 +73,8 @@ def test_a_document_is_valid(block: Block) -> None:
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", TEXT))
 def test_what_it_links_to_is_there(link: str) -> None:
     assert (ROOT / "docs" / link).exists()
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(inference_runner\.[\w.]+)`", TEXT))
+def test_a_class_that_it_names_is_there(name: str) -> None:
+    assert isinstance(resolve_name(name), type)
