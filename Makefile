@@ -35,7 +35,7 @@ down:  ## Stop it.
 	@$(BIN)/inference down
 
 test: install  ## Run all tests: real PostgreSQL, Valkey, runners and a real small model.
-	@$(BIN)/pytest $(PYTEST_ARGS) $(addprefix --ignore tests/,images install kubernetes skaffold) tests
+	@$(BIN)/pytest $(PYTEST_ARGS) $(addprefix --ignore tests/,images e2e kubernetes skaffold) tests
 
 # Nothing is installed for it: a machine with a GPU often has a torch of its own (see tests/gpu/__main__.py).
 gpu-test:  ## Compare and measure the engines on a GPU, with what is installed (ARGS=--cpu: tiny, without).
@@ -56,7 +56,7 @@ e2e: install  ## Build the images, install the chart on a real cluster and use i
 	took images
 	tests/cluster/tools skaffold
 	took skaffold
-	PATH="$(CLUSTER_DIR)/bin:$$PATH" $(BIN)/pytest -s --durations 0 --durations-min 1 tests/images tests/install tests/skaffold
+	PATH="$(CLUSTER_DIR)/bin:$$PATH" $(BIN)/pytest -s --durations 0 --durations-min 1 tests/images tests/e2e tests/skaffold
 	took tests
 
 cluster:  ## Start a Kubernetes of one node on this machine (root; the first time it is built: 8 minutes).

@@ -1,177 +1,180 @@
-"""What the end-to-end tests share: a client of a stack, and a receiver of webhooks."""
+"""The chart, installed on a real cluster with the real images: `make e2e`.
+
+KUBECONFIG names the cluster; this machine is its node. Images are those that `tests/cluster/images`
+has pushed. E2E_OPTIONS holds more options for helm. With E2E_SHARED=1 the release keeps to
+namespaces of its own, so that others can work on the same cluster.
+"""
 
 from __future__ import annotations
 
-import threading
+import os
+import shlex
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psycopg2
 import pytest
+from release import Account, Release, apply, host_volume, kubectl
+from traffic import Traffic
 
-MODELS = Path(__file__).parent / "models"
+from inference_contract.pods import LABEL_OWNER
 
+VALUES = Path(__file__).with_name("values.yaml")
+VOLUMES = Path(__file__).with_name("volumes.yaml")
+CODE = Path(__file__).parents[1] / "e2e" / "models"
+CRD = "inferencemodels.inference-server.dev"
+NAME = "inference-e2e"
+ACCOUNTS = [f"e2e-{number}" for number in range(1, 19)]
+STORAGE_CLASS = NAME
 
-class Client:
-    """Calls one stack as its administrator, and looks into its database."""
-
-    def __init__(self, stack: Any) -> None:
-        self.stack = stack
-        self.http = httpx.Client(
-            base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=70
-        )
-        self.owner: str = self.http.get("/v1/account").raise_for_status().json()["username"]
-
-    def apply(self, name: str, **spec: Any) -> str:
-        """Create or replace a model; returns its id."""
-        document = {
-            "apiVersion": "inference-server.dev/v1alpha1",
-            "kind": "InferenceModel",
-            "metadata": {"name": name, "namespace": self.owner},
-            "spec": spec,
-        }
-        reply = self.http.put(f"/v1/models/{self.owner}/{name}", json=document)
-        assert reply.is_success, reply.text
-        return f"{self.owner}/{name}"
-
-    def apply_custom(self, name: str, class_name: str, fields: tuple[str, ...], **spec: Any) -> str:
-        engine = {"className": class_name, "parameters": spec.pop("parameters", {})}
-        return self.apply(
-            name,
-            type="custom",
-            source={"path": str(MODELS)},
-            engine=engine,
-            inputSchema={field: {"type": "string"} for field in fields},
-            **spec,
-        )
-
-    def model(self, model_id: str) -> dict[str, Any]:
-        reply = self.http.get(f"/v1/models/{model_id}").raise_for_status()
-        return dict(reply.json())
-
-    def predict(
-        self, model_id: str, input: dict[str, Any], wait: int = 0, **body: Any
-    ) -> dict[str, Any]:
-        headers = {"Prefer": f"wait={wait}"} if wait else {}
-        body |= {"model_id": model_id, "input": input}
-        reply = self.http.post("/v1/predictions", json=body, headers=headers)
-        assert reply.is_success, reply.text
-        return dict(reply.json())
-
-    def prediction(self, prediction_id: str) -> dict[str, Any]:
-        reply = self.http.get(f"/v1/predictions/{prediction_id}").raise_for_status()
-        return dict(reply.json())
-
-    def create_many(self, model_id: str, count: int, **body: Any) -> list[str]:
-        """Create predictions the way a careful client does: again under the same key, until the
-        server has answered. Returns their ids, in order."""
-
-        def create(number: int) -> str:
-            content = {"model_id": model_id, "input": {"text": f"text {number}"}, **body}
-            headers = {
-                "Authorization": f"Bearer {self.stack.token}",
-                "Idempotency-Key": f"{model_id}-{number}",
-            }
-            for _ in range(600):
-                try:
-                    url = f"{self.stack.url}/v1/predictions"
-                    reply = httpx.post(url, json=content, headers=headers, timeout=10)
-                except httpx.TransportError:
-                    pause.wait(0.05)
-                    continue
-                if reply.status_code < 500:
-                    assert reply.is_success, reply.text
-                    return str(reply.json()["id"])
-                pause.wait(0.05)
-            raise AssertionError("no answer in 600 tries")
-
-        pause = threading.Event()
-        with ThreadPoolExecutor(16) as pool:
-            return list(pool.map(create, range(count)))
-
-    def sql(self, statement: str, *args: Any) -> list[tuple[Any, ...]]:
-        """Rows of a query; an empty list while the database is away."""
-        try:
-            connection = psycopg2.connect(self.stack.database_url, connect_timeout=2)
-        except psycopg2.OperationalError:
-            return []
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement, args)
-                return list(cursor.fetchall())
-        except psycopg2.OperationalError:
-            return []
-        finally:
-            connection.close()
-
-    def count(self, model_id: str, status: str) -> int:
-        rows = self.sql(
-            "SELECT count(*) FROM predictions WHERE model = %s AND status = %s", model_id, status
-        )
-        return int(rows[0][0]) if rows else 0
+Volume = Callable[[str, Path], str]
 
 
-class Receiver:
-    """A webhook receiver on loopback that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.received.append((headers, body))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks back on all the others comes after them, and what removes the release is last."""
+    last = ["test_rights.py", "test_removal.py"]
+    items.sort(key=lambda item: last.index(item.path.name) if item.path.name in last else -1)
 
 
 @contextmanager
-def _receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+def _data_volumes(folder: Path) -> Iterator[None]:
+    """For PostgreSQL and Valkey, whose pods die in these tests and keep what they stored."""
+    volumes = []
+    for number in range(2):
+        place = folder / str(number)
+        place.mkdir()
+        place.chmod(0o777)
+        volumes.append(host_volume(f"{NAME}-data-{number}", place, STORAGE_CLASS))
+    apply(*volumes)
+    try:
+        yield
+    finally:
+        kubectl("delete", "pv", "--ignore-not-found", *(v["metadata"]["name"] for v in volumes))
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with _receiver() as running:
-        yield running
+@contextmanager
+def _shared(names: list[str]) -> Iterator[tuple[str, ...]]:
+    """Options of a release that looks at its own namespaces only."""
+    namespaces = {f"inference-{name}": name for name in names}
+    apply(
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": namespace, "labels": {LABEL_OWNER: owner}},
+            }
+            for namespace, owner in namespaces.items()
+        )
+    )
+    try:
+        yield "--set", f"watchNamespaces={{{','.join(namespaces)}}}"
+    finally:
+        kubectl("delete", "namespace", "--ignore-not-found", *namespaces)
+
+
+@contextmanager
+def _alone(names: list[str]) -> Iterator[tuple[str, ...]]:
+    try:
+        yield ()
+    finally:
+        namespaces = [f"inference-{name}" for name in names]
+        kubectl("delete", "namespace", "--ignore-not-found", *namespaces)
 
 
 @pytest.fixture(scope="session")
-def client(stack: Any) -> Iterator[Client]:
-    """A client of the session's stack."""
-    running = Client(stack)
-    yield running
-    running.http.close()
+def release(
+    wait_until: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Release]:
+    """Installed for the first time."""
+    if "KUBECONFIG" not in os.environ:
+        pytest.fail("KUBECONFIG names no cluster: run `make e2e`")
+    # Tests of the API server may have applied the definition before us: then it is not Helm's.
+    is_there = "inferencemodels" in kubectl("get", "crd", "--ignore-not-found", "-o", "name", CRD)
+    values = ["--values", str(VALUES), "--values", str(VOLUMES)]
+    options = [*values, *shlex.split(os.environ.get("E2E_OPTIONS", ""))]
+    options += ["--set", "crds.install=false"] if is_there else []
+    scope = _shared if os.environ.get("E2E_SHARED") else _alone
+    with scope(ACCOUNTS) as narrow, _data_volumes(tmp_path_factory.mktemp("data")):
+        made = Release(NAME, list(ACCOUNTS), wait_until, (*options, *narrow))
+        try:
+            made.install()
+            yield made
+        finally:
+            for account in made.accounts:
+                account.api.close()
+            made.uninstall()
+
+
+@pytest.fixture(scope="module")
+def account(release: Release) -> Account:
+    """Of the tests of one file, with a namespace."""
+    account = release.account()
+    account.make_namespace()
+    return account
+
+
+@pytest.fixture(scope="module")
+def volume(account: Account) -> Iterator[Volume]:
+    """Makes a claim of a volume of this machine's folder, in the account's namespace."""
+    made: list[str] = []
+
+    def make(claim: str, folder: Path) -> str:
+        name = f"{account.namespace}-{claim}"
+        spec = {
+            "accessModes": ["ReadOnlyMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "volumeName": name,
+            "storageClassName": "",
+        }
+        metadata = {"name": claim, "namespace": account.namespace}
+        body = {"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+        apply(host_volume(name, folder), {"apiVersion": "v1", **body})
+        made.append(name)
+        return claim
+
+    yield make
+    for name in made:
+        kubectl("delete", "pv", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def custom(volume: Volume) -> Callable[..., dict[str, Any]]:
+    """The spec of a model whose class is in tests/e2e/models; small, and quick to sleep."""
+    claim = volume("code", CODE)
+
+    def spec(class_name: str, *fields: str, parameters: Any = None, **more: Any) -> dict[str, Any]:
+        engine = {"className": class_name, "parameters": parameters or {}}
+        small = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}
+        return {
+            "type": "custom",
+            "source": {"pvc": {"claimName": claim}},
+            "engine": engine,
+            "inputSchema": {field: {"type": "string"} for field in fields},
+            "pod": {"resources": small},
+            "timeouts": {"drainSeconds": 20},
+            **more,
+        }
+
+    return spec
+
+
+@pytest.fixture(scope="module")
+def echo_spec(custom: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Of a model on two pods that gives back its text in capitals, half a second later."""
+    spec = custom("slow:Slow", "text", parameters={"seconds": 0.5}, minReplicas=2, maxReplicas=2)
+    return {**spec, "batching": {"maxBatchSize": 4}}
+
+
+@pytest.fixture(scope="module")
+def echo(account: Account, echo_spec: dict[str, Any]) -> str:
+    """The id of that model."""
+    model = account.apply("echo", **echo_spec)
+    account.until_ready("echo", timeout=120)
+    return model
 
 
 @pytest.fixture
-def new_client(new_stack: Callable[..., Any]) -> Iterator[Callable[..., Client]]:
-    """A client of a stack of this test's own, with these settings."""
-    made: list[Client] = []
-
-    def make(**env: str) -> Client:
-        made.append(Client(new_stack(**env)))
-        return made[-1]
-
-    yield make
-    for running in made:
-        running.http.close()
+def traffic(release: Release, account: Account, echo: str) -> Traffic:
+    """To be entered."""
+    return Traffic(release, account, echo)
