@@ -30,7 +30,7 @@ from on_cluster import connect, run, until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "inference-server"
-VALUES = ROOT / "tests" / "install" / "values.yaml"
+VALUES = ROOT / "tests" / "e2e" / "values.yaml"
 RELEASE = NAMESPACE = "inference-bench"
 MODELS = "inference-bench-models"
 MODEL = "smollm2"

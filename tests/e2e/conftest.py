@@ -22,7 +22,7 @@ from inference_contract.pods import LABEL_OWNER
 
 VALUES = Path(__file__).with_name("values.yaml")
 VOLUMES = Path(__file__).with_name("volumes.yaml")
-CODE = Path(__file__).parents[1] / "e2e" / "models"
+CODE = Path(__file__).parents[1] / "embedded" / "models"
 CRD = "inferencemodels.inference-server.dev"
 NAME = "inference-e2e"
 ACCOUNTS = [f"e2e-{number}" for number in range(1, 19)]
@@ -140,7 +140,7 @@ def volume(account: Account) -> Iterator[Volume]:
 
 @pytest.fixture(scope="module")
 def custom(volume: Volume) -> Callable[..., dict[str, Any]]:
-    """The spec of a model whose class is in tests/e2e/models; small, and quick to sleep."""
+    """The spec of a model whose class is in tests/embedded/models; small, and quick to sleep."""
     claim = volume("code", CODE)
 
     def spec(class_name: str, *fields: str, parameters: Any = None, **more: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 HERE = Path(__file__).parent
-VALUES = yaml.safe_load((HERE.parent / "install" / "values.yaml").read_text())
+VALUES = yaml.safe_load((HERE.parent / "e2e" / "values.yaml").read_text())
 INSIDE = (HERE / "inside.py").read_text()
 TOOLS = "gcc cc g++ clang make uv cargo rustc git"
 OURS = "inference_contract inference_gateway inference_operator inference_local inference_runner"

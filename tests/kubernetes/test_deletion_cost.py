@@ -53,7 +53,7 @@ def test_the_idle_pod_goes(
     operator.start(RUNNER_IMAGE=runner_image, REDIS_URL=pod_redis, RUNNER_REDIS_URL=pod_redis)
     operator.make(
         type="custom",
-        source={"pvc": {"claimName": make_volume("tests/e2e/models")}},
+        source={"pvc": {"claimName": make_volume("tests/embedded/models")}},
         engine={"className": "slow:Slow", "parameters": {"seconds": RUNS}},
         minReplicas=2,
         maxReplicas=2,

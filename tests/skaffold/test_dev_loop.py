@@ -91,7 +91,7 @@ def fit(tree: Path, port: int) -> None:
     skaffold["deploy"]["helm"]["releases"][0]["namespace"] = NAMESPACE
     skaffold["portForward"][0] |= {"namespace": NAMESPACE, "localPort": port}
     file.write_text(yaml.safe_dump(skaffold))
-    file = tree / "tests/install/values.yaml"
+    file = tree / "tests/e2e/values.yaml"
     values = yaml.safe_load(file.read_text()) | {"watchNamespaces": [NAMESPACE]}
     # A definition that is there already is not this release's.
     is_there = kubectl("get", "crd", CRD, "--ignore-not-found", "--output", "name")
