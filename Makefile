@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help install up down test campaign api-fuzz gpu-test e2e cluster cluster-down cluster-test dev check bench lock crds
+.PHONY: help install up down test mutate campaign api-fuzz gpu-test e2e cluster cluster-down cluster-test dev check bench lock crds
 
 PYTHON ?= python3
 VENV := .venv
@@ -46,6 +46,9 @@ campaign: install  ## Are the promises kept while all goes wrong? (SEED=, SEEDS=
 
 api-fuzz: install  ## 100,000 requests by schemathesis: is each answered as documented? (REQUESTS=, SEED=, EXAMPLES=)
 	@PYTHONPATH=tests/plugins $(BIN)/python tests/api
+
+mutate: install  ## Change the pure decisions place by place: do their tests notice? (ONLY=scaling, SHOW=0)
+	@nice -n 19 $(BIN)/python tests/mutation
 
 e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.
 	@took() { parts+=$$(printf '\n%5d s  %s' $$((SECONDS - $${since:-0})) "$$1"); since=$$SECONDS; }

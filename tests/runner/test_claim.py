@@ -140,6 +140,19 @@ def test_the_lease_is_by_the_clock_of_redis(
     assert 28 < until - seconds < 32
 
 
+def test_a_renewal_brings_no_released_lease_back(
+    link: RedisSession, queue: Any, redis_client: redis.Redis
+) -> None:
+    queue.put(queue.job("a"), queue.job("b"))
+    kept, released = link.exchange(2)
+    redis_client.zrem(queues.in_flight_key(KEY), released.lease)
+    for command in ClaimKeys(KEY, "w1").renewal([kept, released], 3600):
+        redis_client.execute_command(*command)
+    ((lease, until),) = redis_client.zrange(queues.in_flight_key(KEY), 0, -1, withscores=True)
+    assert lease == kept.lease.encode()
+    assert until - redis_client.time()[0] > 3000
+
+
 def test_who_may_brings_the_functions_back(
     link: RedisSession, queue: Any, redis_client: redis.Redis
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,6 +65,28 @@ def test_one_answer_that_never_comes_loses_no_lease(
     wait_until(lambda: api.silent == 0)
     _until_renewed(api, wait_until)
     assert not holder.lost.is_set()
+
+
+def test_a_lease_counts_from_its_request_however_late_the_answer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = 0.0
+
+    def answered_late(self: Cluster, *arguments: Any) -> Any:
+        nonlocal slept
+        answer = create(self, *arguments)
+        slept += leader.RENEW_WITHIN
+        return answer
+
+    create = Cluster.create
+    monkeypatch.setattr(Cluster, "create", answered_late)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + slept, sleep=time.sleep)
+    monkeypatch.setattr(leader, "time", clock)
+    monkeypatch.setattr(leader, "RETRY", 60.0)  # No renewal comes between.
+    holder = Holder(cluster)
+    is_lost = holder.lost.wait(5)
+    holder.leader.release()
+    assert is_lost
 
 
 def test_a_lease_that_another_has_taken_is_lost_at_once(

@@ -55,6 +55,7 @@ UP = [
     ("exactly full", _spec(), 1, [(30, 1)], (3, Why.SCALE_UP)),
     ("no more than the maximum", _spec(), 1, [(999, 1)], (5, Why.LIMITED)),
     ("at the maximum", _spec(), 5, [(999, 1)], (5, Why.LIMITED)),
+    ("no more than the maximum is needed", _spec(), 5, [(50, 1)], (5, Why.STEADY)),
     ("as needed", _spec(), 3, [(30, 99)], (3, Why.STEADY)),
     ("the minimum without load", _spec(min=2), 0, [(0, 1)], (2, Why.STEADY)),
     ("a raised minimum", _spec(min=3), 1, [(0, 999)], (3, Why.STEADY)),
@@ -66,6 +67,7 @@ DOWN = [
     ("after the delay", _spec(), 4, [(40, 9), (10, 62)], (1, Why.SCALE_DOWN)),
     ("the highest wish", _spec(), 4, [(40, 9), (1, 30), (20, 1), (1, 31)], (2, Why.SCALE_DOWN)),
     ("a load that flaps", _spec(), 4, [(40, 9), (1, 50), (40, 1), (1, 50)], (4, Why.DELAYED)),
+    ("a lowered maximum is not delayed", _spec(max=3), 5, [(50, 9), (1, 1)], (3, Why.DELAYED)),
     ("without delay, at once", _spec(delay=0), 4, [(40, 9), (10, 1)], (1, Why.SCALE_DOWN)),
     ("never below the minimum", _spec(min=2), 4, [(0, 999)], (2, Why.SCALE_DOWN)),
     ("at the minimum", _spec(min=1), 1, [(0, 999)], (1, Why.STEADY)),
@@ -130,6 +132,11 @@ def test_a_reading_of_long_ago_is_none() -> None:
     history = _seen((0, 999))
     now = history[-1].at + MAX_SILENCE + 0.1
     assert decide(history, now, _spec(), 3).reason is Why.UNKNOWN
+
+
+def test_a_reading_holds_until_the_silence_is_too_long() -> None:
+    history = _seen((0, 999))
+    assert decide(history, history[-1].at + MAX_SILENCE, _spec(), 3).replicas == 0
 
 
 def test_a_pause_of_the_operator_proves_nothing() -> None:

@@ -1,0 +1,142 @@
+"""`make mutate`: are the tests of the pure decisions able to fail?
+
+mutmut changes each function of the files of `targets.py` in one place after the other, and runs
+the tests that call it. A mutant that they do not notice is an assertion that is missing, or a
+change without effect. Not mutated are decorated functions, class bodies and constants.
+
+Environment: ONLY (a part of a folder's name), SHOW=0 (no diffs of the survivors). Exit code 1 if
+less than 90 % of a folder's mutants are caught.
+
+It takes a second or less of one core for each mutant: run a part with ONLY while you write tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from targets import TARGETS, Target
+
+ROOT = Path(__file__).resolve().parents[2]
+MUTMUT = Path(sys.executable).with_name("mutmut")
+SOURCE_ROOTS = ("crds", "gateway", "operator", "runner")
+GOAL = 0.9
+CAUGHT = ("killed", "timeout", "segfault")
+CONFIGURATION = """
+[tool.mutmut]
+source_paths = {packages}
+only_mutate = {sources}
+also_copy = {others}
+pytest_add_cli_args_test_selection = {tests}
+pytest_add_cli_args = [
+  "--hypothesis-profile=ci", "-p", "no:cacheprovider",
+  "-p", "asyncio", "-p", "timeout", "-p", "_hypothesis_pytestplugin",
+]
+timeout_multiplier = 10
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    mutants: int
+    survivors: list[str]
+    """As mutmut names them."""
+    diffs: list[str]
+    seconds: float
+
+    @property
+    def caught(self) -> int:
+        return self.mutants - len(self.survivors)
+
+    @property
+    def share(self) -> float:
+        return self.caught / self.mutants
+
+
+def main() -> int:
+    only = os.environ.get("ONLY", "")
+    outcomes: dict[str, Outcome] = {}
+    for target in TARGETS:
+        if only in target.folder:
+            print(f"== {target.folder}", flush=True)
+            outcomes[target.folder] = mutated(target, show=os.environ.get("SHOW") != "0")
+            print(_row(target.folder, outcomes[target.folder]), flush=True)
+    if not outcomes:
+        print(f"ONLY={only} is in no name of: {', '.join(target.folder for target in TARGETS)}")
+        return 2
+    _report(outcomes)
+    return 1 if any(outcome.share < GOAL for outcome in outcomes.values()) else 0
+
+
+def mutated(target: Target, show: bool) -> Outcome:
+    """What becomes of each mutant of a target, in a copy of the repository."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="inference-mutate-") as folder:
+        copy = Path(folder)
+        _copy(copy, target)
+        _run(copy, "run", "--max-children", "1")
+        lines = _run(copy, "results", "--all", "true").splitlines()
+        found = [line.strip().rsplit(": ", 1) for line in lines if "__mutmut_" in line]
+        survivors = [name for name, status in found if status not in CAUGHT]
+        diffs = [_run(copy, "show", name) for name in survivors] if show else []
+    return Outcome(len(found), survivors, diffs, time.monotonic() - start)
+
+
+def _copy(copy: Path, target: Target) -> None:
+    """The packages side by side: mutmut takes a file's path for its module's name."""
+    packages = []
+    for package in (found for root in SOURCE_ROOTS for found in (ROOT / root).glob("inference_*")):
+        shutil.copytree(package, copy / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        packages.append(package.name)
+    for name in ("tests", "crds"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "pyproject.toml").read_text() + CONFIGURATION.format(
+        packages=packages,
+        sources=target.sources,
+        others=["crds"],
+        tests=[f"tests/{test}" for test in target.tests],
+    )
+    (copy / "pyproject.toml").write_text(text)
+
+
+def _run(copy: Path, *arguments: str) -> str:
+    """Raises: SystemExit: with what mutmut said, when it failed."""
+    done = subprocess.run(
+        [str(MUTMUT), *arguments],
+        cwd=copy,
+        # To look for plugins takes longer than most of the tests.
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        print(done.stdout[-4000:])
+        sys.exit(f"mutmut {' '.join(arguments)}: exit code {done.returncode}")
+    return done.stdout
+
+
+def _report(outcomes: dict[str, Outcome]) -> None:
+    for outcome in outcomes.values():
+        for diff in outcome.diffs:
+            print(diff)
+    print(f"\n{'folder':42} mutants  caught   share  seconds")
+    for folder, outcome in outcomes.items():
+        print(_row(folder, outcome))
+
+
+def _row(folder: str, outcome: Outcome) -> str:
+    return (
+        f"{folder:42} {outcome.mutants:7} {outcome.caught:7} {outcome.share:7.1%}"
+        f" {outcome.seconds:8.0f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

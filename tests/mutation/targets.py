@@ -1,0 +1,52 @@
+"""What is mutated: the pure decisions, by folder, each with the tests that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """Some files of one folder, and the tests that must catch a change to them."""
+
+    folder: str
+    """Below the source root that holds the package."""
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    """Files below tests/, none of which starts a server."""
+
+    @property
+    def sources(self) -> list[str]:
+        return [f"{self.folder}/{file}" for file in self.files]
+
+
+def _target(folder: str, files: str, tests: str) -> Target:
+    return Target(folder, tuple(files.split()), tuple(tests.split()))
+
+
+OPERATOR = "inference_operator"
+GATEWAY = "inference_gateway"
+
+TARGETS = [
+    _target(f"{OPERATOR}/scaling", "decide.py", "operator/scaling/test_decide.py"),
+    _target(
+        f"{OPERATOR}/cluster",
+        "decide.py status.py events.py",
+        "operator/cluster/test_decide.py operator/cluster/test_status.py"
+        " operator/cluster/test_events.py",
+    ),
+    _target(f"{OPERATOR}/cluster/rollout", "rollout.py", "operator/cluster/rollout"),
+    _target(
+        f"{OPERATOR}/cluster/pods",
+        "diagnosis.py runner_pod.py deletion_cost.py",
+        "operator/cluster/pods",
+    ),
+    _target(f"{OPERATOR}/cluster/manifests", "*.py", "operator/cluster/manifests"),
+    _target(
+        f"{OPERATOR}/local",
+        "actions.py failures.py fair_shares.py status.py",
+        "operator/local/test_actions.py operator/local/test_failures.py"
+        " operator/local/test_fair_shares.py operator/local/test_status.py",
+    ),
+    _target(f"{GATEWAY}/dispatch/recovery", "rules.py", "gateway/dispatch/recovery/test_rules.py"),
+]
