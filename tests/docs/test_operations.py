@@ -127,8 +127,8 @@ class Guided:
 
 @pytest.fixture
 def server(new_home: Callable[..., Stack]) -> Iterator[Stack]:
-    """With leases of 3 s, and one prediction that has ended."""
-    made = new_home(LEASE_SECONDS="3", SWEEP_SECONDS="0.2").start()
+    """With leases of 6 s, for a prediction that runs at the backup is waited for so long."""
+    made = new_home(LEASE_SECONDS="6").start()
     folder = made.home.parent
     try:
         yield made
