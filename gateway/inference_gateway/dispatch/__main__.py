@@ -20,7 +20,7 @@ import redis
 
 from inference_contract import files, logs, statefile
 from inference_contract.probes import ProbeReply, ProbeServer
-from inference_gateway.background import progress
+from inference_gateway.background import memory, progress
 from inference_gateway.dispatch import metrics
 from inference_gateway.dispatch.feeding.feeder import Feeder
 from inference_gateway.dispatch.loops import Loop
@@ -58,6 +58,7 @@ def main() -> int:
         return _MISCONFIGURED
     logs.configure("dispatch", settings.log_level)
     files.raise_limit()
+    memory.return_freed_memory()
     # Blocked in every thread and waited for: a handler would run when the main thread wakes, and
     # where another thread takes the signal, nothing wakes it.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)

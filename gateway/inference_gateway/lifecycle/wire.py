@@ -71,7 +71,7 @@ def show(row: Row, base_url: str) -> dict[str, Any]:
     `error` says so."""
     if all(stored.is_value(row[column]) for column in ("input", "output", "metrics")):
         return to_wire(row, base_url)
-    return _unreadable(row, base_url, "it holds what is no value of this API")
+    return to_wire(without_content(row, "it holds what is no value of this API"), base_url)
 
 
 def encode(row: Row, base_url: str) -> list[bytes]:
@@ -80,13 +80,14 @@ def encode(row: Row, base_url: str) -> list[bytes]:
         return stored.in_pieces(show(row, base_url))
     except Exception as error:  # of a list, the others must be shown
         _log.exception("a prediction cannot be shown", extra={"prediction": str(row["id"])})
-        return [orjson.dumps(_unreadable(row, base_url, values.text(str(error))))]
+        return [orjson.dumps(to_wire(without_content(row, values.text(str(error))), base_url))]
 
 
-def _unreadable(row: Row, base_url: str, reason: str) -> dict[str, Any]:
+def without_content(row: Row, reason: str) -> Row:
+    """The row with nothing of what it holds, and an `error` that says why."""
     shown: Row = {"input": {}, "output": None, "metrics": None, "logs": ""}
     error = f"This prediction cannot be shown: {reason}."
-    return to_wire({**row, **shown, "error": error, "error_code": "unreadable"}, base_url)
+    return {**row, **shown, "error": error, "error_code": "unreadable"}
 
 
 def _metrics(row: Row) -> dict[str, Any]:

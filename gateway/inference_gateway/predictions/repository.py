@@ -14,24 +14,15 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from inference_contract.predictions import TERMINAL, PredictionStatus
+from inference_gateway.lifecycle import rows
 from inference_gateway.lifecycle.ids import first_id, key_of
 from inference_gateway.lifecycle.wire import Row
-from inference_gateway.postgres import stored
-from inference_gateway.postgres.tables import BRIEF, LARGE, OPEN, Prediction
+from inference_gateway.postgres.tables import BRIEF, OPEN, Prediction
 from inference_gateway.predictions.states import Wanted
 
-_JSON = ("input", "output")
-_AS_READ = {"input": "input::text::bpchar", "output": "output::text::bpchar", "logs": "logs"}
-"""See `stored`."""
 _COLUMNS = Prediction.__table__.columns.keys()
-_SIZE = " + ".join(f"coalesce(pg_column_size({name}), 0)" for name in LARGE)
-_SMALL_BYTES = 8000
-"""As PostgreSQL stores them, compressed."""
 _KEYED = "owner = :owner AND idempotency_key = :key AND idempotency_key IS NOT NULL"
 _BY_KEY = text(f"SELECT {BRIEF} FROM predictions WHERE {_KEYED}")  # noqa: S608 - constants of ours
-_KEEPS_BYTES = 1_000_000
-
-
 _BY_ID = "id = :id AND owner = :owner"
 
 
@@ -41,19 +32,10 @@ def _either(query: str) -> tuple[TextClause, TextClause]:
 
 
 _GET_SMALL = _either(
-    f"SELECT * FROM predictions WHERE {_SIZE} < {_SMALL_BYTES} AND {{which}}"  # noqa: S608
+    f"SELECT * FROM predictions WHERE {rows.IS_SMALL} AND {{which}}"  # noqa: S608
 )
-# Each value is made a text once, for its length and for itself.
-_PASSED_ON = ", ".join(_AS_READ.get(name, name) + f" AS {name}" for name in _COLUMNS)
-_LENGTH = " + ".join(f"coalesce(octet_length({name}), 0)" for name in LARGE)
-_GET_LARGE = _either(f"""
-SELECT {BRIEF}, {_LENGTH} AS bytes,
-  {", ".join(f"CASE WHEN {_LENGTH} <= :room THEN {_AS_READ[name]} END AS {name}" for name in LARGE)}
-FROM (
-  SELECT {BRIEF}, {", ".join(f"{name}::text AS {name}" for name in LARGE)}
-  FROM predictions WHERE {{which}} OFFSET 0
-) AS found
-""")  # noqa: S608 - constants of ours
+_GET_LARGE = _either(rows.if_room("{which}"))
+_PASSED_ON = ", ".join(rows.AS_READ.get(name, name) + f" AS {name}" for name in _COLUMNS)
 _STATES = f"""
 SELECT {BRIEF} FROM predictions JOIN
   unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:owners AS uuid[]))
@@ -106,7 +88,7 @@ def get_large(engine: Engine, prediction_id: UUID, owner: str, room: int) -> Row
     """For those who pass it on: large values are `stored.PassedOn`. The row has also `bytes`, of
     all that may be large; that itself only if there is room for it."""
     row = _find(engine, _GET_LARGE, prediction_id, owner, room=room)
-    return None if row is None else _passed_on(row)
+    return None if row is None else rows.passed_on(row)
 
 
 def states(engine: Engine, wanted: Collection[Wanted]) -> dict[Wanted, Row]:
@@ -129,10 +111,6 @@ def _rows(connection: Connection, query: TextClause, wanted: Iterable[Wanted]) -
     return (row._asdict() for row in connection.execute(query, parameters))
 
 
-def _passed_on(row: Row) -> Row:
-    return {**row, **{name: stored.passed_on(row[name]) for name in _JSON}}
-
-
 def _find(
     engine: Engine,
     queries: Sequence[TextClause],
@@ -145,15 +123,9 @@ def _find(
         for query in queries:
             if (found := connection.execute(query, wanted).one_or_none()) is not None:
                 row = found._asdict()
-                _let_go(connection, row.get("bytes", 0))
+                rows.let_go(connection, row.get("bytes", 0))
                 return row
     return None
-
-
-def _let_go(connection: Connection, size: int) -> None:
-    """Of a connection after so large an answer: libpq's buffer has grown, and never shrinks."""
-    if size > _KEEPS_BYTES:
-        connection.invalidate()
 
 
 def by_key(engine: Engine, owner: str, key: str) -> Row | None:
@@ -163,11 +135,11 @@ def by_key(engine: Engine, owner: str, key: str) -> Row | None:
     return None if found is None else found._asdict()
 
 
-def of_batch(engine: Engine, rows: Sequence[Row]) -> list[Row]:
+def of_batch(engine: Engine, made: Sequence[Row]) -> list[Row]:
     """What is stored under the ids, or else the idempotency keys, of these rows, in their order."""
-    keyed = [row for row in rows if row["idempotency_key"] is not None]
+    keyed = [row for row in made if row["idempotency_key"] is not None]
     parameters = {
-        "ids": [row["id"] for row in rows],
+        "ids": [row["id"] for row in made],
         "owners": [row["owner"] for row in keyed],
         "keys": [row["idempotency_key"] for row in keyed],
     }
@@ -175,7 +147,7 @@ def of_batch(engine: Engine, rows: Sequence[Row]) -> list[Row]:
         stored = [row._asdict() for row in connection.execute(_OF_BATCH, parameters)]
     by_id = {str(row["id"]): row for row in stored}
     by_key = {(str(row["owner"]), row["idempotency_key"]): row for row in stored}
-    return [by_id.get(row["id"]) or by_key[row["owner"], row["idempotency_key"]] for row in rows]
+    return [by_id.get(row["id"]) or by_key[row["owner"], row["idempotency_key"]] for row in made]
 
 
 def ended(engine: Engine, ids: Sequence[str]) -> list[Row]:
@@ -238,12 +210,12 @@ def page(
     with engine.connect() as connection:
         found = [row._asdict() for row in connection.execute(text(query), parameters)]
         size = found[0]["bytes"]
-        _let_go(connection, size)
-    rows = [_passed_on(row) for row in found if row["id"] is not None]
-    more = bool(rows) and rows[0]["found"] > len(rows)
+        rows.let_go(connection, size)
+    shown = [rows.passed_on(row) for row in found if row["id"] is not None]
+    more = bool(shown) and shown[0]["found"] > len(shown)
     if upwards:
-        return Page(rows[::-1], size, has_older=True, has_newer=more)
-    return Page(rows, size, has_older=more, has_newer=older_than is not None)
+        return Page(shown[::-1], size, has_older=True, has_newer=more)
+    return Page(shown, size, has_older=more, has_newer=older_than is not None)
 
 
 def _conditions(wanted: Filter) -> tuple[list[str], dict[str, Any]]:

@@ -15,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Engine, text
 
 from inference_contract import values
 from inference_gateway.background import set_aside
+from inference_gateway.lifecycle.wire import Row
+from inference_gateway.postgres import stored
 from inference_gateway.webhooks import metrics, signing
+from inference_gateway.webhooks.reading import Content, NoRoom
 from inference_gateway.webhooks.retry import DeliveryState, Receipt, conclude
 from inference_gateway.webhooks.sending import Sender
 
@@ -35,6 +37,8 @@ _SLOW_TOTAL = 32
 _SLOW_SECONDS = 2.0
 _SLOW_FOR = 300.0
 """So long an owner counts as slow after a receiver of theirs took more than `_SLOW_SECONDS`."""
+_LATER_SECONDS = 1.0
+"""Until a large one is claimed again that found others being read, or no room."""
 _MARGIN_SECONDS = 5.0
 """What a claim lasts beyond the request's deadline, for the database and a slow resolver. Short, as
 it is how long that waits which a killed process had claimed; what is sent twice has the same id."""
@@ -68,10 +72,10 @@ FROM (
 WHERE d.id = due.id
 RETURNING d.id, d.prediction_id, d.owner, d.url, d.attempts
 """)
-_READ = text("""
-SELECT p.*, u.webhook_secret, u.is_admin
-FROM predictions p JOIN users u ON u.id = p.owner AND u.deleted_at IS NULL
-WHERE p.id = ANY (:ids)
+_PUT_BACK = text("""
+UPDATE webhook_deliveries
+SET attempts = attempts - 1, next_attempt_at = now() + make_interval(secs => :delay)
+WHERE id = ANY (:ids) AND state = 'pending'
 """)
 _MARK = text("""
 UPDATE webhook_deliveries
@@ -81,7 +85,7 @@ SET state = :state, last_status = :status, last_error = :error,
 WHERE id = :id AND state = 'pending'
 """)
 
-Render = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Render = Callable[[Row], Mapping[str, Any]]
 """A row of `predictions` → the body of a webhook."""
 
 
@@ -161,6 +165,7 @@ class Delivery:
         wake: threading.Event,
     ) -> None:
         self._engine = engine
+        self._content = Content(engine)
         self._sender = sender
         self._render = render
         self._hold_seconds = hold_seconds + _MARGIN_SECONDS
@@ -175,15 +180,25 @@ class Delivery:
         """Claim what is due and hand it to the threads."""
         with self._lock:
             active = +self._active
+        slow = self._slow_owners()
+        if active.total() < _TOTAL:
+            later = []
+            for claimed, row in self._claim(active, slow):
+                if row is None or row["is_small"] or self._content.enter(claimed.owner):
+                    with self._lock:
+                        self._active[claimed.receiver] += 1
+                    self._threads.submit(self._deliver, claimed, row)
+                else:
+                    later.append(claimed.id)
+            if later:
+                self._put_back(later)
+        return _POLL_SECONDS
+
+    def _slow_owners(self) -> set[UUID]:
+        with self._lock:
             now = time.monotonic()
             self._slow = {owner: until for owner, until in self._slow.items() if until > now}
-            slow = set(self._slow)
-        if active.total() < _TOTAL:
-            for claimed, row in self._claim(active, slow):
-                with self._lock:
-                    self._active[claimed.receiver] += 1
-                self._threads.submit(self._deliver, claimed, row)
-        return _POLL_SECONDS
+            return set(self._slow)
 
     def close(self) -> None:
         """Without waiting: what is under way is sent again by whoever comes next."""
@@ -191,7 +206,7 @@ class Delivery:
 
     def _claim(
         self, active: Mapping[Receiver, int], slow: Collection[UUID]
-    ) -> list[tuple[Claimed, dict[str, Any] | None]]:
+    ) -> list[tuple[Claimed, Row | None]]:
         of = Counter[UUID]()
         for receiver, count in active.items():
             of[receiver.owner] += count
@@ -205,43 +220,57 @@ class Delivery:
                 return []
             rows = connection.execute(_CLAIM, {"ids": ids, "hold": self._hold_seconds})
             claimed = [Claimed(*row) for row in rows]
-        with self._engine.begin() as connection:
-            wanted = list({c.prediction_id for c in claimed})
-            found = [row._asdict() for row in connection.execute(_READ, {"ids": wanted})]
-        by_id = {row["id"]: row for row in found}
-        return [(c, by_id.get(c.prediction_id)) for c in claimed]
+        place = {delivery: at for at, delivery in enumerate(ids)}
+        claimed.sort(key=lambda one: place[one.id])
+        found = self._content.together({one.prediction_id for one in claimed})
+        return [(one, found.get(one.prediction_id)) for one in claimed]
 
-    def _deliver(self, claimed: Claimed, row: dict[str, Any] | None) -> None:
-        began = time.monotonic()
+    def _put_back(self, ids: list[UUID]) -> None:
+        """Behind what their owners have that is small, as if they had not been claimed."""
+        with self._engine.begin() as connection:
+            connection.execute(_PUT_BACK, {"ids": ids, "delay": _LATER_SECONDS})
+
+    def _deliver(self, claimed: Claimed, row: Row | None) -> None:
+        held = 0
         try:
-            answer = self._send(claimed, row)
-        except Exception as error:  # whatever it is, its attempts must come to an end
-            _log.exception("a webhook could not be sent", extra=_story(claimed))
-            answer = Receipt(error=f"{type(error).__name__}: {error}")
-        if (now := time.monotonic()) - began > _SLOW_SECONDS:
-            with self._lock:
-                self._slow[claimed.owner] = now + _SLOW_FOR
-        try:
+            if row is not None and not row["is_small"]:
+                row, held = self._content.large(row, self._slow_owners())
+                self._wake.set()  # for the next large one
+            answer = self._attempt(claimed, row)
             self._mark(claimed, answer)
+        except NoRoom:
+            self._put_back([claimed.id])
         except Exception:  # its claim runs out, and it is sent again
-            _log.exception("a webhook could not be marked", extra=_story(claimed))
+            _log.exception("a webhook could not be read or marked", extra=_story(claimed))
         finally:
+            self._content.give(claimed.owner, held)
             with self._lock:
                 self._active[claimed.receiver] -= 1
             self._wake.set()
 
-    def _send(self, claimed: Claimed, row: dict[str, Any] | None) -> Receipt:
+    def _attempt(self, claimed: Claimed, row: Row | None) -> Receipt:
+        began = time.monotonic()
+        try:
+            return self._send(claimed, row)
+        except Exception as error:  # whatever it is, its attempts must come to an end
+            _log.exception("a webhook could not be sent", extra=_story(claimed))
+            return Receipt(error=f"{type(error).__name__}: {error}")
+        finally:
+            if (now := time.monotonic()) - began > _SLOW_SECONDS:
+                with self._lock:
+                    self._slow[claimed.owner] = now + _SLOW_FOR
+
+    def _send(self, claimed: Claimed, row: Row | None) -> Receipt:
         if row is None:
             return Receipt(error="the account is gone", final=True)
-        secret = row["webhook_secret"]
         try:
-            body = orjson.dumps(self._render(row), default=str)
+            body = stored.in_pieces(self._render(row))
         except Exception as error:  # tried again, it would fail again
             set_aside.ITEMS.labels("webhooks").inc()
             _log.exception("a prediction cannot be sent", extra=_story(claimed))
             return Receipt(error=f"the prediction cannot be sent: {error}", final=True)
         message = signing.message_id(claimed.id)
-        headers = signing.headers(secret, message, int(time.time()), body)
+        headers = signing.headers(row["webhook_secret"], message, int(time.time()), body)
         return self._sender.send(claimed.url, headers, body, trusted=row["is_admin"])
 
     def _mark(self, claimed: Claimed, answer: Receipt) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import httpcore
@@ -15,6 +15,7 @@ from inference_gateway.webhooks.retry import Receipt, parse_retry_after
 
 _MAX_ANSWER_BYTES = 65_536
 _MAX_ERROR = 300
+_SLICE_BYTES = 65_536
 
 
 class Sender:
@@ -28,11 +29,12 @@ class Sender:
         self._tls = ssl.create_default_context()
 
     def send(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, trusted: bool = False
+        self, url: str, headers: Mapping[str, str], body: Sequence[bytes], *, trusted: bool = False
     ) -> Receipt:
         """Never raises for what the receiver or the network does.
 
         Args:
+            body: in pieces.
             trusted: whether it is for an administrator, who may reach this machine if anybody may.
         """
         try:
@@ -47,7 +49,7 @@ class Sender:
             return Receipt(error=(str(error) or type(error).__name__)[:_MAX_ERROR])
 
     def _post(
-        self, url: str, headers: Mapping[str, str], body: bytes, allow_loopback: bool
+        self, url: str, headers: Mapping[str, str], body: Sequence[bytes], allow_loopback: bool
     ) -> Receipt:
         parts, host, port = split(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -59,17 +61,25 @@ class Sender:
             "Host": parts.netloc,
             "User-Agent": "inference-server-webhooks",
             "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
+            "Content-Length": str(sum(map(len, body))),
             "Connection": "close",
             **headers,
         }
         where = httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
-        with pool, pool.stream("POST", where, headers=list(request.items()), content=body) as got:
+        fields, content = list(request.items()), _slices(body)
+        with pool, pool.stream("POST", where, headers=fields, content=content) as got:
             asked = dict(got.headers).get(b"retry-after") or _header(got.headers, b"retry-after")
             _read_some(got)
         retry_after = parse_retry_after(asked.decode("latin-1"), datetime.now(UTC))
         error = None if 200 <= got.status < 300 else f"answered {got.status}"
         return Receipt(status=got.status, error=error, retry_after=retry_after)
+
+
+def _slices(body: Sequence[bytes]) -> Iterator[bytes]:
+    """What is sent is copied, and what the socket does not take at once is copied again."""
+    for piece in body:
+        for start in range(0, len(piece), _SLICE_BYTES):
+            yield piece[start : start + _SLICE_BYTES]
 
 
 def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Iterable
 from uuid import UUID
 
 PREFIX = "whsec_"
@@ -15,19 +16,22 @@ def message_id(delivery: UUID) -> str:
     return f"msg_{delivery}"
 
 
-def headers(secret: str, message: str, timestamp: int, body: bytes) -> dict[str, str]:
+def headers(secret: str, message: str, timestamp: int, body: Iterable[bytes]) -> dict[str, str]:
     """The three headers.
 
     Args:
         secret: `whsec_` and standard base64.
         timestamp: unix seconds of this attempt.
+        body: in pieces.
 
     Raises:
         ValueError: if the secret is not of that form.
     """
     key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    signed = f"{message}.{timestamp}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    digest = hmac.new(key, f"{message}.{timestamp}.".encode(), hashlib.sha256)
+    for piece in body:
+        digest.update(piece)
+    signature = base64.b64encode(digest.digest()).decode()
     return {
         "webhook-id": message,
         "webhook-timestamp": str(timestamp),

@@ -103,3 +103,24 @@ def test_a_text_that_is_decoded_in_pieces_is_whole(
     monkeypatch.setattr(stored, "_LARGE", cut)
     text = "a\u00e9\u20ac\U0001f600" * 100
     assert stored.as_text(text.encode()) == text
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 64])
+@pytest.mark.parametrize(
+    ("value", "is_passed_on"),
+    [
+        ([["["] * 9, "[" * 300, '\\"' * 9 + "[" * 300, "\\"], True),
+        (["]" * 300, orjson.Fragment("[" * 63 + "]" * 63)], True),
+        (["]" * 300, orjson.Fragment("[" * 64 + "]" * 64)], False),
+        (orjson.Fragment(f"[{'[' * 60}{']' * 60},{'[' * 63}{']' * 63}]"), True),
+    ],
+)
+def test_a_large_value_is_passed_on_unless_it_is_too_deep(
+    monkeypatch: pytest.MonkeyPatch, piece: int, value: object, is_passed_on: bool
+) -> None:
+    """Brackets in texts count for nothing. Nothing large is decoded."""
+    monkeypatch.setattr(stored, "_LARGE", piece)
+    monkeypatch.delattr(stored, "decode")
+    made = stored.passed_on(orjson.dumps(value))
+    assert isinstance(made, stored.PassedOn) is is_passed_on
+    assert stored.is_value(made) is is_passed_on
