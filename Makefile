@@ -84,6 +84,7 @@ check: install  ## Lint, types, import rules, lock file and generated files curr
 	step ruff check .
 	step ruff format --check .
 	step mypy
+	for alone in tests/*/__main__.py tests/operator/stub/inference_runner/__main__.py; do step mypy $$alone; done
 	step lint-imports
 	step python crds/generate.py --check
 	cp requirements.lock $(VENV)/requirements.lock

@@ -6,10 +6,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from narrow import there
+
 import kwok
 from fleet_watch import Key
 from inference_operator.cluster.api.client import connect
 from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.api.objects import Manifest
 from inference_operator.cluster.manifests.build import children
 from inference_operator.cluster.manifests.deployment import with_replicas
 from inference_operator.cluster.resource import parse
@@ -27,8 +30,8 @@ def seconds(keys: Sequence[Key]) -> float:
     cluster = connect(settings.operator_workers)
     models = [cluster.get(Kind.MODEL, *key) for key in keys]
 
-    def make(key: Key, model: object) -> None:
-        resource = parse(model, owner=key[0], home=key[0])
+    def make(key: Key, model: Manifest | None) -> None:
+        resource = parse(there(model), owner=key[0], home=key[0])
         desired = children(resource, settings, _REDIS_URL)
         for kind, manifest in desired.supporting.items():
             cluster.apply(kind, manifest)

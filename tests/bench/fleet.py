@@ -16,12 +16,14 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import kubernetes.client
 import kubernetes.config
 import yaml
+from kubernetes.client import V1Namespace, V1ObjectMeta
 
 import bare_apply
 import kwok
@@ -111,7 +113,7 @@ def _changes(
     alone = []
     for key in random.Random(1).sample(keys, 20):
         generation, start = _change(api, key)
-        until(lambda k=key, g=generation: watch.has_observed(k, g), 60, every=0.005)
+        until(partial(watch.has_observed, key, generation), 60, every=0.005)
         alone.append(time.monotonic() - start)
     report.target("a change at rest is answered, at worst of 20", max(alone), 2, " s")
     delays = sorted(_churn(watch, api, keys))
@@ -141,7 +143,7 @@ def _change(api: kubernetes.client.ApiClient, key: Key) -> tuple[int, float]:
     custom = kubernetes.client.CustomObjectsApi(api)
     start = time.monotonic()
     body = {"spec": {"maxReplicas": random.randint(2, 1000)}}
-    found = custom.patch_namespaced_custom_object(
+    found: Any = custom.patch_namespaced_custom_object(
         GROUP, VERSION, key[0], PLURAL, key[1], body, _content_type="application/merge-patch+json"
     )
     return found["metadata"]["generation"], start
@@ -239,7 +241,7 @@ def _models(api: kubernetes.client.ApiClient, count: int) -> Iterator[list[Key]]
     try:
         for name in names:
             labels = {LABEL_OWNER: name}
-            core.create_namespace({"metadata": {"name": name, "labels": labels}})
+            core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name, labels=labels)))
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(make, keys))
         yield keys

@@ -85,7 +85,7 @@ def _schema(stack: Stack, items: dict[str, object], count: int) -> None:
 
 def _document(stack: Stack, parameters: dict[str, object]) -> None:
     """Registrations of a model with these."""
-    body = {"name": "hostile", "model_type": "custom", "model_path": "a/b"}
+    body: dict[str, object] = {"name": "hostile", "model_type": "custom", "model_path": "a/b"}
     body |= {"class_name": "a:B", "input_schema": parameters}
     content = json.dumps(body).encode()
     _repeat(stack, lambda: _post("/v1/models", content, _authorized(stack)))

@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import kubernetes.client
+from kubernetes.client import V1Node, V1NodeSpec, V1NodeStatus, V1ObjectMeta, V1Taint
 
 LABEL = {"bench.inference-server.dev/node": "simulated"}
 _TAINT = {"key": "bench.inference-server.dev/simulated", "effect": "NoSchedule"}
@@ -43,10 +43,10 @@ def nodes(api: kubernetes.client.ApiClient, pods: int, folder: Path) -> Iterator
         kwok.wait(20)
 
 
-def _node(name: str) -> dict[str, Any]:
+def _node(name: str) -> V1Node:
     room = {"cpu": "1000", "memory": "4Ti", "pods": str(_PODS)}
-    return {
-        "metadata": {"name": name, "labels": LABEL, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "spec": {"taints": [_TAINT]},
-        "status": {"capacity": room, "allocatable": room},
-    }
+    return V1Node(
+        metadata=V1ObjectMeta(name=name, labels=LABEL, annotations={"kwok.x-k8s.io/node": "fake"}),
+        spec=V1NodeSpec(taints=[V1Taint(**_TAINT)]),
+        status=V1NodeStatus(capacity=room, allocatable=room),
+    )

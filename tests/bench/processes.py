@@ -25,7 +25,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
             if client.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    raise SystemExit(f"{process.args} does not listen on port {port}")
+    raise SystemExit(f"{process.args!r} does not listen on port {port}")
 
 
 Groups = Mapping[str, list[int]]

@@ -250,7 +250,8 @@ class Caller:
 
 def _events(reply: httpx.Response) -> Iterator[tuple[str, str, str]]:
     """Name, id and data of each event."""
-    name, event_id, data = "", "", []
+    name, event_id = "", ""
+    data: list[str] = []
     for line in reply.iter_lines():
         field, _, value = line.partition(": ")
         if not line and name:

@@ -198,7 +198,7 @@ def _read_only(world: World, chance: random.Random) -> Iterator[None]:
 @contextmanager
 def _connections_taken(world: World, chance: random.Random) -> Iterator[None]:
     """Somebody holds all connections that the database gives."""
-    held = []
+    held: list[psycopg2.extensions.connection] = []
     try:
         with suppress(psycopg2.OperationalError):
             while len(held) < 100:
@@ -242,7 +242,9 @@ def _model_changed(world: World, chance: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def _hostile(act: Callable[[World, random.Random], None], world: World, chance: random.Random):
+def _hostile(
+    act: Callable[[World, random.Random], None], world: World, chance: random.Random
+) -> Iterator[None]:
     act(world, chance)
     yield
 

@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -193,6 +194,9 @@ def _server(path: Path) -> Path:
 
 class _Process(BaseManager):
     """Where the interposer runs."""
+
+    Between: Callable[[Path], Any]
+    """Registered below: makes one there, and gives a proxy of it."""
 
 
 _Process.register("Between", Between)

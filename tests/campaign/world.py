@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,7 +91,7 @@ class World:
         for name, model in _MODELS.items():
             self._apply(name, dict(model))
         for name in _MODELS:
-            self.until(lambda name=name: self._ready(name), 60, f"{name} is ready")
+            self.until(partial(self._ready, name), 60, f"{name} is ready")
 
     def _interpose(self) -> None:
         """What was connected before is connected anew."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ class Campaign:
             completed_deliveries=Counter({"id-1": 1}),
         )
 
-    def row(self, **changes: object) -> None:
+    def row(self, **changes: Any) -> None:
         self.evidence.rows = {"id-1": replace(ROW, **changes)}
 
     def promises(self) -> set[int]:

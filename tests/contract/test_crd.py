@@ -181,6 +181,7 @@ def test_a_type_that_kubernetes_cannot_hold_is_refused(
 ) -> None:
     from pydantic import create_model
 
-    schema = create_model("Model", **{field: (annotation, ...)}).model_json_schema()
+    fields: dict[str, Any] = {field: (annotation, ...)}
+    schema = create_model("Model", **fields).model_json_schema()
     with pytest.raises(generate.Unsupported, match=f"spec.{field}"):
         generate.structural(schema, {}, "spec")

@@ -69,7 +69,9 @@ def test_every_right_is_used(release: Release, request: pytest.FixtureRequest) -
     collected = {item.path for item in request.session.items}
     if missing := set(FOLDER.glob("test_*.py")) - collected:
         pytest.skip(f"only after all tests of this folder: {sorted(m.name for m in missing)}")
-    granted, used, refused = set(_granted(release)), set(), set()
+    granted = set(_granted(release))
+    used: set[Right] = set()
+    refused: set[Right] = set()
     for right, is_allowed in _asked(release):
         (used if is_allowed else refused).add(right)
     assert used, "no audit log: the cluster was started without; `make cluster-down` first"

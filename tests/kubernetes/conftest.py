@@ -19,7 +19,18 @@ import kubernetes.config
 import pytest
 import yaml
 from cluster_operator import OWNER, ClusterOperator
+from kubernetes.client import (
+    V1HostPathVolumeSource,
+    V1Namespace,
+    V1ObjectMeta,
+    V1PersistentVolume,
+    V1PersistentVolumeClaim,
+    V1PersistentVolumeClaimSpec,
+    V1PersistentVolumeSpec,
+    V1VolumeResourceRequirements,
+)
 from kubernetes.client.exceptions import ApiException
+from narrow import there
 from proxy import Proxy
 
 from inference_contract.pods import LABEL_OWNER
@@ -56,7 +67,9 @@ def crd(api: kubernetes.client.ApiClient, wait_until: Callable[..., Any]) -> Non
 
     def is_served() -> bool:
         status = definitions.read_custom_resource_definition(name).status
-        return any(c.type == "Established" and c.status == "True" for c in status.conditions or [])
+        return any(
+            c.type == "Established" and c.status == "True" for c in there(status).conditions or []
+        )
 
     wait_until(is_served)
 
@@ -70,7 +83,7 @@ def make_namespace(api: kubernetes.client.ApiClient, crd: None) -> Iterator[Call
     def make(owner: str | None = None) -> str:
         name = f"test-{secrets.token_hex(4)}"
         labels = {LABEL_OWNER: owner} if owner else {}
-        core.create_namespace({"metadata": {"name": name, "labels": labels}})
+        core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name, labels=labels)))
         made.append(name)
         return name
 
@@ -90,8 +103,9 @@ def prefix(api: kubernetes.client.ApiClient, crd: None) -> Iterator[str]:
     yield prefix
     core = kubernetes.client.CoreV1Api(api)
     for found in core.list_namespace(label_selector=LABEL_OWNER).items:
-        if found.metadata.name.startswith(prefix):
-            core.delete_namespace(found.metadata.name, propagation_policy="Background")
+        name = there(there(found.metadata).name)
+        if name.startswith(prefix):
+            core.delete_namespace(name, propagation_policy="Background")
 
 
 @pytest.fixture
@@ -138,13 +152,24 @@ def make_volume(operator: ClusterOperator) -> Iterator[Callable[[str], str]]:
     def make(folder: str) -> str:
         claim = Path(folder).name
         name = f"{operator.namespace}-{claim}"
-        size = {"storage": "1Mi"}
-        common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-        spec = {**common, "capacity": size, "hostPath": {"path": str(ROOT / folder)}}
-        operator.core.create_persistent_volume({"metadata": {"name": name}, "spec": spec})
+        size, modes = {"storage": "1Mi"}, ["ReadOnlyMany"]
+        volume = V1PersistentVolumeSpec(
+            access_modes=modes,
+            storage_class_name="",
+            capacity=size,
+            host_path=V1HostPathVolumeSource(path=str(ROOT / folder)),
+        )
+        operator.core.create_persistent_volume(
+            V1PersistentVolume(metadata=V1ObjectMeta(name=name), spec=volume)
+        )
         made.append(name)
-        spec = {**common, "resources": {"requests": size}, "volumeName": name}
-        body = {"metadata": {"name": claim}, "spec": spec}
+        spec = V1PersistentVolumeClaimSpec(
+            access_modes=modes,
+            storage_class_name="",
+            resources=V1VolumeResourceRequirements(requests=size),
+            volume_name=name,
+        )
+        body = V1PersistentVolumeClaim(metadata=V1ObjectMeta(name=claim), spec=spec)
         operator.core.create_namespaced_persistent_volume_claim(operator.namespace, body)
         return claim
 

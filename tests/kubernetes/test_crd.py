@@ -12,6 +12,7 @@ import kubernetes.client
 import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
+from narrow import there
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION, InferenceModel
 
@@ -43,10 +44,8 @@ def create(objects: kubernetes.client.CustomObjectsApi, namespace: str) -> Creat
             "metadata": {"name": name},
             "spec": SPEC | spec,
         }
-        made: dict[str, Any] = objects.create_namespaced_custom_object(
-            GROUP, VERSION, namespace, PLURAL, body
-        )
-        return made
+        made: Any = objects.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, body)
+        return dict(made)
 
     return make
 
@@ -103,7 +102,7 @@ def test_what_is_wrong_is_refused_with_a_reason(
     with pytest.raises(ApiException) as refused:
         create(**spec)
     assert refused.value.status == 422
-    assert message in json.loads(refused.value.body)["message"]
+    assert message in json.loads(there(refused.value.body))["message"]
 
 
 def test_a_name_that_is_too_long_is_refused(create: Create) -> None:

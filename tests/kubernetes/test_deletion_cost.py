@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import redis
 from cluster_operator import MODEL, OWNER, ClusterOperator
+from kubernetes.client import V1Container, V1ObjectMeta, V1Pod, V1PodSpec
+from narrow import there
 
 from inference_contract import queues
 from inference_contract.predictions import Job
@@ -25,13 +27,14 @@ RUNS = 20
 def pod_redis(operator: ClusterOperator, valkey_image: str) -> str:
     """The URL of a Valkey in the cluster, which pods and this machine reach."""
     server = ["valkey-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]
-    container = {"name": "valkey", "image": valkey_image, "command": server}
-    spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
-    body = {"metadata": {"name": "valkey"}, "spec": spec}
+    container = V1Container(name="valkey", image=valkey_image, command=server)
+    spec = V1PodSpec(containers=[container], termination_grace_period_seconds=0)
+    body = V1Pod(metadata=V1ObjectMeta(name="valkey"), spec=spec)
     operator.core.create_namespaced_pod(operator.namespace, body)
 
     def url() -> str | None:
-        address = operator.core.read_namespaced_pod("valkey", operator.namespace).status.pod_ip
+        status = operator.core.read_namespaced_pod("valkey", operator.namespace).status
+        address = there(status).pod_ip
         url = f"redis://{address}:6379"
         return url if address and _answers(url) else None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cluster_operator import ClusterOperator
 from fake_hub import Hub, serve
+from narrow import there
 
 REPO = "org/tiny"
 TINY = Path(__file__).parents[1] / "docs" / "tiny_gpt2.py"
@@ -25,7 +26,7 @@ SOURCE = {"hub": {"repo": REPO}}
 def node_hub(operator: ClusterOperator) -> Iterator[Hub]:
     [address] = [
         address.address
-        for address in operator.core.list_node().items[0].status.addresses
+        for address in there(there(operator.core.list_node().items[0].status).addresses)
         if address.type == "InternalIP"
     ]
     hub = Hub()
@@ -61,7 +62,7 @@ def test_a_download_says_how_far_it_is_and_is_no_load(
             assert conditions["ArtifactCached"]["status"] == "False"
             assert conditions["Progressing"]["reason"] == "DownloadingModel"
         assert ready.get("reason") != "LoadFailed"
-        return ready.get("reason") == "LoadingModel"
+        return bool(ready.get("reason") == "LoadingModel")
 
     operator.until(is_past, 90)
     assert all(re.fullmatch(rf"downloading {REPO}(: \d+ % of 60\.\d MB)?", w) for w in said)

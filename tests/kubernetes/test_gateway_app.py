@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import kubernetes.client
 import pytest
+from kubernetes.client import V1Namespace, V1ObjectMeta, V1ResourceQuota, V1ResourceQuotaSpec
+from narrow import there
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_OWNER
@@ -85,7 +87,7 @@ async def test_owners_do_not_see_each_other(
     refused = await client.post("/v1/predictions", headers=as_bob, json=prediction)
     assert refused.status_code == 404
     custom = kubernetes.client.CustomObjectsApi(api)
-    listed = custom.list_namespaced_custom_object(GROUP, VERSION, f"{prefix}{ada}", PLURAL)
+    listed: Any = custom.list_namespaced_custom_object(GROUP, VERSION, f"{prefix}{ada}", PLURAL)
     assert [item["metadata"]["name"] for item in listed["items"]] == ["echo"]
 
 
@@ -121,9 +123,9 @@ async def test_what_a_quota_refuses_reaches_the_caller(
     namespace = make_namespace(ada)
     core = kubernetes.client.CoreV1Api(api)
     hard = {f"count/{PLURAL}.{GROUP}": "0"}
-    body = {"metadata": {"name": "none"}, "spec": {"hard": hard}}
+    body = V1ResourceQuota(metadata=V1ObjectMeta(name="none"), spec=V1ResourceQuotaSpec(hard=hard))
     core.create_namespaced_resource_quota(namespace, body)
-    wait_until(lambda: core.read_namespaced_resource_quota("none", namespace).status.hard)
+    wait_until(lambda: there(core.read_namespaced_resource_quota("none", namespace).status).hard)
     refused = await client.post("/v1/models", headers=headers, json=SHORT)
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
@@ -138,7 +140,7 @@ async def test_a_namespace_that_is_taken_is_a_conflict(
 ) -> None:
     ada, headers = await account("ada")
     core = kubernetes.client.CoreV1Api(api)
-    core.create_namespace({"metadata": {"name": f"{prefix}{ada}"}})
+    core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=f"{prefix}{ada}")))
     refused = await client.post("/v1/models", headers=headers, json=SHORT)
     assert refused.status_code == 409
     assert f"kubectl label namespace {prefix}{ada} {LABEL_OWNER}={ada}" in refused.json()["detail"]

@@ -10,7 +10,17 @@ from typing import Any
 
 import kubernetes.client
 import pytest
+from kubernetes.client import (
+    AuthenticationV1TokenRequest,
+    V1Namespace,
+    V1ObjectMeta,
+    V1PersistentVolumeClaim,
+    V1PersistentVolumeClaimSpec,
+    V1TokenRequestSpec,
+    V1VolumeResourceRequirements,
+)
 from kubernetes.client.exceptions import ApiException
+from narrow import there
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION, InferenceModel
 from inference_contract.pods import LABEL_OWNER, LABEL_OWNER_ID
@@ -110,8 +120,9 @@ def test_the_first_model_makes_the_namespace(
     store.create(model(owner))
     store.create(model(owner, "second"))
     found = kubernetes.client.CoreV1Api(api).read_namespace(f"{prefix}{owner}")
-    assert found.metadata.labels[LABEL_OWNER] == owner
-    assert found.metadata.labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    labels = there(there(found.metadata).labels)
+    assert labels[LABEL_OWNER] == owner
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_no_account_takes_the_cluster(
@@ -120,14 +131,14 @@ def test_no_account_takes_the_cluster(
     core, namespace = kubernetes.client.CoreV1Api(api), f"{prefix}{owner}"
     open_store(owner_namespace_quota={"pods": "3"}).create(model(owner))
     [quota] = core.list_namespaced_resource_quota(namespace).items
-    assert quota.spec.hard == {"pods": "3"}
-    claim = {
-        "metadata": {"name": "huge"},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "900Ti"}},
-        },
-    }
+    assert there(quota.spec).hard == {"pods": "3"}
+    claim = V1PersistentVolumeClaim(
+        metadata=V1ObjectMeta(name="huge"),
+        spec=V1PersistentVolumeClaimSpec(
+            access_modes=["ReadWriteOnce"],
+            resources=V1VolumeResourceRequirements(requests={"storage": "900Ti"}),
+        ),
+    )
     with pytest.raises(ApiException, match="maximum storage usage per PersistentVolumeClaim"):
         core.create_namespaced_persistent_volume_claim(namespace, claim)
 
@@ -143,7 +154,7 @@ def test_a_namespace_that_is_made_belongs_to_an_account(
     store.create(model(owner), "id-1")
     core = kubernetes.client.CoreV1Api(api)
     found = core.read_namespace(f"{prefix}{owner}")
-    assert found.metadata.labels[LABEL_OWNER_ID] == "id-1"
+    assert there(there(found.metadata).labels)[LABEL_OWNER_ID] == "id-1"
     for one in (store, open_store()):
         one.list()
         assert one.owner_ids()[owner] == "id-1"
@@ -327,11 +338,11 @@ def test_a_namespace_of_somebody_else_is_refused(
 ) -> None:
     name, labels = f"{prefix}{owner}", {LABEL_OWNER: label} if label else {}
     core = kubernetes.client.CoreV1Api(api)
-    core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name, labels=labels)))
     whose = f"belongs to {label}" if label else "is no owner's"
     with pytest.raises(NamespaceRefused, match=f"namespace {name} is there already and {whose}"):
         store.create(model(owner))
-    assert (core.read_namespace(name).metadata.labels or {}).get(LABEL_OWNER) == label
+    assert (there(core.read_namespace(name).metadata).labels or {}).get(LABEL_OWNER) == label
     core.delete_namespace(name)
 
 
@@ -413,9 +424,11 @@ def test_without_rights_it_says_so(
     store = open_store()
     store.create(model(owner))
     core = kubernetes.client.CoreV1Api(api)
-    token = core.create_namespaced_service_account_token(
-        "default", "kube-system", {"spec": {"expirationSeconds": 600}}
-    ).status.token
+    asked = AuthenticationV1TokenRequest(
+        spec=V1TokenRequestSpec(audiences=[], expiration_seconds=600)
+    )
+    made = core.create_namespaced_service_account_token("default", "kube-system", asked)
+    token = there(made.status).token
     client = store._api._client
     client.set_default_header("Authorization", f"Bearer {token}")
     client.configuration.cert_file = client.configuration.key_file = None

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from cluster_operator import PAUSE, ClusterOperator
+from kubernetes.client import V1ObjectMeta, V1ResourceQuota, V1ResourceQuotaSpec
+from narrow import there
 
 GPU = f"nvidia.com/test-{secrets.token_hex(4)}"
 """A name of this run's own, for the node may be shared."""
@@ -30,7 +32,8 @@ MERGE = "application/merge-patch+json"
 def two_gpus(operator: ClusterOperator) -> Iterator[str]:
     """The name of a node that has two, and the label of a T4."""
     core = operator.core
-    name = next(node for node in core.list_node().items if not node.spec.taints).metadata.name
+    node = next(node for node in core.list_node().items if not there(node.spec).taints)
+    name = there(there(node.metadata).name)
 
     def change(label: str | None, gpus: str | None) -> None:
         core.patch_node(name, {"metadata": {"labels": {LABEL: label}}}, _content_type=MERGE)
@@ -92,12 +95,13 @@ def test_without_gpus_it_runs_on_the_cpu(operator: ClusterOperator, two_gpus: st
 
 
 def test_a_quota_that_is_used_up(gpu_operator: ClusterOperator) -> None:
-    quota = {"metadata": {"name": "gpus"}, "spec": {"hard": {f"requests.{GPU}": "0"}}}
+    hard = {f"requests.{GPU}": "0"}
+    quota = V1ResourceQuota(metadata=V1ObjectMeta(name="gpus"), spec=V1ResourceQuotaSpec(hard=hard))
     gpu_operator.core.create_namespaced_resource_quota(gpu_operator.namespace, quota)
 
     def is_counted() -> bool:
         read = gpu_operator.core.read_namespaced_resource_quota
-        return bool(read("gpus", gpu_operator.namespace).status.hard)
+        return bool(there(read("gpus", gpu_operator.namespace).status).hard)
 
     gpu_operator.until(is_counted)
     _make(gpu_operator)

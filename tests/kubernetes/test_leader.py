@@ -10,6 +10,15 @@ from typing import Any
 import kubernetes.client
 import pytest
 from cluster_operator import ClusterOperator
+from kubernetes.client import (
+    V1Container,
+    V1Deployment,
+    V1DeploymentSpec,
+    V1LabelSelector,
+    V1ObjectMeta,
+    V1PodSpec,
+    V1PodTemplateSpec,
+)
 from proxy import Proxy
 
 from inference_operator.cluster import leader, tenancy
@@ -63,9 +72,13 @@ def test_a_lease_goes_with_the_deployment_of_its_holders(
 ) -> None:
     """So that nothing is left when they are uninstalled."""
     apps, labels = kubernetes.client.AppsV1Api(api), {"app": "operator"}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
-    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
-    apps.create_namespaced_deployment(namespace, {"metadata": {"name": "operator"}, "spec": spec})
+    pod = V1PodTemplateSpec(
+        metadata=V1ObjectMeta(labels=labels),
+        spec=V1PodSpec(containers=[V1Container(name="c", image="none")]),
+    )
+    spec = V1DeploymentSpec(replicas=0, selector=V1LabelSelector(match_labels=labels), template=pod)
+    body = V1Deployment(metadata=V1ObjectMeta(name="operator"), spec=spec)
+    apps.create_namespaced_deployment(namespace, body)
     for name in ("first", "second"):
         contender = Leader(cluster, namespace, name, deployment="operator")
         contender.acquire()

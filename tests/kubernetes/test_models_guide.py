@@ -9,6 +9,7 @@ import guide
 import yaml
 from cluster_operator import ClusterOperator
 from guide import Bash
+from narrow import there
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
@@ -29,7 +30,8 @@ def test_its_document_becomes_a_deployment_with_the_code(
         assert "shout-volume" in bash.run(script)
     operator.until_reason("ScaledToZero", name="shout-volume")
     found = operator.apps.read_namespaced_deployment("shout-volume-runner", operator.namespace)
-    pod = found.spec.template.spec
-    [claim] = [volume.persistent_volume_claim for volume in pod.volumes if volume.name == "source"]
-    assert claim.claim_name == "code"
-    assert pod.containers[0].resources.limits == {"memory": "2Gi"}
+    pod = there(there(found.spec).template.spec)
+    volumes = there(pod.volumes)
+    [claim] = [volume.persistent_volume_claim for volume in volumes if volume.name == "source"]
+    assert there(claim).claim_name == "code"
+    assert there(pod.containers[0].resources).limits == {"memory": "2Gi"}

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import redis
 from cluster_operator import CHILD, MODEL, NO_IMAGE, OWNER, PAUSE, ClusterOperator
+from kubernetes.client import (
+    V1Container,
+    V1Deployment,
+    V1DeploymentSpec,
+    V1LabelSelector,
+    V1LimitRange,
+    V1LimitRangeItem,
+    V1LimitRangeSpec,
+    V1ObjectMeta,
+    V1PodSpec,
+    V1PodTemplateSpec,
+)
+from narrow import there
 
 from inference_contract import queues
 from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER
@@ -41,7 +55,7 @@ def _versions(operator: ClusterOperator) -> dict[str, str]:
         core.read_namespaced_service_account,
         network.read_namespaced_network_policy,
     ):
-        found[read.__name__] = read(CHILD, operator.namespace).metadata.resource_version
+        found[read.__name__] = there(read(CHILD, operator.namespace).metadata).resource_version
     return found
 
 
@@ -100,6 +114,14 @@ def test_work_in_redis_scales_and_its_end_scales_down(
     operator.until(lambda: expected <= set(operator.events()))
 
 
+def _says_of_scaling(operator: ClusterOperator, message: str) -> bool:
+    return bool(operator.condition("ScalingActive")["message"] == message)
+
+
+def _has_looked(operator: ClusterOperator, times: float) -> bool:
+    return _looks(operator) >= times
+
+
 def test_somebody_else_scales(operator: ClusterOperator, redis_client: redis.Redis) -> None:
     operator.start()
     operator.make(minReplicas=2, maxReplicas=3, autoscaling={"mode": "None"})
@@ -114,9 +136,8 @@ def test_somebody_else_scales(operator: ClusterOperator, redis_client: redis.Red
             f"left at {replicas} replicas: spec.autoscaling.mode is None; scale the Deployment "
             f"{CHILD}, not the model"
         )
-        operator.until(lambda left=left: operator.condition("ScalingActive")["message"] == left)
-        looks = _looks(operator)
-        operator.until(lambda looks=looks: _looks(operator) >= looks + 3)
+        operator.until(partial(_says_of_scaling, operator, left))
+        operator.until(partial(_has_looked, operator, _looks(operator) + 3))
         assert operator.replicas() == replicas
     scaling = operator.condition("ScalingActive")
     assert (scaling["status"], scaling["reason"]) == ("False", "External")
@@ -141,7 +162,12 @@ def test_drift_is_repaired(operator: ClusterOperator) -> None:
 
     operator.until(is_repaired)
     secrets = operator.core.list_namespaced_secret
-    operator.until(lambda: [s.metadata.name for s in secrets(operator.namespace).items] == [CHILD])
+
+    def is_alone() -> bool:
+        found = secrets(operator.namespace).items
+        return [there(secret.metadata).name for secret in found] == [CHILD]
+
+    operator.until(is_alone)
 
 
 @pytest.mark.parametrize("url", ["", "redis://redis.test:6379"], ids=["a user", "one URL for all"])
@@ -195,13 +221,12 @@ def test_a_change_that_runners_do_not_see_leaves_them_alone(operator: ClusterOpe
 
 def test_a_foreign_deployment_is_refused(operator: ClusterOperator) -> None:
     labels = {"app": "other"}
-    container = {"name": "c", "image": NO_IMAGE}
-    spec = {
-        "replicas": 0,
-        "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-    }
-    body = {"metadata": {"name": CHILD}, "spec": spec}
+    pod = V1PodTemplateSpec(
+        metadata=V1ObjectMeta(labels=labels),
+        spec=V1PodSpec(containers=[V1Container(name="c", image=NO_IMAGE)]),
+    )
+    spec = V1DeploymentSpec(replicas=0, selector=V1LabelSelector(match_labels=labels), template=pod)
+    body = V1Deployment(metadata=V1ObjectMeta(name=CHILD), spec=spec)
     operator.apps.create_namespaced_deployment(operator.namespace, body)
     operator.start()
     operator.make()
@@ -289,8 +314,8 @@ def test_a_secret_that_is_not_there(operator: ClusterOperator) -> None:
 
 
 def test_a_namespace_that_takes_no_such_pod(operator: ClusterOperator) -> None:
-    limits = {"limits": [{"type": "Container", "min": {"memory": "1Ti"}}]}
-    body = {"metadata": {"name": "large"}, "spec": limits}
+    item = V1LimitRangeItem(type="Container", min={"memory": "1Ti"})
+    body = V1LimitRange(metadata=V1ObjectMeta(name="large"), spec=V1LimitRangeSpec(limits=[item]))
     operator.core.create_namespaced_limit_range(operator.namespace, body)
     operator.start()
     operator.make(minReplicas=1)
@@ -313,7 +338,7 @@ def test_a_cache_of_its_own(operator: ClusterOperator) -> None:
     operator.make(minReplicas=1, cache={"size": "1024Mi"})
     assert "PersistentVolumeClaim" in operator.until_reason("Unschedulable")
     claim = operator.core.read_namespaced_persistent_volume_claim(CHILD, operator.namespace)
-    assert claim.spec.access_modes == ["ReadWriteOnce"]
+    assert there(claim.spec).access_modes == ["ReadWriteOnce"]
     operator.until(_is_quiet(operator))
 
 
@@ -359,7 +384,8 @@ def test_a_changed_source_changes_the_policy_both_ways(operator: ClusterOperator
 
     def reaches_the_hub() -> bool:
         policy = operator.network.read_namespaced_network_policy(CHILD, operator.namespace)
-        return any(port.port == 443 for rule in policy.spec.egress for port in rule.ports or [])
+        egress = there(there(policy.spec).egress)
+        return any(port.port == 443 for rule in egress for port in rule.ports or [])
 
     assert reaches_the_hub()
     operator.change(source={"hub": None, "path": "/m"})

@@ -16,6 +16,7 @@ import pytest
 import redis
 from cluster_operator import CHILD, MODEL, OWNER, ClusterOperator
 from kubernetes.client.exceptions import ApiException
+from narrow import decoded, there
 
 from inference_contract import queues
 from inference_contract.predictions import Job
@@ -37,8 +38,7 @@ def _no_users(redis_client: redis.Redis) -> Iterator[None]:
 
 
 def _users(client: redis.Redis) -> list[str]:
-    found: list[str] = client.acl_users()
-    return found
+    return [decoded(user) for user in client.acl_users()]
 
 
 def _secret_url(operator: ClusterOperator) -> str:
@@ -49,13 +49,13 @@ def _secret_url(operator: ClusterOperator) -> str:
         if error.status != 404:
             raise
         return ""
-    return base64.b64decode(secret.data["REDIS_URL"]).decode()
+    return base64.b64decode(there(secret.data)["REDIS_URL"]).decode()
 
 
 def _works(url: str) -> bool:
     with redis.Redis.from_url(url) as client:
         try:
-            return client.hgetall(f"{KEY}:cancel") == {}
+            return bool(client.hgetall(f"{KEY}:cancel") == {})
         except (redis.AuthenticationError, redis.ConnectionError):
             return False  # Connections that were made with an earlier password are ended.
 
@@ -73,14 +73,13 @@ def test_a_secret_is_made_once_and_holds_over_a_restart(operator: ClusterOperato
     assert _works(url)
     with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.hgetall("alice_other:cancel")
-    version = operator.core.read_namespaced_secret(
-        CHILD, operator.namespace
-    ).metadata.resource_version
+    secret = operator.core.read_namespaced_secret(CHILD, operator.namespace)
+    version = there(secret.metadata).resource_version
     assert operator.stop() == 0
     operator.start(**USERS_PER_MODEL)
     operator.until(lambda: operator.metric("inference_operator_reconciles_total") >= 3, 30)
     secret = operator.core.read_namespaced_secret(CHILD, operator.namespace)
-    assert secret.metadata.resource_version == version
+    assert there(secret.metadata).resource_version == version
     assert (operator.deployment() or {})["spec"] == deployment["spec"]
     assert _works(url)
 
@@ -208,7 +207,8 @@ def tcp_valkey(
 ) -> Iterator[TcpValkey]:
     """On the address of the cluster's only node, which is this machine."""
     [node] = operator.core.list_node().items
-    address = next(a.address for a in node.status.addresses if a.type == "InternalIP")
+    addresses = there(there(node.status).addresses)
+    address = next(a.address for a in addresses if a.type == "InternalIP")
     try:
         server = TcpValkey(address, tmp_path, wait_until)
     except OSError:

@@ -12,6 +12,8 @@ import kubernetes.client
 import pytest
 import yaml
 from cluster_operator import OWNER, ClusterOperator
+from kubernetes.client import AuthenticationV1TokenRequest, V1TokenRequestSpec
+from narrow import there
 from release import CHART, apply, kubectl, run
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
@@ -52,14 +54,15 @@ class Rights:
 
     def kubeconfig(self, path: Path, api: kubernetes.client.ApiClient) -> Path:
         """Of the component's service account."""
-        body = {"spec": {"expirationSeconds": 3600}}
+        spec = V1TokenRequestSpec(audiences=[], expiration_seconds=3600)
+        body = AuthenticationV1TokenRequest(spec=spec)
         core = kubernetes.client.CoreV1Api(api)
         made = core.create_namespaced_service_account_token(self._account, self._home, body)
         of = api.configuration
         server = {"server": of.host, "certificate-authority": of.ssl_ca_cert}
         content = {
             "clusters": [{"name": "c", "cluster": server}],
-            "users": [{"name": "u", "user": {"token": made.status.token}}],
+            "users": [{"name": "u", "user": {"token": there(made.status).token}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x",
         }

@@ -120,7 +120,7 @@ def test_children_die_with_a_killed_parent(
 
 def test_leftovers_are_ended_and_strangers_with_their_numbers_are_not() -> None:
     with subprocess.Popen(["sleep", "60"]) as leftover, subprocess.Popen(["sleep", "60"]) as other:
-        records = [
+        records: list[dict[str, Any]] = [
             {"pid": leftover.pid, "identity": procfs.identity(leftover.pid), "stop_signal": 15},
             {"pid": other.pid, "identity": "another boot:1", "stop_signal": 15},
             {"pid": None, "identity": None, "stop_signal": 15},

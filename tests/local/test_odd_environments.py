@@ -33,8 +33,14 @@ ODD: dict[str, tuple[dict[str, str | None], list[str]]] = {
     "a locale that is not there": ({"LANG": "en_US.UTF-8", "LC_ALL": "xx_XX.UTF-8"}, [COMMAND]),
     "ASCII only": ({"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, [COMMAND]),
     "Python's own variables": (
-        {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2", "PYTHONPATH": str(Path(__file__).parent)}
-        | {"PYTHONSTARTUP": "/nowhere.py", "PYTHONIOENCODING": "ascii", "PYTHONSAFEPATH": "1"},
+        {
+            "PYTHONWARNINGS": "error",
+            "PYTHONOPTIMIZE": "2",
+            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONSTARTUP": "/nowhere.py",
+            "PYTHONIOENCODING": "ascii",
+            "PYTHONSAFEPATH": "1",
+        },
         [COMMAND],
     ),
     "no home, no user, no terminal": (

@@ -60,8 +60,11 @@ class Machine:
         return file
 
     def settings(self, **changes: Any) -> LocalSettings:
-        values = {"inference_home": self.home, "redis_url": self.redis_url} | changes
-        return LocalSettings(_env_file=None, **values)  # type: ignore[call-arg]  # pydantic-settings' own
+        values: dict[str, Any] = {
+            "inference_home": self.home,
+            "redis_url": self.redis_url,
+        } | changes
+        return LocalSettings(_env_file=None, **values)
 
     def start(self, **changes: Any) -> LocalOperator:
         self.operators.append(LocalOperator(self.settings(**changes)))

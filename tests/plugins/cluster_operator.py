@@ -14,6 +14,7 @@ from typing import Any
 
 import kubernetes.client
 from kubernetes.client.exceptions import ApiException
+from narrow import there
 
 from inference_contract.inferencemodel import GROUP, PLURAL, VERSION
 from inference_contract.pods import LABEL_MODEL
@@ -164,8 +165,8 @@ class ClusterOperator:
 
     def model(self, namespace: str = "", name: str = MODEL) -> dict[str, Any]:
         place = GROUP, VERSION, namespace or self.namespace, PLURAL, name
-        found: dict[str, Any] = self._custom.get_namespaced_custom_object(*place)
-        return found
+        found: Any = self._custom.get_namespaced_custom_object(*place)
+        return dict(found)
 
     def status(self, namespace: str = "", name: str = MODEL) -> dict[str, Any]:
         status: dict[str, Any] = self.model(namespace, name).get("status", {})
@@ -190,8 +191,8 @@ class ClusterOperator:
 
     def age(self, namespace: str) -> tuple[datetime, str]:
         """What namespaces are sorted by, the oldest first."""
-        metadata = self.core.read_namespace(namespace).metadata
-        return metadata.creation_timestamp, namespace
+        metadata = there(self.core.read_namespace(namespace).metadata)
+        return there(metadata.creation_timestamp), namespace
 
     def deployment(self) -> dict[str, Any] | None:
         """As JSON, or None."""
@@ -216,4 +217,4 @@ class ClusterOperator:
         """Reason and message of the model's own events."""
         selector = "involvedObject.kind=InferenceModel"
         found = self.core.list_namespaced_event(self.namespace, field_selector=selector).items
-        return [(event.reason, event.message) for event in found]
+        return [(there(event.reason), there(event.message)) for event in found]

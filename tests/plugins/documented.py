@@ -55,7 +55,8 @@ class Documented:
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         for template in _templates(tuple(self._document["paths"])):
             if template[1].fullmatch(path):
-                return self._document["paths"][template[0]].get(method)
+                found: dict[str, Any] | None = self._document["paths"][template[0]].get(method)
+                return found
         return None
 
     def _faults(

@@ -150,7 +150,10 @@ class Account:
         where = 'jsonpath={.status.conditions[?(@.type=="Ready")]}'
         found = kubectl("-n", self.namespace, "get", "inferencemodel", name, "-o", where)
         condition = json.loads(found) if found else {}
-        return tuple(condition.get(key, "") for key in ("status", "reason", "message"))  # type: ignore[return-value]
+        status, reason, message = (
+            condition.get(key, "") for key in ("status", "reason", "message")
+        )
+        return status, reason, message
 
     def until_ready(
         self, name: str, reason: str = "Ready", words: str = "", timeout: float = 60
@@ -161,7 +164,8 @@ class Account:
             found = self.ready(name)
             return found if found[1] == reason and words in found[2] else None
 
-        return self.wait_until(told, timeout, every=0.2)[2]
+        message: str = self.wait_until(told, timeout, every=0.2)[2]
+        return message
 
     def status(self, name: str) -> Object:
         where = ("-n", self.namespace, "get", "inferencemodel", name, "-o", "json")

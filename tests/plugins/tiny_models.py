@@ -18,7 +18,7 @@ TINY_LLAMA = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 512,
 }
-TINY_BERT = {
+TINY_BERT: dict[str, Any] = {
     "dim": 16,
     "hidden_dim": 16,
     "n_layers": 1,
@@ -138,7 +138,7 @@ def painter(folder: Path) -> None:
         block_out_channels=(8,), norm_num_groups=4, latent_channels=4, sample_size=8
     )
     tokenizer().save_pretrained(folder / "words")
-    pipeline = diffusers.StableDiffusionPipeline(
+    pipeline: Any = diffusers.StableDiffusionPipeline(
         vae=vae,
         text_encoder=transformers.CLIPTextModel(text),
         tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "words"),

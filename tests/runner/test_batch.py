@@ -113,8 +113,8 @@ def test_a_heartbeat_renews_the_lease(
     queue.put_one("a", do="sleep", seconds=1.0)
 
     def lease() -> float | None:
-        held = redis_client.zrange(queues.in_flight_key(KEY), 0, -1, withscores=True)
-        return held[0][1] if held else None
+        held: Any = redis_client.zrange(queues.in_flight_key(KEY), 0, -1, withscores=True)
+        return float(held[0][1]) if held else None
 
     first = wait_until(lease)
     wait_until(lambda: (lease() or 0) > first + 0.3)

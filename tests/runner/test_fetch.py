@@ -58,7 +58,8 @@ class Download:
         """As a runner without network finds it."""
         code, lines = self.fetch(revision, HF_HUB_OFFLINE="1")
         assert code == RunnerExit.OK, lines
-        return self.cache / "models--org--model" / "snapshots" / lines[-1]["commit"]
+        commit: str = lines[-1]["commit"]
+        return self.cache / "models--org--model" / "snapshots" / commit
 
     def gets(self, file: str = WEIGHTS) -> list[str]:
         """The requests for the content of a file since the last call."""

@@ -22,7 +22,9 @@ class Odd(Enum):
 def refused(output: Any) -> str:
     with pytest.raises((TypeError, values.Unacceptable)) as caught:
         outputs.encode({"output": output}, output)
-    return outputs.refusal(caught.value, output)
+    error = caught.value
+    assert isinstance(error, TypeError | values.Unacceptable)
+    return outputs.refusal(error, output)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 import rq
+from narrow import there
 from rq.job import JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -49,7 +50,7 @@ def test_rq_sees_a_running_job(
     queue.put_one("a", do="sleep", seconds=1.0)
     registry = StartedJobRegistry(queue=rq_queue)
     assert wait_until(lambda: registry.get_job_ids()) == [f"{KEY}_a_1"]
-    job = rq_queue.fetch_job(f"{KEY}_a_1")
+    job = there(rq_queue.fetch_job(f"{KEY}_a_1"))
     (execution,) = wait_until(job.get_executions)  # written once a run has lasted 10 ms
     (worker,) = rq.Worker.all(queue=rq_queue)
     assert (worker.name, worker.get_state(), worker.queue_names()) == (NAME, "busy", [KEY])

@@ -28,7 +28,7 @@ def expected(wanted: TextOptions) -> list[float]:
         processors.append(transformers.TopKLogitsWarper(wanted.top_k))
     if wanted.top_p < 1:
         processors.append(transformers.TopPLogitsWarper(wanted.top_p))
-    found: list[float] = processors(torch.tensor([[0]]), LOGITS[None]).softmax(-1)[0].tolist()
+    found: list[float] = processors(torch.LongTensor([[0]]), LOGITS[None]).softmax(-1)[0].tolist()
     return found
 
 

@@ -3,20 +3,21 @@
 import ctypes
 import os
 import time
+from typing import Any
 
 
 class RaisesInLoad:
     def load(self) -> None:
         raise RuntimeError("the weights are made of cheese")
 
-    def predict(self, inputs: dict) -> str:
+    def predict(self, inputs: dict[str, Any]) -> str:
         return ""
 
 
 class Misbehaves:
     """Does what its input says."""
 
-    def predict(self, inputs: dict) -> object:
+    def predict(self, inputs: dict[str, Any]) -> object:
         match inputs["do"]:
             case "raise":
                 raise ValueError("I will not")

@@ -1,6 +1,7 @@
 """An echo that takes its time: long enough to be killed in the middle of it."""
 
 import time
+from typing import Any
 
 
 class Slow:
@@ -10,9 +11,9 @@ class Slow:
     def load(self) -> None:
         pass
 
-    def predict_batch(self, batch: list[dict]) -> list[str]:
+    def predict_batch(self, batch: list[dict[str, Any]]) -> list[str]:
         time.sleep(self.seconds)
         return [inputs["text"].upper() for inputs in batch]
 
-    def predict(self, inputs: dict) -> str:
+    def predict(self, inputs: dict[str, Any]) -> str:
         return self.predict_batch([inputs])[0]

@@ -34,7 +34,10 @@ HEADERS = (
     *(b"Bearer", b"Bearer \xff", b"Bearer inf_\xff", b"Token a.b.c", b"Bearer inf_" + b"x" * 3000),
 )
 TEXTS = ("\0", "\ud800", "a\ud800b", "", " ", "x" * 3000, "\u202e", "%00", "../..", "\x7f", "🦀")
-VALUES = (*TEXTS, None, True, 0, -1, 10**400, 1e308, [], {}, [[]], {"\ud800": 1}, {"\0": "\0"})
+VALUES: tuple[object, ...] = (
+    *(*TEXTS, None, True, 0, -1, 10**400, 1e308),
+    *([], {}, [[]], {"\ud800": 1}, {"\0": "\0"}),
+)
 
 
 async def _status(

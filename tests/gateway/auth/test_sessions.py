@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from inference_gateway.api.app import create_app, front
-from inference_gateway.auth import authenticator
+from inference_gateway.auth import authenticator, standing
 from inference_gateway.settings import GatewaySettings
 
 Headers = Callable[..., dict[str, str]]
@@ -178,7 +178,7 @@ async def test_without_postgresql_tokens_hold_for_a_while_only(
         raise psycopg2.OperationalError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(authenticator.standing, "read", away)
+        patch.setattr(standing, "read", away)
         await asyncio.sleep(2 * authenticator.CHECK_SECONDS)
         assert (await client.get("/v1/account", headers=headers)).status_code == 200
         patch.setattr(authenticator, "TRUSTED_SECONDS", 0.2)

@@ -12,9 +12,11 @@ from typing import Any
 import orjson
 import pytest
 import redis
+from narrow import decoded
 from sqlalchemy import Engine, create_engine, text
 
 from inference_contract import functions, queues
+from inference_contract.predictions import Job
 from inference_gateway.dispatch.recording.apply_changes import prepare
 from inference_gateway.dispatch.recording.recorder import Recorder
 from inference_gateway.dispatch.recovery.outage_grace import OutageGrace
@@ -70,7 +72,7 @@ class Lab:
 
     def enqueue(self, *predictions: str, model: str = MODEL) -> None:
         jobs = [
-            {"id": p, "attempt": 1, "token": "token-1", "input": {}, "notify": [], "crashes": 0}
+            Job(id=p, attempt=1, token="token-1", input={}, notify=[], crashes=0)
             for p in predictions
         ]
         JobQueue(self.redis).enqueue(model, jobs)
@@ -83,7 +85,8 @@ class Lab:
             if reply is None:
                 return None
             if reply != b"":
-                return json.loads(reply[1])[2][0]
+                job: dict[str, Any] = json.loads(reply[1])[2][0]
+                return job
 
     def say(self, type: str, job: Any, **fields: Any) -> str:
         """Append an event of a job, or of a prediction's first attempt; the entry's id."""
@@ -93,7 +96,7 @@ class Lab:
         return self.say_raw(orjson.dumps([{**event, **fields}]))
 
     def say_raw(self, data: bytes) -> str:
-        return self.redis.xadd(queues.events_key(KEY), {"d": data}).decode()
+        return decoded(self.redis.xadd(queues.events_key(KEY), {"d": data}))
 
     def finish(self, job: dict[str, Any], **fields: Any) -> None:
         self.say("succeeded", job, **{"output": "hi", "predict_time": 0.01, **fields})
@@ -153,7 +156,7 @@ class Lab:
     def queued(self) -> list[str]:
         """Ids of the predictions that wait, the next one first."""
         found = self.redis.lrange(queues.queue_key(KEY), 0, -1)
-        return [queues.parse_job_id(job.decode())[1] for job in found]
+        return [queues.parse_job_id(decoded(job))[1] for job in found]
 
 
 @pytest.fixture

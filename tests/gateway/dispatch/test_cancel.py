@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from inference_contract import queues
 from inference_gateway.errors import NotFound
 from inference_gateway.lifecycle.cancel import cancel, end_waiting
 
 ADA = str(uuid.UUID(hashlib.md5(b"ada").hexdigest()))
-AWAY = redis.Redis(host="127.0.0.1", port=1, retry=None)
+AWAY = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
 
 @pytest.fixture

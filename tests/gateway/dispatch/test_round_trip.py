@@ -76,8 +76,9 @@ _ROW: dict[str, Any] = {
 
 
 def _job(row: dict[str, Any]) -> Job:
-    known = {key: row[key] for key in ("id", "token", "input")}
-    return Job(**known, attempt=1, notify=[], crashes=0)
+    return Job(
+        id=row["id"], token=row["token"], input=row["input"], attempt=1, notify=[], crashes=0
+    )
 
 
 @pytest.fixture

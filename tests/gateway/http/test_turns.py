@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from inference_gateway.http.turns import Turns
 
 
 async def test_a_turn_has_its_share_and_the_rest_follows_in_order() -> None:
-    turns, done, seen = Turns(most=10), [], []
+    turns, seen = Turns(most=10), []
+    done: list[object] = []
     for number in range(35):
         turns.run(partial(done.append, number))
     while len(done) < 35:
@@ -20,7 +22,8 @@ async def test_a_turn_has_its_share_and_the_rest_follows_in_order() -> None:
 
 
 async def test_the_next_turn_has_a_share_of_its_own() -> None:
-    turns, done = Turns(most=10), []
+    turns = Turns(most=10)
+    done: list[object] = []
     for _ in range(2):
         for number in range(10):
             turns.run(partial(done.append, number))
@@ -30,7 +33,8 @@ async def test_the_next_turn_has_a_share_of_its_own() -> None:
 
 
 async def test_what_comes_first_goes_before_all_that_wait() -> None:
-    turns, done = Turns(most=10), []
+    turns = Turns(most=10)
+    done: list[object] = []
     for number in range(100):
         turns.run(partial(done.append, number))
     turns.run(partial(done.append, "first"), first=True)
@@ -39,14 +43,17 @@ async def test_what_comes_first_goes_before_all_that_wait() -> None:
 
 
 async def test_one_that_raises_costs_no_other_its_turn() -> None:
-    turns, done = Turns(most=2), []
+    turns = Turns(most=2)
+    done: list[object] = []
 
     def wrong() -> None:
         raise ValueError
 
     loop, errors = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
-    for work in (*[partial(done.append, 1)] * 2, wrong, *[partial(done.append, 2)] * 5):
+    one, two = partial(done.append, 1), partial(done.append, 2)
+    works: list[Callable[[], object]] = [one, one, wrong, *[two] * 5]
+    for work in works:
         turns.run(work)
     for _ in range(10):
         await asyncio.sleep(0)

@@ -77,13 +77,15 @@ async def test_a_connection_that_says_nothing_has_neither_parser_nor_addresses(
     first: BoundedProtocol,
 ) -> None:
     one, transport = _connect(first)
-    assert (one.parser, one.flow, transport.asked) == (None, None, [])
+    found: tuple[object, ...] = one.parser, one.flow, transport.asked
+    assert found == (None, None, [])
 
 
 async def test_half_a_head_is_not_worth_an_address(first: BoundedProtocol) -> None:
     one, transport = _connect(first)
     one.data_received(b"GET / HTTP/1.1\r\nHost:")
-    assert (one.flow, transport.asked) == (None, [])
+    found: tuple[object, ...] = one.flow, transport.asked
+    assert found == (None, [])
     one.data_received(b" a\r\n\r\n")
     assert one.scope["client"] == ("::1", 80)
     assert one.scope["server"] == ("::1", 80)
@@ -100,7 +102,7 @@ async def test_thousands_who_leave_at_once_are_closed_in_several_turns(
     first: BoundedProtocol,
 ) -> None:
     made = [_connect(first) for _ in range(500)]
-    closed = []
+    closed: list[int] = []
     for one, _ in made:
         assert one.eof_received()  # Else the loop would close it in this turn.
     while not closed or closed[-1] < 500:

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 import redis
+from narrow import decoded
 
 from inference_contract import queues
 from inference_contract.predictions import Job
@@ -19,7 +20,7 @@ def job(name: str, text: str = "", crashes: int = 0) -> Job:
 
 def queued(redis_client: redis.Redis) -> list[str]:
     found = redis_client.lrange(queues.queue_key("ada_echo"), 0, -1)
-    return [queues.parse_job_id(job_id.decode())[1] for job_id in found]
+    return [queues.parse_job_id(decoded(job_id))[1] for job_id in found]
 
 
 @pytest.mark.parametrize(("front", "order"), [(False, "bacd"), (True, "dcab")])

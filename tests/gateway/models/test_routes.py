@@ -21,7 +21,7 @@ from inference_gateway.settings import GatewaySettings
 
 Headers = Callable[..., dict[str, str]]
 
-SEED = {
+SEED: dict[str, Any] = {
     "name": "GPT-2",
     "description": "GPT-2 text generation model",
     "model_type": "text-generation",

@@ -13,6 +13,7 @@ import orjson
 import psycopg2
 import pytest
 import redis
+from narrow import decoded
 from psycopg2.extras import RealDictCursor
 
 from inference_contract import queues
@@ -36,9 +37,9 @@ class Runner:
         self.redis = client
 
     def waiting(self) -> list[Job]:
-        names = [name.decode() for name in self.redis.lrange(queues.queue_key(KEY), 0, -1)]
+        names = [decoded(name) for name in self.redis.lrange(queues.queue_key(KEY), 0, -1)]
         data = [self.redis.hget(queues.job_key(name), "data") for name in names]
-        return [orjson.loads(content)[2][0] for content in data]
+        return [orjson.loads(content or "")[2][0] for content in data]
 
     def say(self, type: str, job: dict[str, Any], **fields: Any) -> None:
         """An event in the model's stream."""

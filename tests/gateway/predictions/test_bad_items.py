@@ -107,7 +107,7 @@ async def test_a_stream_that_is_none_keeps_no_reader_of_another_waiting(
     await tails.stop()
 
 
-MANY_FIELDS = dict.fromkeys(map(str, range(600_000)), "")
+MANY_FIELDS: Any = dict.fromkeys(map(str, range(600_000)), "")
 
 
 async def test_an_entry_of_millions_of_fields_keeps_no_reader_of_another_stream_waiting(
@@ -240,13 +240,12 @@ async def test_a_model_that_cannot_be_served_hides_no_other(
     client: httpx.AsyncClient, app: FastAPI, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from inference_gateway.models import catalog
-
-    checker = catalog.InputChecker
+    from inference_gateway.models.inputs.checker import InputChecker
 
     def checked(parameters: Any) -> Any:
         if "odd" in parameters:
             raise TypeError("no checker for this one")
-        return checker(parameters)
+        return InputChecker(parameters)
 
     monkeypatch.setattr(catalog, "InputChecker", checked)
     make_model("ada", "odd", visibility="public", input_schema={"odd": {"type": "string"}})

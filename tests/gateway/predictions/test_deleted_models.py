@@ -13,6 +13,8 @@ import httpx
 import pytest
 import redis
 from fastapi import FastAPI
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from inference_contract import layout, queues
 from inference_gateway.api.app import create_app
@@ -23,7 +25,7 @@ from inference_gateway.settings import GatewaySettings
 Auth = Callable[..., dict[str, str]]
 Sql = Callable[..., list[dict[str, Any]]]
 BODY = {"model_id": "ada/echo", "input": {"text": "hi"}}
-AWAY = redis.Redis(host="127.0.0.1", port=1, retry=None)
+AWAY = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 GONE = {"status": "canceled", "error_code": "model_deleted", "error": "The model was deleted."}
 
 

@@ -52,7 +52,7 @@ async def test_what_is_not_there_is_none() -> None:
     lookup, one, other = Lookup(), uuid4(), uuid4()
     lookup.missing = {other}
     found = States(lookup)
-    rows = await asyncio.gather(found.find(one, OWNER), found.find(other, OWNER))
+    rows = list(await asyncio.gather(found.find(one, OWNER), found.find(other, OWNER)))
     assert rows == [{"id": one}, None]
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import redis
 from fastapi import FastAPI
+from narrow import decoded, there
 from sqlalchemy import Engine, create_engine, text
 
 from inference_contract import queues
@@ -67,7 +68,7 @@ async def create(
 def queued(client: redis.Redis, model: str = "ada/m") -> list[str]:
     """Ids of predictions, the next one first."""
     jobs = client.lrange(queues.queue_key(queues.model_key(model)), 0, -1)
-    return [queues.parse_job_id(job.decode())[1] for job in jobs]
+    return [queues.parse_job_id(decoded(job))[1] for job in jobs]
 
 
 def end(client: redis.Redis, engine: Engine, *predictions: str) -> None:
@@ -81,10 +82,10 @@ def end(client: redis.Redis, engine: Engine, *predictions: str) -> None:
                 ),
                 {"id": prediction},
             )
-    for key in client.keys("rq:job:*"):
-        if queues.parse_job_id(key.decode())[1] in predictions:
+    for key in map(decoded, client.keys("rq:job:*")):
+        if queues.parse_job_id(key)[1] in predictions:
             client.delete(key)
-            client.lrem(queues.queue_key(queues.parse_job_id(key.decode())[0][7:]), 1, key[7:])
+            client.lrem(queues.queue_key(queues.parse_job_id(key)[0][7:]), 1, key[7:])
 
 
 async def test_what_is_above_the_budget_waits_in_postgresql_and_says_so(
@@ -422,7 +423,7 @@ def test_one_that_ends_after_it_was_chosen_is_not_queued(
 
 
 def test_the_room_follows_what_redis_may_have(redis_client: redis.Redis) -> None:
-    before = redis_client.config_get("maxmemory")["maxmemory"]
+    before = there(redis_client.config_get("maxmemory")["maxmemory"])
     used = redis_client.info("memory")["used_memory"]
     try:
         redis_client.config_set("maxmemory", 0)

@@ -45,7 +45,8 @@ def _in_a_pipeline(client: redis.Redis) -> Callable[[], object]:
 def _in_a_transaction(client: redis.Redis) -> Callable[[], object]:
     def write() -> object:
         with client.pipeline() as pipe:
-            return pipe.set("a", "1").execute()
+            pipe.set("a", "1")
+            return pipe.execute()
 
     return write
 
@@ -148,7 +149,7 @@ async def test_so_do_those_of_an_event_loop(
     async with ours_async.client() as idle, ours_async.pubsub() as channel:
         await idle.get("a")
         await channel.subscribe("ends")
-        waiting = asyncio.create_task(ours_async.xread({"stream": "$"}, block=60_000))
+        waiting = asyncio.ensure_future(ours_async.xread({"stream": "$"}, block=60_000))
         await blocked(failover.old)
         failover.demote()
         failover.promote()

@@ -175,7 +175,7 @@ def test_the_account_is_gone(lab: Any, wait_until: Any) -> None:
 
 def test_a_private_address_is_final() -> None:
     sender = Sender(timeout_seconds=1, allow_loopback=False)
-    answer = sender.send("http://127.0.0.1:80/", {}, b"")
+    answer = sender.send("http://127.0.0.1:80/", {}, [b""])
     assert answer.final
     assert answer.error is not None
     assert "not a public address" in answer.error
@@ -202,14 +202,14 @@ def test_the_environments_proxies_are_not_used(
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
     sender = Sender(timeout_seconds=5, allow_loopback=True)
-    assert sender.send(it.url, {}, b"", trusted=True).status == 204
+    assert sender.send(it.url, {}, [b""], trusted=True).status == 204
     assert proxy.got == []
 
 
 def test_an_answer_is_read_so_far_only(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "_MAX_ANSWER_BYTES", 10)
     sender = Sender(timeout_seconds=5, allow_loopback=True)
-    answer = sender.send(receiver("flood").url, {}, b"", trusted=True)
+    answer = sender.send(receiver("flood").url, {}, [b""], trusted=True)
     assert answer.status == 200
 
 

@@ -82,7 +82,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         1614265330,
-        b'{"test": 2432232314}',
+        [b'{"test": 2432232314}'],
     )
     assert headers == {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",

@@ -49,7 +49,8 @@ def _status(reason: Reason, message: str = "no") -> InferenceModelStatus:
 def test_transitions(
     before: Reason | None, after: Reason, expected: KubernetesEvent | None
 ) -> None:
-    found = transitions(before and _status(before, "else"), _status(after))
+    was = _status(before, "else") if before else None
+    found = transitions(was, _status(after))
     assert found == ([expected] if expected else [])
 
 

@@ -39,7 +39,7 @@ NAMESPACE = {"metadata": {"name": "team-a", "labels": {"inference-server.dev/own
 class Looks:
     """A model that is known, with a load that Redis does not say."""
 
-    def __init__(self, api: StubApi, cluster: Cluster, **given: str) -> None:
+    def __init__(self, api: StubApi, cluster: Cluster, **given: Any) -> None:
         url = "redis://127.0.0.1:1"
         settings = ClusterSettings(
             runner_image="runner:1", redis_url=url, runner_redis_url=url, **given

@@ -44,7 +44,7 @@ class Guarded:
     def works(self, key: str) -> bool:
         with self.client(key) as client:
             try:
-                return client.hgetall(f"{key}:cancel") == {}
+                return bool(client.hgetall(f"{key}:cancel") == {})
             except redis.AuthenticationError:
                 return False
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from narrow import decoded
 from redis.connection import parse_url
 
 from inference_contract import functions, queues
@@ -40,8 +41,7 @@ def users(link: RedisConnection) -> RedisUsers:
 
 
 def _users(client: redis.Redis) -> list[str]:
-    found: list[str] = client.acl_users()
-    return [user for user in found if user != "default"]
+    return [user for user in map(decoded, client.acl_users()) if user != "default"]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def runner(redis_url: str, users: RedisUsers) -> Iterator[redis.Redis]:
 def test_the_command_that_makes_a_user() -> None:
     command = set_user("alice_m", "0", "password")
     assert command[:3] == ("ACL", "SETUSER", "inference:0:alice_m")
-    assert "password" not in " ".join(command)
+    assert "password" not in " ".join(map(decoded, command))
     assert command[3:7] == (
         "reset",
         "on",
@@ -183,11 +183,12 @@ def test_what_a_runner_may_not(
     assert redis_client.lrange(f"rq:queue:{OTHER}", 0, -1) == [b"a"]
 
 
+TIMES: list[str | int] = [1, "TIME"] * functions.MAX_WORDS
 ENDLESS: list[tuple[str | int, ...]] = [
     (functions.CLAIM, 0, f"rq:queue:{KEY}", f"rq:wip:{KEY}", "w", 10**9, 0, "", 30_000, "e"),
     (functions.CLAIM, 0, f"rq:queue:{KEY}", f"rq:wip:{KEY}", "w", "nan", 0, "", 30_000, "e"),
     (functions.RENEW, 0, f"rq:wip:{KEY}", 30_000, *["x"] * (functions.MAX_LEASES + 1)),
-    (functions.SAY, 0, *[1, "TIME"] * functions.MAX_WORDS),
+    (functions.SAY, 0, *TIMES),
     (functions.SAY, 0, -1),
     (functions.SAY, 0, 0, 0),
     (functions.SAY, 0, "nan", "x"),

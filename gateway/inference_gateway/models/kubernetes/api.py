@@ -80,11 +80,9 @@ def configuration(kubeconfig: str | None) -> Configuration:
     found = Configuration()
     try:
         if kubeconfig:
-            load_kube_config(  # type: ignore[no-untyped-call]
-                kubeconfig, client_configuration=found, persist_config=False
-            )
+            load_kube_config(kubeconfig, client_configuration=found, persist_config=False)
         else:
-            load_incluster_config(found)  # type: ignore[no-untyped-call]
+            load_incluster_config(found)
     except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         raise KubernetesError(" ".join(str(error).split())) from error
     # Whoever calls decides what is worth a second try.
@@ -162,7 +160,7 @@ class KubernetesApi:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.shutdown(socket.SHUT_RDWR)
-        self._client.close()  # type: ignore[no-untyped-call]
+        self._client.close()
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None

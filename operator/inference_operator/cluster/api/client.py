@@ -223,7 +223,7 @@ class Cluster:
         )
         try:
             response = self._client.call_api(*request, _request_timeout=self._timeout)
-            content: bytes = response.read()  # type: ignore[no-untyped-call]  # the client's
+            content: bytes = response.read()
         except ApiException as error:
             raise ClusterError(error.status or 0, str(error.reason)) from error
         except urllib3.exceptions.HTTPError as error:
@@ -241,9 +241,9 @@ def connect(connections: int) -> Cluster:
     """
     configuration = kubernetes.client.Configuration()
     try:
-        kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # the client's
+        kubernetes.config.load_incluster_config(configuration)
     except kubernetes.config.ConfigException:
-        kubernetes.config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client's
+        kubernetes.config.load_kube_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = connections
     # Whoever asks tries again, after a pause; urllib3 would do so at once, and wait each time anew.
     configuration.retries = False

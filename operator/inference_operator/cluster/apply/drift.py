@@ -53,7 +53,7 @@ def _has(item: Any, key: str) -> bool:
 def _same_amount(observed: Any, desired: Any) -> bool:
     """`1024Mi` comes back as `1Gi`."""
     try:
-        amounts = [parse_quantity(value) for value in (observed, desired)]  # type: ignore[no-untyped-call]  # the client's
+        amounts = [parse_quantity(value) for value in (observed, desired)]
     except (ValueError, TypeError):
         return False
     return bool(amounts[0] == amounts[1])

@@ -54,6 +54,9 @@ def test_what_is_no_json_array_is_refused_whole(data: bytes) -> None:
         parse(data)
 
 
+NO_TOKENS: tuple[object, ...] = (None, 1, [], "t\0", "t" * 1000)
+
+
 @pytest.mark.parametrize(
     "item",
     [
@@ -61,7 +64,7 @@ def test_what_is_no_json_array_is_refused_whole(data: bytes) -> None:
         *(event("exploded"), event([]), event({}), event(None)),
         *(event("started", id="7"), event("started", id=A + "'"), event("started", id=[A])),
         *(event("started", attempt=n) for n in (0, -1, 2**31, 2**64 - 1, True, 1.0, "1", None)),
-        *(event("started", token=t) for t in (None, 1, [], "t\0", "t" * 1000)),
+        *(event("started", token=t) for t in NO_TOKENS),
     ],
 )
 def test_what_does_not_bear_the_fence_is_counted_and_the_others_are_heard(item: Any) -> None:

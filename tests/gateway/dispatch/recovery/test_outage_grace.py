@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from narrow import there
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -114,8 +115,8 @@ class Server:
 
 
 @contextmanager
-def set_to(server: Server, **values: object) -> Iterator[None]:
-    before = {name: server.client.config_get(name)[name] for name in values}
+def set_to(server: Server, **values: str | int) -> Iterator[None]:
+    before = {name: there(server.client.config_get(name)[name]) for name in values}
     for name, value in values.items():
         server.client.config_set(name, value)
     yield

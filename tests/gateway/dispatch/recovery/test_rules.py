@@ -28,7 +28,7 @@ ROW = OpenRow(
 def told(recovery: Recovery | None) -> str | None:
     if isinstance(recovery, HandOut):
         return recovery.reason.value
-    return recovery and recovery.error_code.value
+    return recovery.error_code.value if recovery else None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ END_LEASE = "UPDATE predictions SET lease_until = now() - interval '1 second'"
 
 def run(lab: Any, crashes: int = 0, **columns: Any) -> str:
     """A prediction that a runner has begun."""
-    prediction = lab.insert(webhook="https://example.com/", **columns)
+    prediction: str = lab.insert(webhook="https://example.com/", **columns)
     lab.enqueue(prediction)
     lab.say("started", lab.claim())
     lab.record()

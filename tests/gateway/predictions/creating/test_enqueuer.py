@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from narrow import decoded
 
 from inference_contract import queues
 from inference_gateway.predictions import metrics
@@ -74,7 +75,8 @@ async def test_jobs_are_put_by_threads_and_without_them(
         await enqueuer.enqueue(MODEL, [_row(str(number), size)])
     redis_client.script_flush()
     await enqueuer.enqueue(MODEL, [_row("4")])
-    waiting = [queues.parse_job_id(name.decode())[1] for name in redis_client.lrange(QUEUE, 0, -1)]
+    names = map(decoded, redis_client.lrange(QUEUE, 0, -1))
+    waiting = [queues.parse_job_id(name)[1] for name in names]
     assert waiting == ["0", "1", "2", "3", "4"]
 
 

@@ -218,8 +218,9 @@ async def test_a_name_that_takes_long_to_resolve_leaves_time_to_connect(
     store: InsertConnection, connect: Flaky, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resolver asks its second server after 5 s."""
-    monkeypatch.setattr(polled, "time", clock := SimpleNamespace(monotonic=lambda: clock.now))
-    clock.now = 0.0
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(polled, "time", clock)
     connect.then = lambda: setattr(clock, "now", 5.0)
     await store.insert(_rows(1))
     assert len(_stored(sql)) == 1

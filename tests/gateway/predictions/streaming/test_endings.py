@@ -12,7 +12,7 @@ from inference_gateway.predictions.streaming import endings
 from inference_gateway.predictions.streaming.endings import Endings, StreamEnd
 
 MOST = 1000
-LARGE = StreamEnd({}, 400)  # type: ignore[typeddict-item]  # what is in it does not matter
+LARGE = StreamEnd({}, 400)  # What is in it does not matter.
 PIECE = b"x" * 50_000
 Read = Callable[[str], AsyncIterator[bytes]]
 

@@ -148,7 +148,7 @@ def test_a_namespace_concerns_its_models() -> None:
     mirror.put(Kind.MODEL, _object("m", 1))
     assert mirror.put(Kind.NAMESPACE, _namespace("team", 2, "ann")) == {KEY}
     assert (mirror.owner("team"), mirror.owner("other")) == ("ann", "")
-    other = {"labels": {LABEL_OWNER: "ann", "news": "none"}}
+    other: dict[str, Any] = {"labels": {LABEL_OWNER: "ann", "news": "none"}}
     found = _namespace("team", 3, creationTimestamp="2026-01-02T00:00:00Z", **other)
     assert mirror.put(Kind.NAMESPACE, found) == set()
 

@@ -30,8 +30,8 @@ class Logs:
         self.now = 100.0
         self.downloads = Downloads(self.read, lambda: self.now)
 
-    def read(self, *place: str) -> list[str]:
-        self.asked.append(place)
+    def read(self, namespace: str, pod: str, container: str) -> list[str]:
+        self.asked.append((namespace, pod, container))
         return self.lines
 
     def progress(self, *pods: RunnerPod) -> list[int | None]:
