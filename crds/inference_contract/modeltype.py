@@ -11,3 +11,8 @@ class ModelType(StrEnum):
     IMAGE_TO_TEXT = "image-to-text"
     CLASSIFICATION = "classification"
     CUSTOM = "custom"
+
+    @property
+    def streams_text(self) -> bool:
+        """Whether pieces of output are text that is joined; custom classes stream lists."""
+        return self is not ModelType.CUSTOM

@@ -53,6 +53,10 @@ class WebhookEvent(StrEnum):
     COMPLETED = "completed"
 
 
+WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
+"""Told again and again; the others once."""
+
+
 class EventType(StrEnum):
     STARTED = "started"
     OUTPUT = "output"
@@ -67,6 +71,11 @@ class EventType(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self.value in TERMINAL
+
+
+LEASE_SECONDS = 30.0
+"""Silence after which a running attempt counts as dead, where no setting says otherwise: dispatch
+and every runner must go by the same."""
 
 
 class Job(TypedDict):

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from inference_contract.inferencemodel import Quantity
+from inference_contract.predictions import LEASE_SECONDS
 from inference_gateway.http.addresses import parse_networks
 
 MIN_SECRET_BYTES = 32
@@ -180,7 +181,10 @@ class GatewaySettings(DatabaseSettings):
         86_400, ge=1, description="A prediction without Cancel-After ends canceled after this."
     )
     lease_seconds: float = Field(
-        30, ge=0.5, le=3600, description="Silence after which a running attempt counts as dead."
+        LEASE_SECONDS,
+        ge=0.5,
+        le=3600,
+        description="Silence after which a running attempt counts as dead.",
     )
     max_attempts: int = Field(3, ge=1, le=20, description="Runs that may die before it fails.")
     sweep_seconds: float = Field(2, ge=0.05, le=600, description="Pause of relay and sweeper.")

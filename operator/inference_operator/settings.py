@@ -10,13 +10,18 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 
+from inference_contract.predictions import LEASE_SECONDS
+
 
 class CommonSettings(BaseSettings):
     enable_gpu: bool = Field(
         True, description="Whether models of a hardware other than cpu may use the GPU."
     )
     lease_seconds: float = Field(
-        30, ge=0.5, le=3600, description="Silence after which a running attempt counts as dead."
+        LEASE_SECONDS,
+        ge=0.5,
+        le=3600,
+        description="Silence after which a running attempt counts as dead.",
     )
     metrics_port: int = Field(
         8002, ge=0, le=65_535, description="Port of health and metrics; 0: a free one."

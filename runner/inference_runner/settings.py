@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModelSpec
 from inference_contract.pods import RunnerEnv
+from inference_contract.predictions import LEASE_SECONDS
 
 
 class SettingsError(Exception):
@@ -30,7 +31,7 @@ class RunnerSettings:
     host: str = "127.0.0.1"
     port: int = 0
     state_file: Path | None = None
-    lease_seconds: float = 30.0
+    lease_seconds: float = LEASE_SECONDS
     log_level: str = "INFO"
 
     @property
@@ -73,7 +74,7 @@ def read(environ: Mapping[str, str]) -> RunnerSettings:
         host=environ.get(RunnerEnv.HOST) or "127.0.0.1",
         port=int(_number(environ, RunnerEnv.PORT, 0, 0, 65_535)),
         state_file=Path(state_file) if state_file else None,
-        lease_seconds=_number(environ, RunnerEnv.LEASE_SECONDS, 30, 0.5, 3600),
+        lease_seconds=_number(environ, RunnerEnv.LEASE_SECONDS, LEASE_SECONDS, 0.5, 3600),
         log_level=_log_level(environ),
     )
 

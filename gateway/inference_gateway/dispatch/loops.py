@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from inference_contract import backoff
 from inference_gateway.dispatch.metrics import FAILURES
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Loop:
         except Exception as error:  # whatever it is, the other predictions must go on
             self._failures += 1
             FAILURES.labels(self.name).inc()
-            pause = backoff(self._failures)
+            pause = backoff.pause(self._failures, _FIRST_BACKOFF, _MAX_BACKOFF)
             # The first of a row with its traceback; a server that is away would fill the log.
             summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             _log.warning(
@@ -90,8 +91,3 @@ class Loop:
         self._failures = 0
         self._last_progress = time.monotonic()
         return pause
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after that many failures in a row."""
-    return min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _MAX_BACKOFF)

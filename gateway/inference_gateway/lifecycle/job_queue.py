@@ -16,7 +16,7 @@ import orjson
 import redis
 
 from inference_contract import queues
-from inference_contract.predictions import Job, WebhookEvent
+from inference_contract.predictions import WHILE_RUNNING, Job
 from inference_gateway.background import set_aside
 from inference_gateway.postgres import stored
 from inference_gateway.redis.replies import ask, is_keys_own
@@ -59,9 +59,6 @@ _CHUNK_BYTES = 8_000_000
 """Of their inputs, unless one is larger: Redis takes only so much of a client at once."""
 
 
-_WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
-
-
 def to_job(row: Mapping[str, Any]) -> Job:
     """What a runner gets of a row; one that was just made has no `crashes` yet."""
     wanted = row["webhook_events"] or ()
@@ -70,7 +67,7 @@ def to_job(row: Mapping[str, Any]) -> Job:
         attempt=row["attempt"],
         token=row["token"],
         input=row["input"],
-        notify=[event for event in _WHILE_RUNNING if event in wanted],
+        notify=[event for event in WHILE_RUNNING if event in wanted],
         crashes=row.get("crashes", 0),
     )
 

@@ -10,7 +10,6 @@ from uuid import UUID
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
-from inference_contract.modeltype import ModelType
 from inference_contract.predictions import PredictionStatus
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.background.lanes import Lane
@@ -146,9 +145,8 @@ class Reader:
         return row if said is None else {**row, "status_detail": said}
 
     def _is_text(self, model_id: str) -> bool:
-        """Whether pieces of output are text that is joined; custom classes stream lists."""
         entry = self._catalog.entry(model_id)
-        return isinstance(entry, CatalogModel) and entry.model.spec.type is not ModelType.CUSTOM
+        return isinstance(entry, CatalogModel) and entry.model.spec.type.streams_text
 
 
 def _unknown(prediction_id: str) -> NotFound:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from itertools import count
 from math import inf
 
+from inference_contract import backoff
 from inference_operator.cluster.api.objects import Key
 
 FIRST_RETRY = 0.5
@@ -71,8 +72,7 @@ class Agenda:
     def failed(self, key: Key, now: float) -> float:
         """It did not; how many seconds until it is tried again."""
         self._failures[key] = self._failures.get(key, 0) + 1
-        exponent = min(self._failures[key] - 1, 30)
-        pause = self._spread(min(FIRST_RETRY * 2.0**exponent, MAX_RETRY))
+        pause = self._spread(backoff.pause(self._failures[key], FIRST_RETRY, MAX_RETRY))
         self._land(key, now + pause)
         return pause
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from inference_contract import backoff
 from inference_contract.inferencemodel import Reason
 from inference_contract.pods import RunnerExit, RunnerPhase
 from inference_operator.exit_codes import in_words
@@ -39,7 +40,7 @@ class Failure:
     @property
     def next_start(self) -> float:
         longest = MAX_BACKOFF_AFTER_READY if self.was_ready else MAX_BACKOFF
-        return self.at + min(FIRST_BACKOFF * 2.0 ** min(self.count - 1, 30), longest)
+        return self.at + backoff.pause(self.count, FIRST_BACKOFF, longest)
 
 
 def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | None:

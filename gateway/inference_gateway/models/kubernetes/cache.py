@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from inference_contract import backoff
 from inference_gateway.background import set_aside
 from inference_gateway.models.kubernetes.api import KubernetesError, KubernetesRefused
 
@@ -159,17 +160,16 @@ class KubernetesWatch:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
+        tries = 0
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
                 self._follow()
             except Exception as error:
                 self._failed(error)
-            if time.monotonic() - began > _WORKED_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
+            tries = 1 if time.monotonic() - began > _WORKED_SECONDS else tries + 1
+            pause = backoff.pause(tries, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
             self._stopped.wait(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _follow(self) -> None:
         """One watch, from its start to its end."""

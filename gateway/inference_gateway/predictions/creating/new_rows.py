@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from inference_contract.predictions import PredictionStatus
+from inference_contract.predictions import PredictionStatus, WebhookEvent
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import Invalid, NotFound
@@ -21,7 +21,7 @@ from inference_gateway.predictions.creating.requests import CreateBody, CreateHe
 from inference_gateway.settings import GatewaySettings
 from inference_gateway.webhooks.guard import check_url
 
-_DEFAULT_EVENTS = ["completed"]
+_DEFAULT_EVENTS = [WebhookEvent.COMPLETED]
 _STARTING = PredictionStatus.STARTING.value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,7 @@ import orjson
 
 from inference_contract import values
 from inference_contract.inferencemodel import NAME_PATTERN
+from inference_contract.predictions import WebhookEvent
 from inference_gateway.errors import FieldError, Invalid, TooLarge
 from inference_gateway.http import duplicate_keys
 from inference_gateway.http.body_limit import check_values
@@ -38,7 +39,7 @@ class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
     version: str | None = None
     webhook: str | None = None
-    webhook_events_filter: list[Literal["start", "output", "logs", "completed"]] | None = None
+    webhook_events_filter: list[WebhookEvent] | None = None
     stream: bool | None = None
     """Deprecated by Replicate and without effect: every prediction has a stream."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
-from inference_contract import queues
+from inference_contract import backoff, queues
 from inference_gateway.predictions.waiting.event_hub import end_tasks
 from inference_gateway.predictions.waiting.waiters import StreamEntry, StreamWaiter
 from inference_gateway.redis.bounded_reader import MAX_ENTRIES, TooManyParts
@@ -104,14 +104,14 @@ class Tails:
             self._interruption = None
 
     async def _read_forever(self) -> None:
-        pause = _BACKOFF_SECONDS[0]
+        failures = 0
         while True:
             await self._something_to_read()
             try:
                 async with self._redis.client() as connection:
                     self._client_id = await connection.client_id()
                     await self._rewind_new_streams(connection)
-                    pause = _BACKOFF_SECONDS[0]
+                    failures = 0
                     while True:
                         await self._read(connection)
             except (RedisError, OSError) as error:
@@ -120,8 +120,8 @@ class Tails:
                 log.exception("the reader of streams stumbled")
             finally:
                 self._is_reading, self._client_id = False, None
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _BACKOFF_SECONDS[1])
+            failures += 1
+            await asyncio.sleep(backoff.pause(failures, *_BACKOFF_SECONDS))
 
     async def _something_to_read(self) -> None:
         while not any(stream.is_readable for stream in self._streams.values()):

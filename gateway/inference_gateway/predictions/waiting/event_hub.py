@@ -17,7 +17,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from inference_contract import queues
+from inference_contract import backoff, queues
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.lifecycle import ends
 from inference_gateway.lifecycle.wire import Row
@@ -108,12 +108,12 @@ class EventHub:
             self._idle_since = time.monotonic()
 
     async def _listen_forever(self) -> None:
-        pause = _BACKOFF_SECONDS[0]
+        failures = 0
         while True:
             await self._wanted.wait()
             try:
                 await self._listen()
-                pause = _BACKOFF_SECONDS[0]
+                failures = 0
                 continue
             except (RedisError, OSError) as error:
                 log.warning("redis is away, waiters look at their rows: %s", error)
@@ -121,11 +121,11 @@ class EventHub:
                 log.exception("the hub stumbled")
             finally:
                 if self._listens.is_set():
-                    pause = _BACKOFF_SECONDS[0]
+                    failures = 0
                 self._listens.clear()
             self._is_away = True
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _BACKOFF_SECONDS[1])
+            failures += 1
+            await asyncio.sleep(backoff.pause(failures, *_BACKOFF_SECONDS))
 
     async def _listen(self) -> None:
         """Until nobody has waited for a while."""
