@@ -262,7 +262,7 @@ async def test_a_cache_that_lags_behind_cancels_nothing(
     """Another gateway made the model, and took a prediction: this one has not seen it yet."""
     cluster.apply()
     async with waiting(settings, f"{owner}/echo") as gateway:
-        store = gateway.services.catalog._store
+        store = gateway.services.catalog.store
         store._watcher(cluster.namespace).cache.delete(cluster.namespace, "echo")
         await gateway.look()
         assert not gateway.knows(f"{owner}/echo")
@@ -297,7 +297,7 @@ async def test_a_gateway_of_other_namespaces_cancels_nothing(
     cluster.apply()
     narrow = settings.model_copy(update={"watch_namespaces": make_namespace("bob")})
     async with waiting(settings, f"{owner}/echo"), running(narrow) as gateway:
-        await gateway.until(lambda: gateway.services.catalog._store._is_synced)
+        await gateway.until(lambda: gateway.services.catalog.store._is_synced)
         await gateway.look()
         assert gateway.ends() == [WAITS]
 

@@ -19,8 +19,12 @@ KEY = "ann_sample"
 
 
 @pytest.fixture
-def link(redis_url: str) -> RedisSession:
-    keys = ClaimKeys(KEY, "w1")
+def keys() -> ClaimKeys:
+    return ClaimKeys(KEY, "w1")
+
+
+@pytest.fixture
+def link(redis_url: str, keys: ClaimKeys) -> RedisSession:
     return RedisSession(connect(redis_url), keys, Emitter(keys), 30, lambda: False)
 
 
@@ -91,14 +95,14 @@ def test_a_claim_takes_no_more_off_the_queue_than_it_returns_and_drops(
 
 
 def test_a_claim_that_fails_leaves_the_queue_as_it_was(
-    link: RedisSession, queue: Any, redis_client: redis.Redis
+    link: RedisSession, keys: ClaimKeys, queue: Any, redis_client: redis.Redis
 ) -> None:
     queue.put(queue.job("a"), queue.job("b"))
     redis_client.rename(queues.job_key(f"{KEY}_b_1"), "aside")
     redis_client.set(queues.job_key(f"{KEY}_b_1"), "no hash")
     redis_client.execute_command(*functions.LOAD)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        redis_client.execute_command(*link._keys.claim(2, 0, 30))
+        redis_client.execute_command(*keys.claim(2, 0, 30))
     redis_client.rename("aside", queues.job_key(f"{KEY}_b_1"))
     assert ids(link.exchange(2)) == ["a", "b"]
 
@@ -163,13 +167,14 @@ def test_who_may_brings_the_functions_back(
 
 def test_a_claim_whose_answer_was_lost_is_taken_in_again(
     link: RedisSession,
+    keys: ClaimKeys,
     queue: Any,
     redis_client: redis.Redis,
     wait_until: Callable[..., Any],
 ) -> None:
     queue.put_one("a")
     # What the claim does whose answer is lost.
-    lost = link._keys.claim(1, 0, 30)
+    lost = keys.claim(1, 0, 30)
     redis_client.execute_command(*functions.LOAD)
     redis_client.execute_command(*lost)
     with ThreadPoolExecutor() as threads:

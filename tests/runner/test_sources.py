@@ -42,7 +42,7 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
         (partial / "weights").write_text("w")
 
     folder = tmp_path / "model"
-    threads = [threading.Thread(target=locate._made_once, args=(folder, make)) for _ in range(4)]
+    threads = [threading.Thread(target=locate.made_once, args=(folder, make)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -57,5 +57,5 @@ def test_what_failed_half_way_leaves_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(locate.SourceError, match="No space left on device"):
-        locate._made_once(tmp_path / "model", make)
+        locate.made_once(tmp_path / "model", make)
     assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]

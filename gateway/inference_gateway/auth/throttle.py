@@ -40,7 +40,7 @@ COOKIE_SECONDS = 90 * 86_400
 _PAIR = Rate(
     "login", 1 / 30, FREE, "Too many wrong passwords for this account from this address or device"
 )
-_NEW_PAIRS = Rate(
+NEW_PAIRS = Rate(
     "login-address",
     1 / 6,
     100,
@@ -99,7 +99,7 @@ class Attempt:
         """In Redis. Hashed: a name from outside must not choose a key of any length."""
         place = f"device:{self.device}" if self.device else f"address:{site(self.address)}"
         pair = hashlib.sha256(f"{self.account}\0{place}".encode()).hexdigest()[:32]
-        address = Charge.of(_NEW_PAIRS, site(self.address)).key
+        address = Charge.of(NEW_PAIRS, site(self.address)).key
         return [f"inference:login:{pair}", f"inference:login:good:{pair}", address]
 
 
@@ -118,17 +118,17 @@ class LoginThrottle:
     async def attempt(self, account: str, address: str, cookie: str | None) -> Attempt:
         """Raises TooManyRequests."""
         made = Attempt(account, address, self._device(account, cookie))
-        arguments = [FREE, LONGEST_WAIT, _FORGOTTEN_AFTER, _NEW_PAIRS.interval]
+        arguments = [FREE, LONGEST_WAIT, _FORGOTTEN_AFTER, NEW_PAIRS.interval]
         try:
             which, wait = await self._attempt(
-                keys=made.keys, args=[*arguments, _NEW_PAIRS.tolerance]
+                keys=made.keys, args=[*arguments, NEW_PAIRS.tolerance]
             )
         except (RedisError, OSError) as error:
             log.warning("log-ins are counted here alone: Redis does not answer (%s)", error)
             self._limiter.take([Charge(_PAIR, made.keys[0])])
             return made
         if which:
-            rate = _PAIR if which == 1 else _NEW_PAIRS
+            rate = _PAIR if which == 1 else NEW_PAIRS
             metrics.THROTTLED.labels(rate.name).inc()
             raise throttled(rate, float(wait))
         return made
@@ -136,7 +136,7 @@ class LoginThrottle:
     async def succeeded(self, made: Attempt) -> None:
         """It was no guess, and the next one from there is none either."""
         try:
-            await self._success(keys=made.keys, args=[_GOOD_SECONDS, _NEW_PAIRS.interval])
+            await self._success(keys=made.keys, args=[_GOOD_SECONDS, NEW_PAIRS.interval])
         except (RedisError, OSError):
             log.debug("an attempt to log in stays counted", exc_info=True)
 

@@ -91,7 +91,7 @@ class ModelCatalog:
     """Call `start` to keep it fresh; `create`, `replace` and `delete` block and write through."""
 
     def __init__(self, store: ModelStore) -> None:
-        self._store = store
+        self.store = store
         self._entries: dict[str, Entry] = {}
         """Replaced whole, never changed, so that readers need no lock."""
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class ModelCatalog:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._store.start)
+        await asyncio.to_thread(self.store.start)
         await self._refresh_once()
         self._task = asyncio.create_task(self._keep_fresh(), name="model-catalog")
 
@@ -108,7 +108,7 @@ class ModelCatalog:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await asyncio.to_thread(self._store.stop)
+        await asyncio.to_thread(self.store.stop)
         self.checks.close()
 
     def get(self, model_id: str, viewer: Principal | None) -> CatalogModel:
@@ -136,7 +136,7 @@ class ModelCatalog:
         with self._lock:
             before = self._entries
             entries: dict[str, Entry] = {}
-            listed, owner_ids = self._store.list(), self._store.owner_ids()
+            listed, owner_ids = self.store.list(), self.store.owner_ids()
             for model_id, found in listed.items():
                 owner_id = owner_ids.get(owner_of(model_id))
                 entries[model_id] = _entry(model_id, found, before.get(model_id), owner_id)
@@ -146,21 +146,21 @@ class ModelCatalog:
         """Raises Conflict, Invalid, Unavailable."""
         with _explained(model.id):
             changes.begin()
-            self._store.create(model, owner_id)
+            self.store.create(model, owner_id)
         return self._written(model.id)
 
     def replace(self, model: InferenceModel, owner_id: str | None = None) -> CatalogModel:
         """Raises NotFound, Conflict, Invalid, Unavailable."""
         with _explained(model.id):
             changes.begin()
-            self._store.replace(model, owner_id)
+            self.store.replace(model, owner_id)
         return self._written(model.id)
 
     def delete(self, model_id: str) -> None:
         """Raises NotFound, Unavailable."""
         with _explained(model_id):
             changes.begin()
-            self._store.delete(model_id)
+            self.store.delete(model_id)
         self.refresh()
 
     def has_place(self, owner: str) -> bool:
@@ -169,11 +169,11 @@ class ModelCatalog:
         if any(owner_of(model_id) == owner for model_id in self._entries):
             return True
         with _explained(owner):
-            return self._store.has_place(owner)
+            return self.store.has_place(owner)
 
     def is_gone(self, model_id: str) -> bool:
         """Whether the model was certainly deleted. Blocks."""
-        return self.entry(model_id) is None and self._store.is_gone(model_id)
+        return self.entry(model_id) is None and self.store.is_gone(model_id)
 
     def _written(self, model_id: str) -> CatalogModel:
         self.refresh()

@@ -63,7 +63,7 @@ def passed_on(text: bytes | None) -> Any:
         return None
     if len(text) <= _LARGE:
         return decode(as_text(text))
-    if _is_shallow(text) or not _is_too_deep(text):
+    if is_shallow(text) or not _is_too_deep(text):
         return PassedOn(text)
     return orjson.Fragment(text)
 
@@ -76,7 +76,7 @@ def as_text(content: bytes) -> str:
     )
 
 
-def _is_shallow(text: bytes) -> bool:
+def is_shallow(text: bytes) -> bool:
     """Whether it is certainly no deeper than a value may be; brackets in texts count too.
 
     In pieces: no other thread runs while one is searched, however large it is.
@@ -100,7 +100,7 @@ def _is_shallow(text: bytes) -> bool:
 
 
 def _is_too_deep(text: bytes) -> bool:
-    """Exactly; a bracket takes as long as a thousand do in `_is_shallow`."""
+    """Exactly; a bracket takes as long as a thousand do in `is_shallow`."""
     depth = 0
     for outside in _outside_texts(text):
         for bracket in outside.translate(None, _ALL_OTHERS):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from inference_gateway.lifecycle.wire import Row
 
-_AT_ONCE = 64
+AT_ONCE = 64
 """Whoever asked goes on in one turn of the event loop."""
 
 
@@ -44,7 +44,7 @@ class States:
     async def _read(self) -> None:
         try:
             while self._waiting:
-                count = min(_AT_ONCE, len(self._waiting))
+                count = min(AT_ONCE, len(self._waiting))
                 await self._answer([self._waiting.popleft() for _ in range(count)])
         finally:
             self._reading = None

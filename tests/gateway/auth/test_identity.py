@@ -105,7 +105,7 @@ async def test_no_name_is_given_while_nobody_can_say_whether_it_has_models(
     def away(owner: str) -> bool:
         raise StoreUnavailable("Kubernetes does not answer: try again")
 
-    monkeypatch.setattr(app.state.services.catalog._store, "has_place", away)
+    monkeypatch.setattr(app.state.services.catalog.store, "has_place", away)
     assert (await client.post("/v1/auth/register", json=PERSON)).status_code == 503
     assert sql("SELECT id FROM users") == []
 

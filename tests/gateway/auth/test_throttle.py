@@ -169,7 +169,7 @@ async def test_a_device_is_known_to_its_account_only(place: Places) -> None:
 async def test_who_tries_many_accounts_is_slowed_down_by_the_address(
     place: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "_NEW_PAIRS", replace(throttle._NEW_PAIRS, burst=10))
+    monkeypatch.setattr(throttle, "NEW_PAIRS", replace(throttle.NEW_PAIRS, burst=10))
     await place(INGRESS).register("ada")
     await place(HOME).register("bob")
     sprayer = place(INGRESS)
@@ -190,7 +190,7 @@ async def test_who_knows_the_password_never_waits(place: Places) -> None:
 async def test_many_who_log_in_rightly_for_the_first_time_slow_down_nobody(
     place: Places, sql: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "_NEW_PAIRS", replace(throttle._NEW_PAIRS, burst=10))
+    monkeypatch.setattr(throttle, "NEW_PAIRS", replace(throttle.NEW_PAIRS, burst=10))
     sql(
         "INSERT INTO users (username, email, password_hash, webhook_secret) "
         f"SELECT 'u' || n, n || '@example.com', 'hash of {PASSWORD}', 'whsec_x' "

@@ -25,7 +25,7 @@ def test_no_value_that_is_too_deep_is_shallow(
     monkeypatch.setattr(stored, "_LARGE", piece)
     for text in (_nested(depth), b"[%b,{},%b]" % (_nested(depth - 1), _nested(depth - 1))):
         if depth > MOST or piece == 65_536:
-            assert stored._is_shallow(text) is (depth <= MOST)
+            assert stored.is_shallow(text) is (depth <= MOST)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 65_536])
@@ -37,7 +37,7 @@ def test_a_usual_value_is_shallow_wherever_it_is_cut(
     items = [
         chance.choice(["[]", "{}", '{"a":[1,[2]]}', "[[[[1]]]]", '"text"']) for _ in range(999)
     ]
-    assert stored._is_shallow(f"[{','.join(items)}]".encode())
+    assert stored.is_shallow(f"[{','.join(items)}]".encode())
 
 
 def test_of_a_large_value_no_search_sees_all() -> None:
@@ -55,7 +55,7 @@ def test_of_a_large_value_no_search_sees_all() -> None:
             raise AssertionError("the whole of it")
 
     content = Content(b"[%b1]" % (b"[]," * 100_000))
-    assert stored._is_shallow(content)
+    assert stored.is_shallow(content)
     assert max(content.slices) <= 65_536
 
 

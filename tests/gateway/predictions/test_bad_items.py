@@ -168,7 +168,7 @@ async def test_a_model_that_cannot_be_looked_for_keeps_no_other_from_being_misse
     client: httpx.AsyncClient, app: FastAPI, sql: Sql, echo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deleted_models, "GRACE_SECONDS", 0)
-    store = app.state.services.catalog._store
+    store = app.state.services.catalog.store
     is_gone = store.is_gone
 
     def looked_for(model: str) -> bool:

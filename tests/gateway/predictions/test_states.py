@@ -32,7 +32,7 @@ class Lookup:
 
 
 async def test_who_asks_while_a_query_is_under_way_shares_the_next() -> None:
-    lookup, ids = Lookup(), [uuid4() for _ in range(states._AT_ONCE)]
+    lookup, ids = Lookup(), [uuid4() for _ in range(states.AT_ONCE)]
     found = States(lookup)
     first = asyncio.create_task(found.find(ids[0], OWNER))
     await asyncio.sleep(0)
@@ -42,10 +42,10 @@ async def test_who_asks_while_a_query_is_under_way_shares_the_next() -> None:
 
 
 async def test_a_query_is_asked_for_some_at_once() -> None:
-    lookup, ids = Lookup(), [uuid4() for _ in range(3 * states._AT_ONCE)]
+    lookup, ids = Lookup(), [uuid4() for _ in range(3 * states.AT_ONCE)]
     found = States(lookup)
     await asyncio.gather(*(found.find(one, OWNER) for one in ids))
-    assert max(map(len, lookup.asked)) == states._AT_ONCE
+    assert max(map(len, lookup.asked)) == states.AT_ONCE
 
 
 async def test_what_is_not_there_is_none() -> None:

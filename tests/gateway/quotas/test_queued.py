@@ -401,7 +401,7 @@ def test_for_all_together_no_more_is_chosen_than_there_is_room_for() -> None:
 def test_one_process_feeds_at_a_time(engine: Engine, feeder: Feeder) -> None:
     hold(engine, accounts=1, models=1)
     with engine.begin() as another:
-        another.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": feeding._LOCK})
+        another.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": feeding.LOCK})
         feeder.step()
         assert left(engine)
     feeder.step()

@@ -132,12 +132,12 @@ def test_a_second_operator_of_a_home_refuses(
 ) -> None:
     monkeypatch.setattr(local, "_LOCK_PATIENCE", 0.1)
     with (
-        local._only_one(tmp_path),
+        local.only_one(tmp_path),
         pytest.raises(SystemExit, match="another operator works on"),
-        local._only_one(tmp_path),
+        local.only_one(tmp_path),
     ):
         pass
-    with local._only_one(tmp_path):
+    with local.only_one(tmp_path):
         pass
 
 

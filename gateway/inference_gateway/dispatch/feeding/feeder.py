@@ -36,7 +36,7 @@ _MOST_BYTES = 8_000_000
 """Of one round, unless one input is larger: they are all in memory."""
 _COUNT_EVERY = 1.0
 """All are counted, so not at each look."""
-_LOCK = 7_203_441_905_128
+LOCK = 7_203_441_905_128
 """Of PostgreSQL: one process feeds at a time, so that two do not fill the same room."""
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 _COUNT = text(f"SELECT model, count(*) FROM predictions WHERE {HELD} GROUP BY model")  # noqa: S608 - constants of ours
@@ -67,7 +67,7 @@ class Feeder:
     def step(self) -> float:
         began = time.monotonic()
         with self._engine.begin() as connection:
-            if not connection.execute(_TRY_LOCK, {"key": _LOCK}).scalar_one():
+            if not connection.execute(_TRY_LOCK, {"key": LOCK}).scalar_one():
                 return _PAUSE_SECONDS
             chosen = self._choose(connection)
             if chosen:
