@@ -2,7 +2,7 @@
 
 mutmut changes each function of the files of `targets.py` in one place after the other, and runs
 the tests that call it. A mutant that they do not notice is an assertion that is missing, or a
-change without effect. Not mutated are decorated functions, class bodies and constants.
+change without effect. Not mutated are decorated functions, class bodies, constants and log lines.
 
 Environment: ONLY (a part of a folder's name), SHOW=0 (no diffs of the survivors). Exit code 1 if
 less than 90 % of a folder's mutants are caught.
@@ -24,21 +24,30 @@ from pathlib import Path
 from targets import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTMUT = Path(sys.executable).with_name("mutmut")
+MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 SOURCE_ROOTS = ("crds", "gateway", "operator", "runner")
 GOAL = 0.9
 CAUGHT = ("killed", "timeout", "segfault")
-CONFIGURATION = """
+PLUGINS = "pytest_asyncio.plugin,pytest_timeout,_hypothesis_pytestplugin,pure"
+CONFIGURATION = r"""
 [tool.mutmut]
 source_paths = {packages}
 only_mutate = {sources}
 also_copy = {others}
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = [
-  "--hypothesis-profile=ci", "-p", "no:cacheprovider",
-  "-p", "asyncio", "-p", "timeout", "-p", "_hypothesis_pytestplugin",
+  "--hypothesis-profile=ci", "-p", "no:cacheprovider", "-p", "no:unraisableexception",
 ]
-timeout_multiplier = 10
+do_not_mutate_patterns = ['\blog\.\w+\(']
+timeout_multiplier = 20
+"""
+# `mutmut show` for many: each alone takes a second.
+DIFFS = """
+import sys
+from mutmut.mutation.diff_apply import find_mutant, get_diff_for_mutant
+for name in sys.argv[1:]:
+    print("#", name)
+    print(get_diff_for_mutant(name, path=find_mutant(name).path))
 """
 
 
@@ -47,7 +56,7 @@ class Outcome:
     mutants: int
     survivors: list[str]
     """As mutmut names them."""
-    diffs: list[str]
+    diffs: str
     seconds: float
 
     @property
@@ -80,11 +89,11 @@ def mutated(target: Target, show: bool) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="inference-mutate-") as folder:
         copy = Path(folder)
         _copy(copy, target)
-        _run(copy, "run", "--max-children", "1")
-        lines = _run(copy, "results", "--all", "true").splitlines()
+        _run(copy, MUTMUT, "run", "--max-children", "1")
+        lines = _run(copy, MUTMUT, "results", "--all", "true").splitlines()
         found = [line.strip().rsplit(": ", 1) for line in lines if "__mutmut_" in line]
         survivors = [name for name, status in found if status not in CAUGHT]
-        diffs = [_run(copy, "show", name) for name in survivors] if show else []
+        diffs = _run(copy, sys.executable, "-c", DIFFS, *survivors) if show else ""
     return Outcome(len(found), survivors, diffs, time.monotonic() - start)
 
 
@@ -105,27 +114,31 @@ def _copy(copy: Path, target: Target) -> None:
     (copy / "pyproject.toml").write_text(text)
 
 
-def _run(copy: Path, *arguments: str) -> str:
-    """Raises: SystemExit: with what mutmut said, when it failed."""
+def _run(copy: Path, *command: str) -> str:
+    """Raises: SystemExit: with what it said, when it failed."""
     done = subprocess.run(
-        [str(MUTMUT), *arguments],
+        command,
         cwd=copy,
-        # To look for plugins takes longer than most of the tests.
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={
+            **os.environ,
+            # To look for plugins takes longer than most of the tests.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_PLUGINS": PLUGINS,
+            "PYTHONPATH": str(Path(__file__).parent),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     if done.returncode:
         print(done.stdout[-4000:])
-        sys.exit(f"mutmut {' '.join(arguments)}: exit code {done.returncode}")
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
     return done.stdout
 
 
 def _report(outcomes: dict[str, Outcome]) -> None:
     for outcome in outcomes.values():
-        for diff in outcome.diffs:
-            print(diff)
+        print(outcome.diffs)
     print(f"\n{'folder':42} mutants  caught   share  seconds")
     for folder, outcome in outcomes.items():
         print(_row(folder, outcome))

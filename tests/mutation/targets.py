@@ -13,7 +13,7 @@ class Target:
     """Below the source root that holds the package."""
     files: tuple[str, ...]
     tests: tuple[str, ...]
-    """Files below tests/, none of which starts a server."""
+    """Files below tests/; what of them starts a server is left out."""
 
     @property
     def sources(self) -> list[str]:
@@ -24,8 +24,10 @@ def _target(folder: str, files: str, tests: str) -> Target:
     return Target(folder, tuple(files.split()), tuple(tests.split()))
 
 
+CONTRACT = "inference_contract"
 OPERATOR = "inference_operator"
 GATEWAY = "inference_gateway"
+RUNNER = "inference_runner"
 
 TARGETS = [
     _target(f"{OPERATOR}/scaling", "decide.py", "operator/scaling/test_decide.py"),
@@ -49,4 +51,40 @@ TARGETS = [
         " operator/local/test_fair_shares.py operator/local/test_status.py",
     ),
     _target(f"{GATEWAY}/dispatch/recovery", "rules.py", "gateway/dispatch/recovery/test_rules.py"),
+    _target(
+        f"{GATEWAY}/dispatch/recording",
+        "event_batch.py events.py",
+        "gateway/dispatch/recording/test_event_batch.py gateway/dispatch/recording/test_events.py",
+    ),
+    _target(f"{GATEWAY}/webhooks", "retry.py", "gateway/webhooks/test_retry.py"),
+    _target(f"{GATEWAY}/rates", "gcra.py", "gateway/rates"),
+    _target(f"{GATEWAY}/quotas", "amounts.py queued.py", "gateway/quotas"),
+    _target(
+        f"{GATEWAY}/http",
+        "accept_header.py urls.py duplicate_keys.py",
+        "gateway/http/test_accept_header.py gateway/http/test_urls.py"
+        " gateway/http/test_duplicate_keys.py",
+    ),
+    _target(f"{GATEWAY}/predictions", "cursor.py", "gateway/predictions/test_cursor.py"),
+    _target(
+        f"{GATEWAY}/predictions/creating",
+        "requests.py",
+        "gateway/predictions/creating/test_requests.py",
+    ),
+    _target(
+        f"{GATEWAY}/predictions/streaming",
+        "sse.py transcript.py",
+        "gateway/predictions/streaming/test_sse_reader.py",
+    ),
+    _target(f"{GATEWAY}/models/inputs", "*.py", "gateway/models/inputs"),
+    _target(
+        CONTRACT,
+        "values.py quantities.py inferencemodel.py predictions.py",
+        "contract",
+    ),
+    _target(
+        RUNNER,
+        "outputs.py prints.py",
+        "runner/test_outputs.py runner/test_prints.py",
+    ),
 ]

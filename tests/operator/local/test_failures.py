@@ -125,3 +125,54 @@ def test_the_failures_of_a_deleted_model_are_forgotten() -> None:
     failures.note(_exit(), NOW)
     failures.forgive({}, [], NOW)
     assert not failures
+
+
+def test_all_that_is_known_of_a_failure() -> None:
+    ended = _exit(3, ready_for=1, message="no such file")
+    assert after_exit(None, ended, NOW) == Failure(
+        "h", LOAD, "no such file", 1, NOW, ("last line",), was_ready=True
+    )
+    assert after_exit(_before(1), _exit(7, message="words"), NOW) == Failure(
+        "h", CRASH, "the runner ended with exit code 7", 2, NOW, ("last line",)
+    )
+
+
+def test_what_a_drained_runner_leaves_if_it_never_was_ready() -> None:
+    before = _before(2)
+    assert after_exit(before, _exit(0, stop_by=NOW), NOW) is before
+    failed = after_exit(before, _exit(0, RunnerPhase.FAILED, stop_by=NOW), NOW)
+    assert failed
+    assert failed.count == 3
+
+
+def test_deaths_in_a_row_of_what_was_ready_are_counted() -> None:
+    died = Failure("h", CRASH, "", 2, NOW - 10, was_ready=True)
+    failure = after_exit(died, _exit(ready_for=5), NOW)
+    assert failure
+    assert failure.count == 3
+
+
+def test_failures_are_remembered_by_slot_until_a_runner_ends_well() -> None:
+    failures = Failures()
+    first = failures.note(_exit(), NOW)
+    assert first is not None
+    assert dict(failures) == {("alice/m", 0): first}
+    second = failures.note(_exit(), NOW)
+    assert second is not None
+    assert second.count == 2
+    assert failures[("alice/m", 0)] is second
+    assert list(failures.of("alice/m")) == [second]
+    assert list(failures.of("alice/n")) == []
+    assert failures.note(_exit(stop_by=NOW), NOW) is None  # It ends nothing, and is no news.
+    assert list(failures.of("alice/m")) == [second]
+    assert failures.note(_exit(0, ready_for=5, stop_by=NOW), NOW) is None
+    assert len(failures) == 0
+
+
+def test_each_model_is_forgiven_for_itself() -> None:
+    failures = Failures()
+    failures.note(_exit(), NOW)
+    of_another = Runner("alice/n", 0, "s", "h", NOW - 100, 30, RunnerPhase.READY, NOW - 60)
+    plan = RunnerPlan("alice/m", 1, "h", {}, {}, 100, 30)
+    failures.forgive({"alice/m": plan}, [of_another], NOW)
+    assert len(failures) == 1

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from inference_contract.predictions import ErrorCode, PredictionStatus
 from inference_gateway.dispatch.recovery.rules import (
+    MOST_ATTEMPTS,
+    Cause,
     HandOut,
     JobState,
     OpenRow,
@@ -13,7 +18,9 @@ from inference_gateway.dispatch.recovery.rules import (
     on_overdue,
     on_starting,
 )
+from inference_gateway.lifecycle.cancel import Ending
 
+UNTIL = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ROW = OpenRow(
     id=uuid.UUID(int=1),
     model="a/b",
@@ -22,7 +29,21 @@ ROW = OpenRow(
     token="t",
     crashes=0,
     cancel_requested=False,
+    lease_until=UNTIL,
 )
+ENDING = Ending(
+    id=str(ROW.id),
+    model="a/b",
+    attempt=1,
+    token="t",
+    outcome=PredictionStatus.CANCELED,
+    error_code=ErrorCode.CANCELED,
+    error=None,
+    if_silent=True,
+    lease_until=UNTIL,
+    may_have_output=True,
+)
+HAND_OUT = HandOut(str(ROW.id), "a/b", 1, "t", Cause.LOST, UNTIL)
 
 
 def told(recovery: Recovery | None) -> str | None:
@@ -92,3 +113,80 @@ def test_while_redis_has_just_forgotten() -> None:
         overdue = on_overdue(silent, max_attempts=3, leases_unreliable=False, ends_may_be_lost=True)
         assert (told(dead), told(overdue)) == (recovery, recovery)
     assert on_overdue(row, max_attempts=3, leases_unreliable=True, ends_may_be_lost=True) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "max_attempts", "ends_may_be_lost", "recovery"),
+    [
+        ({}, 3, True, HAND_OUT),
+        ({}, 3, False, replace(HAND_OUT, reason=Cause.CRASHED)),
+        ({"cancel_requested": True}, 3, True, ENDING),
+        ({"cancel_requested": True}, 3, False, ENDING),
+        (
+            {"late": True},
+            3,
+            False,
+            # Its runner may still be heard of: the deadline does not wait for its silence.
+            replace(
+                ENDING,
+                error_code=ErrorCode.DEADLINE,
+                error="It did not finish before its deadline.",
+                if_silent=False,
+            ),
+        ),
+        (
+            {},
+            1,
+            False,
+            replace(
+                ENDING,
+                outcome=PredictionStatus.FAILED,
+                error_code=ErrorCode.CRASHED,
+                error="Its runner died once while running it.",
+            ),
+        ),
+        (
+            {"crashes": 2},
+            3,
+            False,
+            replace(
+                ENDING,
+                outcome=PredictionStatus.FAILED,
+                error_code=ErrorCode.CRASHED,
+                error="Its runner died 3 times while running it.",
+            ),
+        ),
+        (
+            {"attempt": MOST_ATTEMPTS - 1},
+            3,
+            True,
+            replace(HAND_OUT, attempt=MOST_ATTEMPTS - 1),
+        ),
+        (
+            {"attempt": MOST_ATTEMPTS},
+            3,
+            True,
+            replace(
+                ENDING,
+                attempt=MOST_ATTEMPTS,
+                outcome=PredictionStatus.FAILED,
+                error_code=ErrorCode.UNDELIVERED,
+                error="It was handed out 100 times, and no runner of its model ran it.",
+            ),
+        ),
+    ],
+)
+def test_what_is_written_of_it(
+    changes: dict[str, Any], max_attempts: int, ends_may_be_lost: bool, recovery: Recovery
+) -> None:
+    row = replace(ROW, lease_ended=True, **changes)
+    found = on_overdue(
+        row, max_attempts, leases_unreliable=False, ends_may_be_lost=ends_may_be_lost
+    )
+    assert found == recovery
+
+
+def test_unless_it_is_said_no_end_was_lost() -> None:
+    silent = replace(ROW, lease_ended=True)
+    assert told(on_starting(silent, JobState.DEAD, 3, leases_unreliable=False)) == "crashed"
+    assert told(on_overdue(silent, 3, leases_unreliable=False)) == "crashed"

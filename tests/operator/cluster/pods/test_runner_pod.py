@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from inference_contract.inferencemodel import Reason
-from inference_contract.pods import LABEL_HASH
-from inference_operator.cluster.pods.diagnosis import diagnose, last_words, worst
+from inference_contract.pods import LABEL_HASH, LABEL_OWNER
+from inference_operator.cluster.pods.diagnosis import diagnose, last_words, refused_for, worst
 from inference_operator.cluster.pods.runner_pod import (
+    ANNOTATION_COST,
     OVERDUE,
     RECENT,
     DownloadProgress,
+    End,
+    Eviction,
     RunnerPod,
     as_of,
     next_overdue,
@@ -204,7 +207,43 @@ PULL_SHOWN = f"the image cannot be pulled: {PULL}; correct spec.pod.image, or le
             ),
             (Reason.IMAGE_PULL_BACK_OFF, PULL_SHOWN),
         ),
+        (
+            _read(_waiting("InvalidImageName", "")),
+            (
+                Reason.IMAGE_PULL_BACK_OFF,
+                "the image cannot be pulled: InvalidImageName; correct spec.pod.image, or let "
+                "nodes pull it",
+            ),
+        ),
+        (
+            _read(BACK_OFF, _ended(137, "OOMKilled"), restarts=1),
+            (
+                Reason.OOM_KILLED,
+                "the runner needs more than the node's memory: raise "
+                "spec.pod.resources.limits.memory; 1 restarts so far",
+            ),
+        ),
         (_read(_waiting("CreateContainerConfigError", 'secret "s" not found')), NO_SECRET),
+        (
+            _read(_waiting("CreateContainerError", "")),
+            (Reason.CREATE_CONTAINER_ERROR, "the container cannot start: CreateContainerError"),
+        ),
+        (
+            _read(BACK_OFF, _ended(128), restarts=1),
+            (Reason.CRASH_LOOP_BACK_OFF, "the runner ended with exit code 128; 1 restarts so far"),
+        ),
+        (
+            _read(BACK_OFF, _ended(129), restarts=1),
+            (Reason.CRASH_LOOP_BACK_OFF, "the runner was killed by SIGHUP; 1 restarts so far"),
+        ),
+        (
+            _read(BACK_OFF, _ended(159), restarts=1),
+            (Reason.CRASH_LOOP_BACK_OFF, "the runner was killed by SIGSYS; 1 restarts so far"),
+        ),
+        (
+            _read(BACK_OFF, _ended(160), restarts=1),
+            (Reason.CRASH_LOOP_BACK_OFF, "the runner ended with exit code 160; 1 restarts so far"),
+        ),
         (
             _read(_waiting("RunContainerError", "no such runtime")),
             (Reason.CREATE_CONTAINER_ERROR, "the container cannot start: no such runtime"),
@@ -289,6 +328,87 @@ def test_what_a_pod_is_at(pod: RunnerPod, expected: tuple[str, bool, bool]) -> N
     assert (pod.container, pod.is_downloading, pod.is_loading) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("exceeded quota: q, requested: pods=1", Reason.NO_CAPACITY),
+        ("failed quota: q: must specify limits.cpu", Reason.NO_CAPACITY),
+        ("maximum storage usage per PersistentVolumeClaim is 1Gi", Reason.NO_CAPACITY),
+        ("violates PodSecurity", Reason.PODS_REFUSED),
+    ],
+)
+def test_a_quota_leaves_no_room_and_all_else_is_refused(said: str, reason: Reason) -> None:
+    assert refused_for(said, Reason.PODS_REFUSED) == reason
+
+
+def test_all_that_a_pod_says() -> None:
+    pod = _pod(
+        _ended(3),
+        None,
+        NO_NODE,
+        READY,
+        restarts=2,
+        limits={"memory": "1Gi"},
+        says={"started": True, "ready": True},
+        labels={LABEL_HASH: "h", LABEL_OWNER: "alice"},
+        annotations={ANNOTATION_COST: "7"},
+        deletionTimestamp="2026-01-02T03:04:05Z",
+    )
+    pod["spec"]["containers"].insert(0, {"name": "sidecar"})
+    assert parse(pod) == RunnerPod(
+        name="p",
+        uid="uid-p",
+        hash="h",
+        container="runner",
+        node="n1",
+        is_ready=True,
+        is_started=True,
+        going_until=PUT_OUT_AT,
+        is_lost=False,
+        restarts=2,
+        end=End(3, "Error", is_last=True),
+        unschedulable=NO_NODE["message"],
+        memory_limit="1Gi",
+        owner="alice",
+        deletion_cost="7",
+    )
+
+
+def test_a_pod_that_the_kubelet_does_not_know_yet() -> None:
+    assert parse({"metadata": {"name": "p", "uid": "u"}}) == RunnerPod("p", "u", "")
+    waiting = _read({"waiting": {}})
+    assert (waiting.waiting, waiting.restarts, waiting.running_since) == (("", ""), 0, "")
+    assert _read(_waiting("a", "b")).waiting == ("a", "b")
+    assert _read(RUNNING).running_since == "2026-01-02T03:04:05Z"
+    assert _read(None, None, {**NO_NODE, "reason": "SchedulerError"}).unschedulable == ""
+
+
+def test_how_a_container_ended() -> None:
+    assert _read(_ended(0)).end == End(0, "Error", is_last=True)
+    assert _read({"terminated": {"exitCode": 1}}).end == End(1, "", is_last=True)
+    assert _read(RUNNING, _ended(0)).end is None
+    assert _read(RUNNING, _ended(1), restarts=1).end == End(1, "Error", is_last=False)
+
+
+def test_an_eviction_is_as_old_as_the_last_that_is_known_of_it() -> None:
+    assert _evicted().eviction == Eviction("Evicted", LOW.strip(" ."), PUT_OUT_AT)
+    bare = parse(
+        {
+            "metadata": {"name": "p", "uid": "u", "creationTimestamp": BORN},
+            "status": {"phase": "Failed", "reason": "Evicted", "conditions": [SCHEDULED]},
+        }
+    )
+    assert bare
+    assert bare.eviction == Eviction("Evicted", "", datetime.fromisoformat(BORN))
+
+
+def test_of_equal_troubles_that_of_the_first_name_is_told() -> None:
+    pods = [_read(_ended(3), name=name) for name in "bac"]
+    trouble = worst(pods)
+    assert trouble
+    assert trouble.pod.name == "a"
+
+
 def test_the_log_of_the_last_start_is_the_current_one_until_the_next() -> None:
     ended, restarted = _read(_ended(3)), _read(BACK_OFF, _ended(3), restarts=1)
     assert [pod.end and pod.end.is_last for pod in (ended, restarted)] == [True, False]
@@ -351,6 +471,8 @@ def test_what_only_the_user_can_mend_comes_first() -> None:
         (['{"level": "error", "event": "e", "error": "no such file"}', "x"], "no such file"),
         (['{"level": "error", "event": "too long"}', '{"level": "info"}'], "too long"),
         (["[1]"], "[1]"),
+        (['{"level": "critical", "event": ""}', "x"], ""),
+        (["first", "last"], "last"),
     ],
 )
 def test_last_words(lines: list[str], expected: str) -> None:

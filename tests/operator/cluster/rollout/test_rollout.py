@@ -271,3 +271,14 @@ def test_the_template_of_the_latest_revision() -> None:
         "spec": {"image": "b"},
     }
     assert template_of(sets, "nobody's") is None
+
+
+def test_a_replica_set_without_owner_or_revision_is_not_the_latest() -> None:
+    orphan = _replica_set("9", "mine", "a")
+    del orphan["metadata"]["ownerReferences"]
+    unnumbered, first = _replica_set("0", "mine", "b"), _replica_set("1", "mine", "c")
+    del unnumbered["metadata"]["annotations"]
+    found = template_of([orphan, unnumbered, first], "mine")
+    assert found
+    assert found["spec"]["image"] == "c"
+    assert template_of([orphan], "mine") is None
