@@ -124,3 +124,47 @@ def test_draining_runners_take_room() -> None:
     plan = _plan("b/b")
     runners = [_runner(stop_by=NOW + 5)]
     assert converge({"b/b": plan}, runners, {}, NOW, 1) == [Refuse("b/b")]
+
+
+def _of(model: str, slot: int, phase: RunnerPhase = RunnerPhase.READY) -> Runner:
+    return replace(_runner(slot, phase=phase), model=model, name=f"{model}-{slot}")
+
+
+def test_who_has_too_much_gives_it_back_from_the_model_that_has_the_most() -> None:
+    m, n, x = _plan("alice/m", 3), _plan("alice/n", 1), _plan("bob/x", 2)
+    runners = [_of("alice/m", 0), _of("alice/m", 1), _of("alice/m", 2), _of("alice/n", 0)]
+    desired = {plan.model: plan for plan in (m, n, x)}
+    actions = converge(desired, runners, {}, NOW, 4)
+    assert actions == [Stop(runners[2]), Stop(runners[1]), Refuse("bob/x")]
+
+
+def test_a_runner_that_is_not_ready_goes_before_one_that_is() -> None:
+    loading = RunnerPhase.LOADING
+    runners = [_of("alice/m", 0, loading), _of("alice/m", 1)]
+    desired = {"alice/m": _plan("alice/m", 2), "bob/x": _plan("bob/x", 1)}
+    assert converge(desired, runners, {}, NOW, 2) == [Stop(runners[0]), Refuse("bob/x")]
+
+
+def test_what_goes_anyway_makes_room_for_one_of_two() -> None:
+    runners = [_of("alice/m", slot) for slot in range(4)]
+    runners[0] = replace(runners[0], stop_by=NOW + 9)
+    desired = {"alice/m": _plan("alice/m", 4), "bob/x": _plan("bob/x", 2)}
+    actions = converge(desired, runners, {}, NOW, 4)
+    assert actions == [Stop(runners[3]), Refuse("bob/x")]
+
+
+def test_a_model_that_is_left_alone_keeps_its_part() -> None:
+    """Its document is not valid: nothing of it stops, and others start."""
+    runners = [_of("alice/m", 0), _of("alice/m", 1)]
+    other = _plan("bob/x", 1)
+    actions = converge({"alice/m": None, "bob/x": other}, runners, {}, NOW, 3)
+    assert actions == [Start(other, 0)]
+
+
+def test_all_models_of_an_owner_have_one_share() -> None:
+    plans = [_plan("alice/m", 1), _plan("alice/n", 1), _plan("bob/x", 2), _plan("bob/y", 1)]
+    desired = {plan.model: plan for plan in plans}
+    actions = converge(desired, [], {}, NOW, 4)
+    starts = [action.plan.model for action in actions if isinstance(action, Start)]
+    assert sorted(starts) == ["alice/m", "alice/n", "bob/x", "bob/y"]
+    assert [action for action in actions if isinstance(action, Refuse)] == [Refuse("bob/x")]
