@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference_runner.prints import MAX_LOG_BYTES, Prints
+from inference_runner.prints import MAX_DELTA_BYTES, MAX_LOG_BYTES, Prints
 
 Start = Callable[..., Any]
 WaitUntil = Callable[..., Any]
@@ -100,3 +100,43 @@ def test_a_progress_bar_is_its_last_state() -> None:
     assert prints.news() == "\r4 %"
     prints.add("\nwindows\r\n")
     assert prints.text == "begin\n4 %\nwindows\r\n"
+
+
+def test_news_are_told_once() -> None:
+    prints = Prints()
+    assert not prints.has_news
+    prints.add("a")
+    prints.add("b\0")
+    assert prints.has_news
+    assert prints.news() == "ab\N{REPLACEMENT CHARACTER}"
+    assert not prints.has_news
+    assert prints.news() == ""
+    assert prints.text == "ab\N{REPLACEMENT CHARACTER}"
+
+
+def test_of_many_news_the_end_is_told_with_what_is_missing() -> None:
+    prints = Prints()
+    prints.add("x" * MAX_DELTA_BYTES)
+    assert prints.news() == "x" * MAX_DELTA_BYTES
+    prints.add("x" * MAX_DELTA_BYTES + "\n")
+    kept = "x" * (MAX_DELTA_BYTES - 1) + "\n"
+    assert prints.news() == f"[1 bytes before this are not kept]\n{kept}"
+
+
+def test_no_character_is_cut_in_two() -> None:
+    prints = Prints()
+    prints.add("a" + "é" * (MAX_DELTA_BYTES // 2) + "b")
+    kept = "é" * (MAX_DELTA_BYTES // 2 - 1) + "b"
+    assert prints.news() == f"[2 bytes before this are not kept]\n{kept}"
+
+
+def test_of_much_the_end_is_kept_with_what_is_missing() -> None:
+    prints = Prints()
+    for number in range(30):
+        prints.add(f"{number:09}\n" * 1000)
+    assert prints.text == "[200000 bytes before this are not kept]\n" + "".join(
+        f"{number:09}\n" * 1000 for number in range(20, 30)
+    )
+    prints.add("x")
+    assert prints.text.startswith("[200001 bytes before this are not kept]\n00000020\n")
+    assert prints.text.endswith("\nx")
