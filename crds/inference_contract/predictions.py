@@ -44,19 +44,6 @@ class ErrorCode(StrEnum):
     CANCELED = "canceled"
 
 
-class WebhookEvent(StrEnum):
-    """Replicate's names for what a webhook can be told."""
-
-    START = "start"
-    OUTPUT = "output"
-    LOGS = "logs"
-    COMPLETED = "completed"
-
-
-WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
-"""Told again and again; the others once."""
-
-
 class EventType(StrEnum):
     STARTED = "started"
     OUTPUT = "output"
@@ -71,11 +58,6 @@ class EventType(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self.value in TERMINAL
-
-
-LEASE_SECONDS = 30.0
-"""Silence after which a running attempt counts as dead, where no setting says otherwise: dispatch
-and every runner must go by the same."""
 
 
 class Job(TypedDict):

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from inference_contract.inferencemodel import Quantity
-from inference_contract.predictions import LEASE_SECONDS
+from inference_contract.leases import LEASE_SECONDS
 from inference_gateway.http.addresses import parse_networks
 
 MIN_SECRET_BYTES = 32

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 
-from inference_contract.predictions import LEASE_SECONDS
+from inference_contract.leases import LEASE_SECONDS
 
 
 class CommonSettings(BaseSettings):

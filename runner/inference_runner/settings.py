@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from inference_contract import queues
 from inference_contract.inferencemodel import InferenceModelSpec
+from inference_contract.leases import LEASE_SECONDS
 from inference_contract.pods import RunnerEnv
-from inference_contract.predictions import LEASE_SECONDS
 
 
 class SettingsError(Exception):

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from inference_contract import values
-from inference_contract.predictions import EventType, StreamEvent, WebhookEvent
+from inference_contract.predictions import EventType, StreamEvent
+from inference_contract.webhooks import WebhookEvent
 from inference_runner import outputs
 from inference_runner.redis.emitter import MAX_OUTPUT_BYTES
 from inference_runner.runs import Run

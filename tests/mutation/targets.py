@@ -33,8 +33,8 @@ TARGETS = [
     _target(f"{OPERATOR}/scaling", "decide.py", "operator/scaling/test_decide.py"),
     _target(
         f"{OPERATOR}/cluster",
-        "decide.py status.py events.py",
-        "operator/cluster/test_decide.py operator/cluster/test_status.py"
+        "decide.py conditions.py events.py",
+        "operator/cluster/test_decide.py operator/cluster/test_conditions.py"
         " operator/cluster/test_events.py",
     ),
     _target(f"{OPERATOR}/cluster/rollout", "rollout.py", "operator/cluster/rollout"),
@@ -46,9 +46,9 @@ TARGETS = [
     _target(f"{OPERATOR}/cluster/manifests", "*.py", "operator/cluster/manifests"),
     _target(
         f"{OPERATOR}/local",
-        "actions.py failures.py fair_shares.py status.py",
+        "actions.py failures.py fair_shares.py conditions.py",
         "operator/local/test_actions.py operator/local/test_failures.py"
-        " operator/local/test_fair_shares.py operator/local/test_status.py",
+        " operator/local/test_fair_shares.py operator/local/test_conditions.py",
     ),
     _target(f"{GATEWAY}/dispatch/recovery", "rules.py", "gateway/dispatch/recovery/test_rules.py"),
     _target(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference_contract.predictions import WHILE_RUNNING, WebhookEvent
+from inference_contract.webhooks import WHILE_RUNNING, WebhookEvent
 
 # Who may write: the current attempt, while its row is open. `v` are the changes, `p` the table.
 # `completed_at IS NULL` says the same as the predicate of the index of open rows (a CHECK ties the

@@ -16,7 +16,8 @@ import orjson
 import redis
 
 from inference_contract import queues
-from inference_contract.predictions import WHILE_RUNNING, Job
+from inference_contract.predictions import Job
+from inference_contract.webhooks import WHILE_RUNNING
 from inference_gateway.background import set_aside
 from inference_gateway.postgres import stored
 from inference_gateway.redis.replies import ask, is_keys_own

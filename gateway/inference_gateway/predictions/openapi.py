@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference_contract.predictions import PredictionStatus, WebhookEvent
+from inference_contract.predictions import PredictionStatus
+from inference_contract.webhooks import WebhookEvent
 
 _TIME = {"type": "string", "format": "date-time"}
 _TEXT = {"type": "string"}

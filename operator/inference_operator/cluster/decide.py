@@ -1,7 +1,7 @@
 """From what one look found to what shall be: pure.
 
 The rules are in parts of their own: `rollout` has which version runs, `scaling.decide` how many
-replicas, `status` what is told.
+replicas, `conditions` what is told.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason, RolloutStatus
-from inference_operator.cluster import status
+from inference_operator.cluster import conditions as status
 from inference_operator.cluster.api.objects import Manifest
 from inference_operator.cluster.observe import Observation
 from inference_operator.cluster.rollout import rollout

@@ -16,6 +16,7 @@ from inference_operator.cluster.api.client import Cluster, ClusterError
 from inference_operator.cluster.api.objects import MAX_NOTE, Key, KubernetesEvent, Manifest
 from inference_operator.cluster.apply.applier import Applier
 from inference_operator.cluster.cache.mirror import Mirror
+from inference_operator.cluster.conditions import refused
 from inference_operator.cluster.decide import Plan, decide
 from inference_operator.cluster.metrics import ClusterMetrics
 from inference_operator.cluster.observe import Observation, Observer
@@ -23,7 +24,6 @@ from inference_operator.cluster.redis_access import RedisAccess
 from inference_operator.cluster.resource import Homeless, Refusal, Resource, parse
 from inference_operator.cluster.scaling_loop import ScalingLoop, Tracked
 from inference_operator.cluster.settings import ClusterSettings
-from inference_operator.cluster.status import refused
 
 log = logging.getLogger(__name__)
 

@@ -31,13 +31,13 @@ from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import RunnerPhase
 from inference_contract.probes import ProbeReply, ProbeServer
 from inference_operator.local.actions import Action, Kill, Refuse, Start, Stop, converge
+from inference_operator.local.conditions import View, status
 from inference_operator.local.documents import Document, Documents, InvalidDocument
 from inference_operator.local.failures import Failures
 from inference_operator.local.metrics import LocalMetrics
 from inference_operator.local.processes import Processes, stop_all
 from inference_operator.local.runners import Exit, Runner
 from inference_operator.local.settings import LocalSettings
-from inference_operator.local.status import View, status
 from inference_operator.local.status_files import StatusFiles
 from inference_operator.plan import RunnerPlan, plan
 from inference_operator.redis.connection import RedisConnection

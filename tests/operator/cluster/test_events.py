@@ -8,8 +8,8 @@ import pytest
 
 from inference_contract.inferencemodel import InferenceModelStatus, Reason, RolloutStatus
 from inference_operator.cluster.api.objects import KubernetesEvent
+from inference_operator.cluster.conditions import refused
 from inference_operator.cluster.events import scaled, transitions
-from inference_operator.cluster.status import refused
 from inference_operator.scaling.decide import Decision, Why
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)

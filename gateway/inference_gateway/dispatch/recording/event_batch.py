@@ -6,13 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from inference_contract.predictions import (
-    TERMINAL,
-    Event,
-    EventType,
-    PredictionStatus,
-    WebhookEvent,
-)
+from inference_contract.predictions import TERMINAL, Event, EventType, PredictionStatus
+from inference_contract.webhooks import WebhookEvent
 
 # To ask an enumeration each time doubles the cost of an event.
 _PROCESSING = PredictionStatus.PROCESSING.value

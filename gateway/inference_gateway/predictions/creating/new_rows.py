@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from inference_contract.predictions import PredictionStatus, WebhookEvent
+from inference_contract.predictions import PredictionStatus
+from inference_contract.webhooks import WebhookEvent
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import Invalid, NotFound

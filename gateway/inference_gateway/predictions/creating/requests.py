@@ -13,7 +13,7 @@ import orjson
 
 from inference_contract import values
 from inference_contract.inferencemodel import NAME_PATTERN
-from inference_contract.predictions import WebhookEvent
+from inference_contract.webhooks import WebhookEvent
 from inference_gateway.errors import FieldError, Invalid, TooLarge
 from inference_gateway.http import duplicate_keys
 from inference_gateway.http.body_limit import check_values

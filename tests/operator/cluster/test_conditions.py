@@ -14,9 +14,9 @@ from inference_contract.inferencemodel import (
     Reason,
     RolloutStatus,
 )
+from inference_operator.cluster.conditions import PodView, refused, status
 from inference_operator.cluster.pods.diagnosis import Trouble
 from inference_operator.cluster.pods.runner_pod import DownloadProgress, End, RunnerPod
-from inference_operator.cluster.status import PodView, refused, status
 from inference_operator.scaling.decide import Decision, Why
 from inference_operator.scaling.load import Load
 

@@ -13,7 +13,7 @@ from inference_contract.inferencemodel import (
     Reason,
 )
 from inference_contract.pods import RunnerPhase
-from inference_operator.conditions import Finding, conditions, scaling
+from inference_operator.findings import Finding, conditions, scaling
 from inference_operator.local.failures import Failure
 from inference_operator.local.runners import Runner
 from inference_operator.scaling.decide import Decision

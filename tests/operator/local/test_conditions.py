@@ -10,9 +10,9 @@ import pytest
 
 from inference_contract.inferencemodel import ConditionType, InferenceModelStatus, Reason
 from inference_contract.pods import RunnerPhase
+from inference_operator.local.conditions import View, status
 from inference_operator.local.failures import Failure
 from inference_operator.local.runners import Runner
-from inference_operator.local.status import View, status
 from inference_operator.scaling.decide import Decision, Why
 from inference_operator.scaling.load import Load
 

@@ -19,7 +19,7 @@ from inference_contract.inferencemodel import (
 from inference_operator.cluster.pods import downloads
 from inference_operator.cluster.pods.diagnosis import FAILED_STARTS, Trouble, refused_for
 from inference_operator.cluster.pods.runner_pod import RunnerPod
-from inference_operator.conditions import Finding, conditions, scaling
+from inference_operator.findings import Finding, conditions, scaling
 from inference_operator.scaling.decide import Decision, Why
 from inference_operator.scaling.load import Load
 

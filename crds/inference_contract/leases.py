@@ -1,0 +1,7 @@
+"""How long a runner need not be heard of."""
+
+from __future__ import annotations
+
+LEASE_SECONDS = 30.0
+"""Silence after which a running attempt counts as dead, where no setting says otherwise: dispatch
+and every runner must go by the same."""
