@@ -80,11 +80,13 @@ TARGETS = [
     _target(
         CONTRACT,
         "values.py quantities.py inferencemodel.py predictions.py",
-        "contract",
+        "contract/test_values.py contract/test_quantities.py contract/test_contract.py"
+        " contract/test_names.py",
     ),
     _target(
         RUNNER,
         "outputs.py prints.py",
         "runner/test_outputs.py runner/test_prints.py",
     ),
+    _target(f"{RUNNER}/engines", "inputs.py text_options.py", "runner/test_text_options.py"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,16 +27,13 @@ from inference_operator.scaling.decide import Decision, Why
 from inference_operator.scaling.load import Load
 
 URL = "redis://127.0.0.1:1"
-RESOURCE = parse(
-    {
-        "apiVersion": "inference-server.dev/v1alpha1",
-        "kind": "InferenceModel",
-        "metadata": {"name": "m", "namespace": "team-a", "uid": "uid-1", "generation": 7},
-        "spec": {"type": "text-generation", "source": {"path": "/m"}, "version": "2"},
-    },
-    owner="alice",
-    home="team-a",
-)
+DOCUMENT = {
+    "apiVersion": "inference-server.dev/v1alpha1",
+    "kind": "InferenceModel",
+    "metadata": {"name": "m", "namespace": "team-a", "uid": "uid-1", "generation": 7},
+    "spec": {"type": "text-generation", "source": {"path": "/m"}, "version": "2"},
+}
+RESOURCE = parse(DOCUMENT, owner="alice", home="team-a")
 CHILDREN = children(RESOURCE, ClusterSettings(runner_image="r:1", redis_url=URL), URL)
 NEW, OLD = CHILDREN.hash, "earlier"
 EARLIER = {"metadata": {"labels": {LABEL_HASH: OLD}}, "spec": {"containers": []}}
@@ -49,6 +46,7 @@ TAKEN_BACK = InferenceModelStatus(
 )
 BROKEN = Trouble(Reason.LOAD_FAILED, "no", replace(POD, restarts=1))
 NO_SECRET = Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", POD)
+OURS = RESOURCE.parent.child
 OLD_BROKEN = Trouble(Reason.OOM_KILLED, "too large", replace(POD, hash=OLD))
 SEEN = Seen(Decision(1, Why.STEADY), Load(3, 1))
 
@@ -72,6 +70,11 @@ def _found(**changes: Any) -> Observation:
 def _condition(type: str, status: str, message: str) -> dict[str, Any]:
     found = {"type": type, "status": status, "message": message}
     return {"metadata": {}, "spec": {"replicas": 1}, "status": {"conditions": [found]}}
+
+
+def _lacks(secret: str) -> Trouble:
+    said = ("CreateContainerConfigError", f'secret "{secret}" not found')
+    return Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", replace(POD, waiting=said))
 
 
 STALLED = _condition("Progressing", "False", "no progress")
@@ -103,6 +106,31 @@ CHANGED = {"before": WORKED, "earlier": EARLIER}
             NEW,
             Reason.LOAD_FAILED,
             RolloutStatus(),
+        ),
+        # or that makes no progress for too long;
+        (
+            _found(pods=[POD, OLD_READY], deployment=STALLED, **CHANGED),
+            OLD,
+            Reason.READY,
+            RolloutStatus(hash=OLD, version="1", failed_hash=NEW, failed_message="no progress"),
+        ),
+        # not one that lacks a Secret of ours, which is there again soon,
+        (
+            _found(pods=[POD, OLD_READY], troubles={NEW: _lacks(OURS)}, **CHANGED),
+            NEW,
+            Reason.READY,
+            WORKED.rollout,
+        ),
+        (
+            _found(pods=[POD, OLD_READY], troubles={NEW: _lacks("theirs")}, **CHANGED),
+            OLD,
+            Reason.READY,
+            RolloutStatus(
+                hash=OLD,
+                version="1",
+                failed_hash=NEW,
+                failed_message="CreateContainerConfigError: no",
+            ),
         ),
         # and stays so; what is told then is of the earlier pods.
         (
@@ -154,3 +182,33 @@ def test_a_pod_that_lacks_its_secret_has_ours_looked_at(
     troubles: dict[str, Trouble], lacks: bool
 ) -> None:
     assert decide(_found(pods=[POD], troubles=troubles)).lacks_config is lacks
+
+
+def test_what_is_told_goes_on_from_what_was() -> None:
+    found = _found(pods=[READY])
+    before = decide(found).status
+    ready = before.condition(ConditionType.READY)
+    assert ready
+    assert ready.last_transition_time == found.now
+    later = replace(found, before=before, now=found.now + timedelta(seconds=9))
+    assert decide(later).status == before
+
+
+def test_what_is_told_of_a_change_that_was_taken_back() -> None:
+    found = _found(pods=[OLD_READY], before=TAKEN_BACK, earlier=EARLIER)
+    progressing = decide(found).status.condition(ConditionType.PROGRESSING)
+    assert progressing
+    assert progressing.message == (
+        "version 1 serves on, for version 2 did not become ready (LoadFailed: no): correct the "
+        "spec; another spec.version tries it again"
+    )
+
+
+def test_of_a_model_from_a_hub_its_download_is_told() -> None:
+    assert decide(_found()).status.condition(ConditionType.ARTIFACT_CACHED) is None
+    spec = {"type": "text-generation", "source": {"hub": {"repo": "a/b"}}}
+    resource = parse({**DOCUMENT, "spec": spec}, owner="alice", home="team-a")
+    status = decide(_found(pods=[READY], resource=resource)).status
+    cached = status.condition(ConditionType.ARTIFACT_CACHED)
+    assert cached
+    assert (cached.status, cached.message) == ("True", "a/b is where its runners look for it")
