@@ -13,7 +13,7 @@ from jose import jwt
 from inference_gateway.auth.jwt import AccessTokens, ExpiredToken, InvalidToken
 
 SECRET = "the-secret-of-this-test-is-long-enough-for-it"
-TOKENS = AccessTokens(SECRET, minutes=15)
+TOKENS = AccessTokens(SECRET, minutes=1440)  # Longer than a run of all tests takes.
 GOOD = TOKENS.issue("42", "ada")
 HEADER = jwt.get_unverified_header(GOOD)
 CLAIMS = jwt.get_unverified_claims(GOOD)
