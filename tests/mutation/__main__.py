@@ -91,10 +91,15 @@ def mutated(target: Target, show: bool) -> Outcome:
         _copy(copy, target)
         _run(copy, MUTMUT, "run", "--max-children", "1")
         lines = _run(copy, MUTMUT, "results", "--all", "true").splitlines()
-        found = [line.strip().rsplit(": ", 1) for line in lines if "__mutmut_" in line]
+        every = [line.strip().rsplit(": ", 1) for line in lines if "__mutmut_" in line]
+        found = [mutant for mutant in every if _function(mutant[0]) not in target.acting]
         survivors = [name for name, status in found if status not in CAUGHT]
         diffs = _run(copy, sys.executable, "-c", DIFFS, *survivors) if show else ""
     return Outcome(len(found), survivors, diffs, time.monotonic() - start)
+
+
+def _function(mutant: str) -> str:
+    return mutant.rpartition(".")[2].partition("__mutmut_")[0]
 
 
 def _copy(copy: Path, target: Target) -> None:
