@@ -47,6 +47,8 @@ def test_it_is_tried_for_about_a_day() -> None:
     [
         (Receipt(200), Next(DeliveryState.DELIVERED)),
         (Receipt(299), Next(DeliveryState.DELIVERED)),
+        (Receipt(199), Next(DeliveryState.PENDING, 5)),
+        (Receipt(300), Next(DeliveryState.PENDING, 5)),
         (Receipt(301), Next(DeliveryState.PENDING, 5)),
         (Receipt(404), Next(DeliveryState.PENDING, 5)),
         (Receipt(410), Next(DeliveryState.FAILED)),
@@ -66,6 +68,8 @@ def test_conclude(answer: Receipt, following: Next) -> None:
         ("120", 120),
         ("Tue, 24 Nov 2026 00:01:30 GMT", 90),
         ("Mon, 23 Nov 2026 00:00:00 GMT", 0),
+        ("Tue, 24 Nov 2026 02:01:30 +0200", 90),
+        ("Tue, 24 Nov 2026 00:01:30 -0000", 90),
         ("", None),
         ("-5", None),
         ("soon", None),
