@@ -63,6 +63,40 @@ def test_it_is_found_exactly_where_it_is(value: object) -> None:
         assert not _has_twice(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        (1, 0),
+        ([], 0),
+        ({"a": 1, "b": [1, {"c": {"d": 2}}]}, 4),
+        ([[{"a": 1}], {"b": {"c": 1, "d": 1}}, "e"], 4),
+    ],
+)
+def test_every_key_counts_once(value: object, keys: int) -> None:
+    assert duplicate_keys.count(value) == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('{"a":1,"a":2}', "a"),
+        ('{"x":{"y":{"a":1,"a":2}}}', "x.y.a"),
+        ('{"x":[1,{"a":1,"a" :2}]}', "x.a"),
+        ('[[{"b":{"a":1}}],{"c":{"a":1,"a":2}}]', "c.a"),
+    ],
+)
+def test_the_path_of_what_is_there_twice(text: str, path: str) -> None:
+    content = text.encode()
+    with pytest.raises(duplicate_keys.Twice) as found:
+        duplicate_keys.check(content, duplicate_keys.count(json.loads(text)))
+    assert str(found.value) == path
+
+
+def test_what_is_outside_of_texts() -> None:
+    content = rb'{"a\\":"x\"y:","b" : [1]}'
+    assert b"".join(duplicate_keys.outside_texts(content)) == b"{:, : [1]}"
+
+
 def _encode(value: object) -> str:
     """Lists of pairs are objects."""
     if isinstance(value, list) and value and isinstance(value[0], tuple):

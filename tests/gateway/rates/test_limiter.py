@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from inference_gateway.errors import TooManyRequests
-from inference_gateway.rates.gcra import Cell, Rate
+from inference_gateway.rates.gcra import Cell, Rate, throttled
 from inference_gateway.rates.limiter import Charge, Limiter
 
 RATE = Rate("test", 0.01, 5, "One test may make 5 requests (RATE_PER_TEST)")
@@ -68,6 +68,24 @@ def test_the_whole_burst_at_once() -> None:
         assert cell.wait(1234.567) <= 0
         cell.take(1234.567)
     assert cell.wait(1234.567) > 0
+
+
+def test_what_was_taken_here_is_counted_until_it_is_told() -> None:
+    cell = Cell("key", RATE)
+    assert (cell.key, cell.tat, cell.unsent) == ("key", 0.0, 0)
+    cell.take(0.5)
+    cell.take(0.5)
+    assert (cell.tat, cell.unsent) == (200.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"), [(0.1, "1 second."), (1.0, "1 second."), (1.1, "2 seconds.")]
+)
+def test_whoever_waits_is_told_whole_seconds(wait: float, words: str) -> None:
+    refused = throttled(RATE, wait)
+    assert refused.detail.endswith(f": try again in {words}")
+    assert refused.headers
+    assert refused.headers["Retry-After"] == words[0]
 
 
 async def test_what_is_refused_costs_nothing() -> None:
