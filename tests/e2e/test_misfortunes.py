@@ -71,7 +71,9 @@ def test_a_model_that_eats_too_much(account: Account, custom: Custom) -> None:
     [pod] = account.pods("eater")
     [container] = pod["status"]["containerStatuses"]
     last = container["lastState"]["terminated"]
-    assert (restarts(pod), last["reason"], last["exitCode"]) == (3, "OOMKilled", 137)
+    assert (last["reason"], last["exitCode"]) == ("OOMKilled", 137)
+    # On a busy machine the last lease may end before it has eaten enough: then it is only stopped.
+    assert restarts(pod) in (2, 3)
     where = ("-n", account.namespace, "logs", "--previous", pod["metadata"]["name"])
     assert "started anew" not in kubectl(*where)
     account.delete("eater")

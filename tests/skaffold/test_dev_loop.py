@@ -130,7 +130,7 @@ def test_the_loop_from_its_start_to_ctrl_c(loop: Loop, wait_until: WaitUntil) ->
     wait_until(lambda: loop.title() == "Inference Server", 30)
     pods = kubectl("get", "pods", "--output", "name")
 
-    start = loop.edit("gateway/inference_gateway/app.py", 'title="Inference', 'title="Edited')
+    start = loop.edit("gateway/inference_gateway/api/app.py", 'title="Inference', 'title="Edited')
     wait_until(lambda: loop.title().startswith("Edited"), 60)
     print(f"an edited gateway: served after {time.monotonic() - start:.1f} s")
 
