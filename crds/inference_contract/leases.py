@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-LEASE_SECONDS = 30.0
+LEASE_SECONDS: float = 30
 """Silence after which a running attempt counts as dead, where no setting says otherwise: dispatch
 and every runner must go by the same."""

@@ -51,16 +51,17 @@ class _Parser:
         super().on_connect(*args, **options)  # type: ignore[misc]
         self._reader = BoundedReader(
             protocolError=redis.InvalidResponse,
-            replyError=self.parse_error,
+            replyError=self._reply_error,
             notEnoughData=NOT_ENOUGH_DATA,
         )
 
-    @classmethod
-    def parse_error(cls, response: str) -> Exception:
+    def _reply_error(self, response: str) -> Exception:
         if primary.is_elsewhere(response):
-            _Parser._departures += 1
+            # To a connection from before the last time it is no news: those made since are right.
+            if self._seen == _Parser._departures:
+                _Parser._departures += 1
             return Elsewhere(response)
-        error: Exception = super().parse_error(response)  # type: ignore[misc]
+        error: Exception = self.parse_error(response)  # type: ignore[attr-defined]
         return error
 
     def _follow(self) -> None:
