@@ -93,7 +93,7 @@ check: install  ## Lint, types, import rules, lock file and generated files curr
 		|| { echo 'requirements.lock is not current: run `make lock`'; exit 1; }
 
 bench: install  ## Measure; some parts only: PARTS="echo creates stream start depth hostile scaling", and on a cluster "fleet coldstart".
-	@$(BIN)/python tests/bench $(PARTS)
+	@PYTHONPATH=tests/plugins $(BIN)/python tests/bench $(PARTS)
 
 lock: install  ## Renew requirements.lock within the bounds of pyproject.toml.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(COMPILE) --upgrade --output-file requirements.lock
