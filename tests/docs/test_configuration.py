@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from inference_contract.pods import RunnerEnv
-from inference_gateway.settings import GatewaySettings as GatewaySettings
+from inference_gateway.settings import GatewaySettings
 from inference_operator.cluster.settings import ClusterSettings
 from inference_operator.local.settings import LocalSettings as OperatorSettings
 

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from inference_contract import statefile
-from inference_gateway.settings import GatewaySettings as GatewaySettings
+from inference_gateway.settings import GatewaySettings
 from inference_local import ports
 from inference_local import stack as stacks
 from inference_local.home import Home

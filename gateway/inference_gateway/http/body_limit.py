@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from starlette.types import Message, Receive, Scope
 
+from inference_contract import values
 from inference_gateway.errors import GatewayError, TooLarge, TooManyRequests, Unavailable
-from inference_gateway.http.duplicate_keys import outside_texts
 from inference_gateway.quotas import metrics
 
 SMALL_BYTES = 65_536
@@ -94,7 +94,7 @@ def check_values(body: bytes, most: int = MAX_JSON_VALUES) -> None:
     if len(body) <= most or _separators(body) <= most:
         return
     # Commas and brackets within texts are none.
-    if body.count(b'"') <= 4 * most and sum(map(_separators, outside_texts(body))) <= most:
+    if body.count(b'"') <= 4 * most and sum(map(_separators, values.outside_texts(body))) <= most:
         return
     raise TooLarge(f"the body holds more than {most} values, the most that is taken here")
 

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from inference_contract import values
+
 _SPACED = re.compile(rb'"[ \t\r\n]+:')
 _CONTAINERS = (dict, list)
 
@@ -81,12 +83,5 @@ def _written(path: _Path) -> str:
     return ".".join(reversed(keys))
 
 
-def outside_texts(content: bytes) -> list[bytes]:
-    """The pieces of JSON that are in no text."""
-    if b"\\" in content:
-        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return content.split(b'"')[::2]
-
-
 def _colons(content: bytes) -> int:
-    return sum([piece.count(b":") for piece in outside_texts(content)])
+    return sum([piece.count(b":") for piece in values.outside_texts(content)])

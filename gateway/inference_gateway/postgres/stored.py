@@ -102,24 +102,12 @@ def is_shallow(text: bytes) -> bool:
 def _is_too_deep(text: bytes) -> bool:
     """Exactly; a bracket takes as long as a thousand do in `is_shallow`."""
     depth = 0
-    for outside in _outside_texts(text):
+    for outside in values.outside_texts(text):
         for bracket in outside.translate(None, _ALL_OTHERS):
             depth += 1 if bracket in b"[{" else -1
             if depth > values.MAX_DEPTH:
                 return True
     return False
-
-
-def _outside_texts(content: bytes) -> Iterator[bytes]:
-    within = False
-    escape = b""
-    for start in range(0, len(content), _LARGE):
-        piece = escape + content[start : start + _LARGE]
-        escape = b"\\" if (len(piece) - len(piece.rstrip(b"\\"))) % 2 else b""
-        piece = piece.removesuffix(escape)
-        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        yield b"".join(parts[within::2])
-        within ^= len(parts) % 2 == 0
 
 
 def is_value(column: Any) -> bool:
@@ -157,7 +145,7 @@ def in_pieces(value: object) -> list[bytes]:
 
     def put(part: object) -> orjson.Fragment:
         if not isinstance(part, PassedOn):
-            raise TypeError(f"{type(part).__name__} is no JSON")
+            return as_json(part)
         large.append(part.content)
         return orjson.Fragment(_PLACE)
 

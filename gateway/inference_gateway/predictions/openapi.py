@@ -103,7 +103,7 @@ CREATE = {
         "webhook_events_filter": {
             "type": "array",
             "items": {"type": "string", "enum": [event.value for event in WebhookEvent]},
-            "default": ["completed"],
+            "default": [WebhookEvent.COMPLETED.value],
         },
         "stream": {"type": "boolean", "deprecated": True, "description": "Without effect."},
     },

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_contract import values
 from inference_gateway.http import duplicate_keys
 
 Auth = Callable[..., dict[str, str]]
@@ -94,7 +95,7 @@ def test_the_path_of_what_is_there_twice(text: str, path: str) -> None:
 
 def test_what_is_outside_of_texts() -> None:
     content = rb'{"a\\":"x\"y:","b" : [1]}'
-    assert b"".join(duplicate_keys.outside_texts(content)) == b"{:, : [1]}"
+    assert b"".join(values.outside_texts(content)) == b"{:, : [1]}"
 
 
 def _encode(value: object) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event
 
 from inference_contract import values
 from inference_contract.predictions import ErrorCode, PredictionStatus
+from inference_contract.webhooks import WebhookEvent
 from inference_gateway.dispatch import batches, metrics
 from inference_gateway.dispatch.recording.event_batch import RowChange
 from inference_gateway.lifecycle import ends
@@ -194,5 +195,5 @@ def refused(change: RowChange, reason: str) -> RowChange:
         ended_ms=int(time.time() * 1000),
         error=values.text(f"The output cannot be stored: {reason}"),
         error_code=ErrorCode.OUTPUT.value,
-        events=["completed"],
+        events=[WebhookEvent.COMPLETED.value],
     )

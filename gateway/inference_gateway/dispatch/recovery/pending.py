@@ -45,7 +45,7 @@ RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashe
 
 
 class PendingRecoveries:
-    """Verdicts that wait for the recorder: what was missed may be on its way to the database."""
+    """Recoveries that wait for the recorder: what was missed may be on its way to the database."""
 
     def __init__(self, engine: Engine, client: redis.Redis) -> None:
         self._engine = engine
