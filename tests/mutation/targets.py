@@ -91,5 +91,9 @@ TARGETS = [
         "outputs.py prints.py",
         "runner/test_outputs.py runner/test_prints.py",
     ),
-    _target(f"{RUNNER}/engines", "inputs.py text_options.py", "runner/test_text_options.py"),
+    _target(
+        f"{RUNNER}/engines",
+        "inputs.py text_generation/options.py",
+        "runner/text_generation/test_options.py",
+    ),
 ]

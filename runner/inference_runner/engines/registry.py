@@ -9,7 +9,7 @@ from inference_contract.modeltype import ModelType
 from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions
 
 _MODULES = {
-    ModelType.TEXT_GENERATION: "text_generation",
+    ModelType.TEXT_GENERATION: "text_generation.engine",
     ModelType.TEXT_TO_IMAGE: "text_to_image",
     ModelType.IMAGE_TO_TEXT: "image_to_text",
     ModelType.CLASSIFICATION: "classification",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from inference_runner.engines import text_options
 from inference_runner.engines.base import InputError
-from inference_runner.engines.detokenizer import Detokenizer, overlap
+from inference_runner.engines.text_generation import options
+from inference_runner.engines.text_generation.detokenizer import Detokenizer, overlap
 
 
 def decode(ids: Any) -> str:
@@ -76,7 +76,7 @@ def test_overlap(text: str, stop: str, length: int) -> None:
     ],
 )
 def test_how_many_new_tokens(inputs: dict[str, Any], prompt: int, tokens: int) -> None:
-    assert text_options.read("id", inputs, prompt, 1000).max_new_tokens == tokens
+    assert options.read("id", inputs, prompt, 1000).max_new_tokens == tokens
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_how_many_new_tokens(inputs: dict[str, Any], prompt: int, tokens: int) -
 )
 def test_refused(inputs: dict[str, Any], prompt: int, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        text_options.read("id", inputs, prompt, 1000)
+        options.read("id", inputs, prompt, 1000)
     assert re.search(message, str(caught.value))
 
 
 def test_the_seed_comes_from_the_id() -> None:
-    seeds = [text_options.read(name, {}, 1, 10).seed for name in ("a", "a", "b")]
+    seeds = [options.read(name, {}, 1, 10).seed for name in ("a", "a", "b")]
     assert seeds[0] == seeds[1] != seeds[2]

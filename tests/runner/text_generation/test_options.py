@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from inference_runner.engines.base import InputError
-from inference_runner.engines.text_options import GREEDY_BELOW, TextOptions, default_seed, read
+from inference_runner.engines.text_generation.options import (
+    GREEDY_BELOW,
+    TextOptions,
+    default_seed,
+    read,
+)
 
 CONTEXT = 1000
 USUAL = TextOptions(128, 0.0, 1.0, 0, default_seed("id"), ())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from inference_runner.engines import prefill
-from inference_runner.engines.batches import Batches
+from inference_runner.engines.text_generation import prefill
+from inference_runner.engines.text_generation.batches import Batches
 
 
 @dataclass(eq=False)

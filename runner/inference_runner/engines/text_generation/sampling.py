@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from inference_runner.engines.text_options import TextOptions
+from inference_runner.engines.text_generation.options import TextOptions
 
 _BLOCK = 128
 NO_NUMBERS = "the model's scores for the next token are NaN or infinite"

@@ -6,8 +6,8 @@ import pytest
 import torch
 import transformers
 
-from inference_runner.engines import sampling
-from inference_runner.engines.text_options import TextOptions
+from inference_runner.engines.text_generation import sampling
+from inference_runner.engines.text_generation.options import TextOptions
 
 DRAWS = 4000
 LOGITS = torch.tensor([0.5, 0.2, 0.18, 0.07, 0.05]).log()

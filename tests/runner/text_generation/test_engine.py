@@ -14,9 +14,10 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from inference_contract.modeltype import ModelType
-from inference_runner.engines import registry, sampling
+from inference_runner.engines import registry
 from inference_runner.engines.base import EngineOptions, InputError, Request
-from inference_runner.engines.detokenizer import Detokenizer
+from inference_runner.engines.text_generation import sampling
+from inference_runner.engines.text_generation.detokenizer import Detokenizer
 
 NEW_TOKENS = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from inference_runner.engines import kv_cache
+from inference_runner.engines.text_generation import kv_cache
 
 
 class Row(Protocol):

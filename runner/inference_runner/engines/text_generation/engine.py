@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from inference_runner.engines import end_tokens, inputs, prefill, pretrained, sampling, text_options
+from inference_runner.engines import inputs, pretrained
 from inference_runner.engines.base import Delta, EngineOptions, InputError, Request, StepEngine
-from inference_runner.engines.batches import Batch, Batches
-from inference_runner.engines.causal import Causal
-from inference_runner.engines.detokenizer import Detokenizer
-from inference_runner.engines.text_options import TextOptions
+from inference_runner.engines.text_generation import end_tokens, prefill, sampling
+from inference_runner.engines.text_generation import options as text_options
+from inference_runner.engines.text_generation.batches import Batch, Batches
+from inference_runner.engines.text_generation.causal import Causal
+from inference_runner.engines.text_generation.detokenizer import Detokenizer
+from inference_runner.engines.text_generation.options import TextOptions
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
 """Of one forward over prompts. On two cores 512 tokens take a small model 0.2 s, and cost no more

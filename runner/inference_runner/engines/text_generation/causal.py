@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from inference_runner.engines import kv_cache
+from inference_runner.engines.text_generation import kv_cache
 
 
 class Causal:

@@ -1,0 +1,1 @@
+"""Causal language models: requests join and leave between steps."""
