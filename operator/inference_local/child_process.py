@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from inference_contract import backoff
 from inference_operator.local import log_rotation, procfs
 
 FIRST_BACKOFF = 0.1
@@ -41,18 +42,6 @@ class ProcessSpec:
     stand still: the next server would find its memory in use, and refuse to start."""
 
 
-def next_backoff(previous: float, lived: float) -> float:
-    """Seconds to wait before the next start.
-
-    Args:
-        previous: what was waited before the last start, 0 for the first.
-        lived: seconds that the process lived.
-    """
-    if not previous or lived >= HEALTHY_AFTER:
-        return FIRST_BACKOFF
-    return min(previous * 2, MAX_BACKOFF)
-
-
 @dataclass
 class Child:
     spec: ProcessSpec
@@ -63,20 +52,23 @@ class Child:
     started_at: float = 0.0
     """Unix time, for people."""
     backoff: float = 0.0
+    """Seconds from the last death to the next start."""
     next_start: float | None = None
     """By the monotonic clock; None while it runs, and when it shall not run."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _identity: str | None = None
     _born: float = 0.0
+    _early_deaths: int = 0
+    """In a row: before it had lived for HEALTHY_AFTER."""
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def start(self) -> None:
+    def start(self, now: float) -> None:
         self._process = spawn(self.spec)
         self._identity = procfs.identity(self._process.pid)
-        self._born = time.monotonic()
+        self._born = now
         self.started_at = time.time()
         self.next_start = None
         self.ready = False
@@ -92,11 +84,13 @@ class Child:
             self.ready = False
             self.restarts += 1
             self.deaths_in_a_row += 1
-            self.backoff = next_backoff(self.backoff, now - self._born)
+            lived = now - self._born
+            self._early_deaths = 1 if lived >= HEALTHY_AFTER else self._early_deaths + 1
+            self.backoff = backoff.pause(self._early_deaths, FIRST_BACKOFF, MAX_BACKOFF)
             self.next_start = now + self.backoff
             return code
         if self._process is None and self.next_start is not None and now >= self.next_start:
-            self.start()
+            self.start(now)
         elif self._process is not None and not self.ready:
             self.ready = self.spec.is_ready(self._process.pid)
             if self.ready:

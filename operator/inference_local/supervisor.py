@@ -135,7 +135,7 @@ class Supervisor:
 
     def _launch(self, spec: ProcessSpec) -> None:
         child = self._children[spec.name] = Child(spec)
-        child.start()
+        child.start(time.monotonic())
         self._write()
 
     def _until_ready(self, names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from inference_contract import backoff
 from inference_contract.pods import RunnerExit
 from inference_runner.ends import Ends
 
@@ -36,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _HEALTHY_SECONDS = 60.0
 """After so long at work earlier deaths no longer count."""
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 5.0
 """Of a child that follows one that was at work: MAX_ATTEMPTS ends what it died of, and others wait.
 It is there meanwhile and answers probes, or a kubelet would end the container."""
 _ON_PURPOSE = frozenset({RunnerExit.HUNG, RunnerExit.STOPPED, RunnerExit.BROKEN})
@@ -75,7 +76,7 @@ def run(
         parent.note(f"the runner {end}, and is started anew")
         follows()
         is_quick = end.code in _ON_PURPOSE or deaths == 1
-        pause = 0.0 if is_quick else min(2.0 ** (deaths - 2), _LONGEST_PAUSE)
+        pause = 0.0 if is_quick else backoff.pause(deaths - 1, _FIRST_PAUSE, _LONGEST_PAUSE)
 
 
 class _End(NamedTuple):

@@ -21,17 +21,18 @@ from inference_operator.local import procfs
 
 
 @pytest.mark.parametrize(
-    ("previous", "lived", "expected"),
-    [
-        (0, 0.01, 0.1),
-        (0.1, 0.01, 0.2),
-        (6.4, 1, 10.0),
-        (10.0, 29.9, 10.0),
-        (10.0, 30.0, 0.1),
-    ],
+    ("deaths", "lived", "expected"),
+    [(0, 0.01, 0.1), (1, 0.01, 0.2), (7, 1, 10.0), (8, 29.9, 10.0), (8, 30.0, 0.1)],
 )
-def test_backoff(previous: float, lived: float, expected: float) -> None:
-    assert child_process.next_backoff(previous, lived) == expected
+def test_backoff(
+    tmp_path: Path, wait_until: Callable[..., Any], deaths: int, lived: float, expected: float
+) -> None:
+    child = Child(_spec(tmp_path, "true"))
+    for seconds in (*[0.01] * deaths, lived):
+        child.start(0.0)
+        wait_until(child.is_gone)
+        child.tick(seconds)
+    assert child.backoff == expected
 
 
 def _spec(tmp_path: Path, *argv: str, **more: Any) -> ProcessSpec:
@@ -42,7 +43,7 @@ def _spec(tmp_path: Path, *argv: str, **more: Any) -> ProcessSpec:
 @contextmanager
 def _started(spec: ProcessSpec) -> Iterator[Child]:
     child = Child(spec)
-    child.start()
+    child.start(time.monotonic())
     try:
         yield child
     finally:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from inference_contract import backoff
 from inference_contract.inferencemodel import Reason
 from inference_contract.predictions import PredictionStatus
 from inference_local.cli import terminal
@@ -29,13 +30,14 @@ HOPELESS = frozenset({Reason.LOAD_FAILED, Reason.CRASH_LOOP_BACK_OFF, Reason.INV
 def until_ended(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
     """Raises CliError."""
     progress = ProgressLine()
-    pause = FIRST_POLL
+    polls = 0
     try:
         while not PredictionStatus(prediction["status"]).is_terminal:
+            polls += 1
+            pause = backoff.pause(polls, FIRST_POLL, POLL)
             if pause == POLL:
                 _show_wait(client, prediction, progress, give_up=False)
             time.sleep(pause)
-            pause = min(2 * pause, POLL)
             prediction = _get(client, prediction)
         return prediction
     finally:

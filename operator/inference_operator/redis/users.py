@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from inference_contract import functions
+from inference_contract import backoff, functions
 from inference_operator.redis.acl import RIGHTS_OF_OPERATOR, lock_user, orphans, set_user, user_name
 from inference_operator.redis.connection import (
     Command,
@@ -47,8 +47,8 @@ class _Suspension:
     why: str
     until: float
     """By the monotonic clock."""
-    seconds: float
-    """How long it was."""
+    times: int
+    """How often in a row: each within LONGEST_PAUSE of the one before."""
     version: object = None
     """Of the document, when first somebody asked: another one lifts it."""
     ends: str = ""
@@ -113,8 +113,9 @@ class RedisUsers:
         with self._redis.lock:
             before, now = self._suspended.get(key), time.monotonic()
             is_again = before is not None and now - before.until < LONGEST_PAUSE
-            seconds = min(2 * before.seconds, LONGEST_PAUSE) if before and is_again else FIRST_PAUSE
-            self._suspended[key] = _Suspension(why, now + seconds, seconds)
+            times = before.times + 1 if before and is_again else 1
+            seconds = backoff.pause(times, FIRST_PAUSE, LONGEST_PAUSE)
+            self._suspended[key] = _Suspension(why, now + seconds, times)
             ends = datetime.now(UTC) + timedelta(seconds=seconds)
             self._suspended[key].ends = f"{ends:%Y-%m-%d %H:%M:%S} UTC"
             self._users.pop(key, None)

@@ -15,7 +15,7 @@ from redis._parsers import _HiredisParser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from inference_contract import functions, primary, queues
+from inference_contract import backoff, functions, primary, queues
 from inference_runner.redis.claim import ClaimKeys, Command, parse
 from inference_runner.redis.emitter import Emitter
 from inference_runner.runs import Run
@@ -133,23 +133,24 @@ class RedisSession:
 
         Tries until Redis has accepted what is to be said. Returns the claimed runs, perhaps none.
         """
-        pause = FIRST_PAUSE
+        failures = 0
         while True:
             self.progress = time.monotonic()
             try:
                 self._once(want, active, wait)
             except redis.RedisError as error:
-                if pause == FIRST_PAUSE:
+                failures += 1
+                if failures == 1:
                     log.warning("Redis does not answer as it should", extra={"error": str(error)})
                 self._shaken = True
                 if self._stopping():
                     if not self._emitter.pending:
                         break
                     want, wait = 0, False
+                pause = backoff.pause(failures, FIRST_PAUSE, LONGEST_PAUSE)
                 self._pause(pause * random.uniform(0.5, 1))
-                pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                if pause > FIRST_PAUSE:
+                if failures:
                     log.info("Redis is back")
                 break
         claimed, self._claimed = self._claimed, []

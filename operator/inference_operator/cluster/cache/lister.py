@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from inference_contract import backoff
 from inference_contract.pods import LABEL_MODEL
 from inference_operator.cluster.api.client import Cluster, ClusterError
 from inference_operator.cluster.api.kinds import Kind
@@ -49,8 +50,8 @@ class Lister:
         self._wake, self._listed, self._refused = wake, listed, refused
         self._due = dict.fromkeys(namespaces or [""], 0.0)
         """Namespace → when it is listed again, by time.monotonic()."""
-        self._pauses: dict[str, float] = {}
-        """Of those that could not be listed the last time: seconds until the next try."""
+        self._failures: dict[str, int] = {}
+        """Of those that could not be listed the last time: how often in a row."""
         self._problems: dict[str, str] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="list", daemon=True)
@@ -117,14 +118,14 @@ class Lister:
 
     def _works(self, scope: str) -> None:
         self._due[scope] = time.monotonic() + self._seconds
-        self._pauses.pop(scope, None)
+        self._failures.pop(scope, None)
         if self._problems.pop(scope, None) is not None:
             log.info("%s can be listed again", _name(scope))
 
     def _fails(self, scope: str, error: Exception) -> None:
         """The first time of a row it is logged; metric and health say it all the while."""
-        pause = min(self._pauses.get(scope, _RETRY_SECONDS / 2) * 2, _LONGEST_RETRY_SECONDS)
-        self._pauses[scope] = pause
+        self._failures[scope] = failures = self._failures.get(scope, 0) + 1
+        pause = backoff.pause(failures, _RETRY_SECONDS, _LONGEST_RETRY_SECONDS)
         self._due[scope] = time.monotonic() + pause
         if str(error) != self._problems.get(scope):
             is_odd = not isinstance(error, ClusterError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_it_is_tried_ever_less_often(cluster: Any, mirror: Mirror, heard: Heard)
     pauses = []
     for _ in range(6):
         lister._fails("odd", ClusterError(403, "may not list"))
-        pauses.append(lister._pauses["odd"])
+        pauses.append(round(lister._due["odd"] - time.monotonic()))
     assert pauses == [2, 4, 8, 16, 30, 30]
 
 
