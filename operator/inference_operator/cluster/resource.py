@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from inference_contract.inferencemodel import KIND, NAME_PATTERN, InferenceModel, Reason
+from inference_contract import owners
+from inference_contract.inferencemodel import KIND, InferenceModel, Reason
 from inference_contract.pods import LABEL_OWNER
 from inference_operator.cluster.api.objects import Key, Manifest
 from inference_operator.cluster.children import APP, Parent
@@ -66,7 +66,7 @@ def parse(found: Manifest, owner: str, home: str) -> Resource:
             f"namespace {namespace} has no owner: "
             f"kubectl label namespace {namespace} {LABEL_OWNER}=OWNER"
         )
-    if not re.fullmatch(NAME_PATTERN, owner):
+    if not owners.is_name(owner):
         message = f"{owner!r}, the label {LABEL_OWNER} of namespace {namespace}, is no owner's name"
         raise Homeless(message)
     if home != namespace:

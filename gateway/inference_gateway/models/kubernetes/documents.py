@@ -6,17 +6,16 @@ the label of that owner.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from inference_contract import owners
 from inference_contract.inferencemodel import (
     API_VERSION,
     KIND,
-    NAME_PATTERN,
     InferenceModel,
     InferenceModelStatus,
 )
@@ -43,25 +42,22 @@ class Homes:
 
 
 def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
-    """Of two namespaces that claim one owner the older keeps it, so that a label that somebody adds
-    takes nobody's models away. A namespace that is being deleted is nobody's any more."""
-    of: dict[str, str] = {}
-    rivals: dict[str, str] = {}
-    ids: dict[str, str] = {}
-    for metadata in sorted((n["metadata"] for n in namespaces), key=_age):
-        labels = metadata.get("labels")
-        owner = labels.get(LABEL_OWNER) if isinstance(labels, dict) else None
-        # A label may hold more than a name may; no account is called like that.
-        if not re.fullmatch(NAME_PATTERN, str(owner or "")) or "deletionTimestamp" in metadata:
-            continue
-        owner = str(owner)
-        if owner in of:
-            rivals[metadata["name"]] = owner
-        else:
-            of[owner] = metadata["name"]
-            if (owner_id := metadata["labels"].get(LABEL_OWNER_ID)) is not None:
-                ids[owner] = owner_id
-    return Homes(of, rivals, ids)
+    """As `owners.home` decides it, of each owner."""
+    found = {owners.read(n["metadata"]): n["metadata"] for n in namespaces}
+    by_owner: dict[str, list[owners.Namespace]] = {}
+    for namespace in sorted(found):
+        if owners.is_name(namespace.owner):
+            by_owner.setdefault(namespace.owner, []).append(namespace)
+    of = {owner: owners.home(theirs) for owner, theirs in by_owner.items()}
+    return Homes(
+        of,
+        rivals={n.name: o for o, theirs in by_owner.items() for n in theirs if n.name != of[o]},
+        ids={
+            namespace.owner: metadata["labels"][LABEL_OWNER_ID]
+            for namespace, metadata in found.items()
+            if of.get(namespace.owner) == namespace.name and LABEL_OWNER_ID in metadata["labels"]
+        },
+    )
 
 
 def may_hold(
@@ -80,11 +76,6 @@ def may_hold(
         return not holding.isdisjoint({home, *mine})
     owned = {*homes.of.values(), *homes.rivals}
     return not sees_all or not holding <= owned
-
-
-def _age(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """One that does not say how old it is counts as the youngest."""
-    return str(metadata.get("creationTimestamp") or "~"), metadata["name"]
 
 
 def manifest(model: InferenceModel, namespace: str) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import logging
 import reprlib
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from inference_contract import values
-from inference_contract.pods import LABEL_MODEL, LABEL_OWNER
+from inference_contract import owners, values
+from inference_contract.pods import LABEL_MODEL
 from inference_contract.queues import model_key
 from inference_operator.cluster.api.client import Page
 from inference_operator.cluster.api.kinds import Kind
@@ -63,18 +63,8 @@ def _packed_deployment(found: Found) -> bytes:
     return _packed({**found, "metadata": metadata, "status": {"conditions": conditions}})
 
 
-class _Namespace(NamedTuple):
-    created: str
-    owner: str
-    """Empty: nobody's."""
-
-
-def _namespace(found: Found) -> _Namespace:
-    """One that is being deleted is nobody's any more."""
-    metadata = found["metadata"]
-    is_going = "deletionTimestamp" in metadata
-    owner = "" if is_going else _label(found, LABEL_OWNER)
-    return _Namespace(metadata.get("creationTimestamp", ""), owner)
+def _namespace(found: Found) -> owners.Namespace:
+    return owners.read(found["metadata"])
 
 
 def _model(found: Found) -> Key | None:
@@ -222,15 +212,10 @@ class Mirror:
             return self._owner(namespace)
 
     def home(self, owner: str) -> str:
-        """The oldest of the owner's namespaces: models in the others are nobody's. Empty: none."""
+        """The namespace that has the owner's models, as in the others they are nobody's, or empty."""
         with self._lock:
-            ages = [
-                (found.created, name)
-                for _, name in self._namespaces.grouped(owner)
-                if (found := self._namespaces.get(("", name)))
-                and (not self._scopes or name in self._scopes)
-            ]
-        return min(ages, default=("", ""))[1]
+            theirs = [self._namespaces.get(name) for name in self._namespaces.grouped(owner)]
+        return owners.home(n for n in theirs if n and (not self._scopes or n.name in self._scopes))
 
     def _all_pods(self, key: Key) -> list[RunnerPod]:
         with self._lock:
