@@ -24,18 +24,15 @@ from typing import Any, ClassVar, NotRequired, TypeVar
 import orjson
 from typing_extensions import TypedDict
 
+from inference_contract import field_errors
+from inference_contract.field_errors import FieldError
+
 PROBLEM_JSON = "application/problem+json"
 NOT_KNOWN = "whether this was done is not known: look before you repeat it"
 _MAX_ERRORS = 20
 """Listed by name; more are counted."""
 _MAX_TEXT = 1000
 """Characters that an answer quotes of what it was sent."""
-
-
-class FieldError(TypedDict):
-    field: str
-    """Path of the field, dotted: `input.prompt`."""
-    message: str
 
 
 class Problem(TypedDict):
@@ -156,6 +153,11 @@ class LongUrl(GatewayError):
 class Invalid(GatewayError):
     status = 422
     title = "Invalid input"
+
+    @classmethod
+    def of(cls, errors: Sequence[FieldError]) -> Invalid:
+        """That says the first in words."""
+        return cls(field_errors.first(errors), errors=errors)
 
 
 class TooManyRequests(GatewayError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from inference_contract import field_errors
 from inference_gateway.settings import GatewaySettings
 
 
@@ -16,21 +17,4 @@ def read_settings() -> GatewaySettings:
     try:
         return GatewaySettings()
     except ValidationError as error:
-        raise ConfigurationError(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    lines = []
-    # Without the values: a secret must not reach a log.
-    for item in error.errors(include_input=False, include_url=False, include_context=False):
-        name = str(item["loc"][0]) if item["loc"] else "settings"
-        field = GatewaySettings.model_fields.get(name)
-        about = (field.description if field else None) or ""
-        problem = "is not set" if item["type"] == "missing" else _words(item["msg"])
-        lines.append(f"{name.upper()} {problem}" + (f" ({about.rstrip('.')})" if about else ""))
-    return "\n".join(lines)
-
-
-def _words(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message.replace("Input should", "should")
+        raise ConfigurationError(field_errors.of_settings(error, GatewaySettings)) from None

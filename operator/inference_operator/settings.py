@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from inference_contract.leases import LEASE_SECONDS
@@ -30,12 +30,3 @@ class CommonSettings(BaseSettings):
         None, description="Where the process writes its pid and port, for `inference status`."
     )
     log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
-
-
-def explain(error: ValidationError) -> str:
-    """A line for each variable that is missing or wrong."""
-    lines = []
-    for item in error.errors():
-        name = "_".join(str(part) for part in item["loc"]).upper()
-        lines.append(f"{name}: {item['msg']}\n")
-    return "".join(lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from inference_contract import queues
+from inference_contract import field_errors, queues
 from inference_contract.inferencemodel import InferenceModelSpec
 from inference_contract.leases import LEASE_SECONDS
 from inference_contract.pods import RunnerEnv
@@ -94,9 +94,8 @@ def _spec(text: str) -> InferenceModelSpec:
     try:
         return InferenceModelSpec.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise SettingsError(f"{RunnerEnv.SPEC}: {where}: {first['msg']}") from None
+        wrong = field_errors.first(field_errors.of(error))
+        raise SettingsError(f"{RunnerEnv.SPEC}: {wrong}") from None
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:

@@ -13,11 +13,11 @@ from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from inference_contract import field_errors
 from inference_gateway import changes
 from inference_gateway.errors import (
     NOT_KNOWN,
     PROBLEM_JSON,
-    FieldError,
     GatewayError,
     Invalid,
     Unavailable,
@@ -75,13 +75,7 @@ async def _gateway_error(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors: list[FieldError] = []
-    for item in error.errors():
-        # Of JSON that does not parse, the place is a position and no field.
-        path = ("body",) if item["type"] == "json_invalid" else item["loc"]
-        message = str(item["msg"]).removeprefix("Value error, ")
-        errors.append({"field": ".".join(str(part) for part in path), "message": message})
-    return respond(Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors))
+    return respond(Invalid.of(field_errors.from_details(error.errors())))
 
 
 async def _http(request: Request, error: Exception) -> Response:

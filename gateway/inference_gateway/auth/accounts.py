@@ -16,7 +16,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from inference_gateway.errors import Conflict, FieldError
+from inference_contract.field_errors import FieldError
+from inference_gateway.errors import Conflict
 from inference_gateway.postgres.tables import ApiToken, User
 from inference_gateway.quotas.metrics import REFUSED
 from inference_gateway.quotas.refusal import QuotaExceeded

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
 
+from inference_contract.field_errors import FieldError
 from inference_gateway.auth import accounts, schemas
 from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.auth.throttle import COOKIE, COOKIE_SECONDS
-from inference_gateway.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, raises
+from inference_gateway.errors import Conflict, Forbidden, NotFound, Unauthorized, raises
 from inference_gateway.http.addresses import client_of
 from inference_gateway.http.strict_routes import StrictRoute
 

@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from inference_gateway.errors import FieldError, Invalid
+from inference_contract.field_errors import FieldError
+from inference_gateway.errors import Invalid
 from inference_gateway.http import duplicate_keys
 
 

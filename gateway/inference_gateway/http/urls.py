@@ -11,7 +11,8 @@ import re
 from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from inference_gateway.errors import BadRequest, FieldError, Invalid
+from inference_contract.field_errors import FieldError
+from inference_gateway.errors import BadRequest, Invalid
 
 PROBES = "/health"
 """Kubernetes asks it, and whoever watches: never refused."""

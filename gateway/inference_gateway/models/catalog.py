@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from inference_contract import queues
+from inference_contract.field_errors import FieldError
 from inference_contract.inferencemodel import InferenceModel, Visibility
 from inference_gateway import changes
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import (
     Conflict,
-    FieldError,
     GatewayError,
     Invalid,
     NotFound,
@@ -233,7 +233,7 @@ def _gateway_error(error: StoreError, model_id: str) -> GatewayError:
         errors: list[FieldError] = [
             {**item, "field": f"body.{item['field']}".rstrip(".")} for item in error.errors
         ]
-        return Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
+        return Invalid.of(errors)
     if isinstance(error, StoreUnconfirmed):
         return Unconfirmed(str(error))
     return Unavailable(str(error))

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from inference_contract import files, values, yamlevents
+from inference_contract import field_errors, files, values, yamlevents
+from inference_contract.field_errors import FieldError
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.errors import FieldError
 
 log = logging.getLogger(__name__)
 
@@ -22,22 +22,8 @@ class InvalidModel(Exception):
     """The message names the first field that is wrong; `errors` has them all."""
 
     def __init__(self, errors: list[FieldError]) -> None:
-        first = errors[0]
-        super().__init__(
-            f"{first['field']}: {first['message']}" if first["field"] else first["message"]
-        )
+        super().__init__(field_errors.first(errors))
         self.errors = errors
-
-
-def field_errors(error: ValidationError, prefix: str = "") -> list[FieldError]:
-    """Pydantic's errors with dotted paths in the spelling of the document."""
-    return [
-        {
-            "field": ".".join([*([prefix] if prefix else []), *(str(part) for part in e["loc"])]),
-            "message": e["msg"].removeprefix("Value error, "),
-        }
-        for e in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
 
 
 def parse(content: object) -> InferenceModel:
@@ -53,7 +39,7 @@ def parse(content: object) -> InferenceModel:
     try:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
-        raise InvalidModel(field_errors(error)) from error
+        raise InvalidModel(field_errors.of(error)) from error
     except Exception as error:  # of all documents, the others must be read
         log.exception("a document cannot be checked")
         message = f"cannot be checked: {type(error).__name__}: {values.text(str(error))[:300]}"

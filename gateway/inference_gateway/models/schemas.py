@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from inference_contract import field_errors
+from inference_contract.field_errors import FieldError
 from inference_contract.inferencemodel import InferenceModel, Visibility
 from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter
@@ -75,7 +77,7 @@ def parse_new_model(body: object, owner: str) -> InferenceModel:
     try:
         short = NewModel.model_validate(body)
     except ValidationError as error:
-        raise _invalid(documents.InvalidModel(documents.field_errors(error))) from error
+        raise _invalid(documents.InvalidModel(field_errors.of(error))) from error
     try:
         return documents.parse(_document(short, owner))
     except documents.InvalidModel as error:
@@ -122,13 +124,13 @@ def _source(model_path: str) -> dict[str, Any]:
 
 
 def _invalid(error: documents.InvalidModel, *, short_form: bool = False) -> Invalid:
-    errors = []
+    errors: list[FieldError] = []
     for item in error.errors:
         field = item["field"]
         if short_form:
             field = _short_field(field)
         errors.append({"field": f"body.{field}" if field else "body", "message": item["message"]})
-    return Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)  # type: ignore[arg-type]
+    return Invalid.of(errors)
 
 
 def _short_field(field: str) -> str:

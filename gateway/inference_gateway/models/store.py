@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from inference_contract import field_errors
+from inference_contract.field_errors import FieldError
 from inference_contract.inferencemodel import InferenceModel
-from inference_gateway.errors import NOT_KNOWN, FieldError
+from inference_gateway.errors import NOT_KNOWN
 
 if TYPE_CHECKING:
     from inference_gateway.health_state import Dependency
@@ -38,8 +40,7 @@ class ModelRefused(StoreError):
     """The message names the first field that is wrong; `errors` has them all, as `spec.source`."""
 
     def __init__(self, errors: list[FieldError]) -> None:
-        first = errors[0]
-        super().__init__(": ".join(part for part in (first["field"], first["message"]) if part))
+        super().__init__(field_errors.first(errors))
         self.errors = errors
 
 

@@ -16,7 +16,7 @@ import kubernetes.config
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 
-from inference_contract import files, logs, statefile
+from inference_contract import field_errors, files, logs, statefile
 from inference_contract.probes import ProbeReply, ProbeServer
 from inference_contract.stopping import Stopping
 from inference_operator.cluster import tenancy
@@ -38,7 +38,6 @@ from inference_operator.redis.connection import RedisConnection
 from inference_operator.redis.users import RedisUsers
 from inference_operator.scaling.load import Loads
 from inference_operator.scaling.scaler import Scaler
-from inference_operator.settings import explain
 
 LIVE_WITHIN = 60.0
 """Seconds with work and without progress after which the process counts as stuck."""
@@ -202,7 +201,7 @@ def main() -> int:
     try:
         settings = ClusterSettings()
     except ValidationError as error:
-        sys.stderr.write(explain(error))
+        sys.stderr.write(field_errors.of_settings(error, ClusterSettings) + "\n")
         return 2
     logs.configure("operator", settings.log_level)
     files.raise_limit()

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from inference_contract import owners
+from inference_contract import field_errors, owners
 from inference_contract.inferencemodel import KIND, InferenceModel, Reason
 from inference_contract.pods import LABEL_OWNER
 from inference_operator.cluster.api.objects import Key, Manifest
 from inference_operator.cluster.children import APP, Parent
-from inference_operator.field_errors import field_errors
 
 
 class Refusal(Exception):
@@ -81,7 +80,7 @@ def parse(found: Manifest, owner: str, home: str) -> Resource:
     try:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
-        message = f"correct the resource: {'; '.join(field_errors(error))}"
+        message = f"correct the resource: {field_errors.all_of(error)}"
         raise Refusal(Reason.INVALID_MODEL, message) from error
     parent = Parent(namespace, metadata["name"], metadata["uid"])
     return Resource(model, parent)

@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from inference_contract import files, layout, values, yamlevents
+from inference_contract import field_errors, files, layout, values, yamlevents
 from inference_contract.inferencemodel import InferenceModel, ScalingMode
-from inference_operator.field_errors import field_errors
 
 MAX_BYTES = 1_000_000
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -91,7 +90,7 @@ def parse(path: Path) -> InferenceModel:
     try:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
-        raise ValueError("; ".join(field_errors(error))) from error
+        raise ValueError(field_errors.all_of(error)) from error
     _refuse_kubernetes(model)
     model.spec.autoscaling.mode = ScalingMode.OPERATOR  # Nobody else could scale processes.
     if model.spec.source.path is not None:

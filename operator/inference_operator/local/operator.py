@@ -26,7 +26,7 @@ from typing import TypeVar
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 
-from inference_contract import logs, statefile
+from inference_contract import field_errors, logs, statefile
 from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import RunnerPhase
 from inference_contract.probes import ProbeReply, ProbeServer
@@ -44,7 +44,6 @@ from inference_operator.redis.connection import RedisConnection
 from inference_operator.scaling.decide import Decision
 from inference_operator.scaling.load import Loads
 from inference_operator.scaling.scaler import Scaler
-from inference_operator.settings import explain
 
 LIVE_WITHIN = 30.0
 """Seconds without a finished tick after which the process counts as stuck."""
@@ -265,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = LocalSettings()
     except ValidationError as error:
-        sys.stderr.write(explain(error))
+        sys.stderr.write(field_errors.of_settings(error, LocalSettings) + "\n")
         return 2
     logs.configure("operator", settings.log_level)
     with only_one(settings.inference_home):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from inference_contract.field_errors import FieldError
 from inference_contract.parameters import Parameter, is_whole, simple_items
-from inference_gateway.errors import FieldError, Invalid, cut
+from inference_gateway.errors import Invalid, cut
 from inference_gateway.models.inputs.budget import Budget
 from inference_gateway.models.inputs.integers import adapter
 from inference_gateway.models.inputs.item_checks import compile_schema, key_of

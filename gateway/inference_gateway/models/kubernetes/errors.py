@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 
-from inference_gateway.errors import FieldError
+from inference_contract.field_errors import FieldError
 from inference_gateway.models.kubernetes.api import KubernetesError, KubernetesRefused, Unanswered
 from inference_gateway.models.store import (
     ModelExists,

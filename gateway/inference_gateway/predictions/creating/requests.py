@@ -12,9 +12,10 @@ import msgspec
 import orjson
 
 from inference_contract import values
+from inference_contract.field_errors import FieldError
 from inference_contract.inferencemodel import NAME_PATTERN
 from inference_contract.webhooks import WebhookEvent
-from inference_gateway.errors import FieldError, Invalid, TooLarge
+from inference_gateway.errors import Invalid, TooLarge
 from inference_gateway.http import duplicate_keys
 from inference_gateway.http.body_limit import check_values
 

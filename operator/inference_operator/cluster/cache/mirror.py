@@ -212,7 +212,7 @@ class Mirror:
             return self._owner(namespace)
 
     def home(self, owner: str) -> str:
-        """The namespace that has the owner's models, as in the others they are nobody's, or empty."""
+        """The namespace that has the owner's models: those in others are nobody's. Empty: none."""
         with self._lock:
             theirs = [self._namespaces.get(name) for name in self._namespaces.grouped(owner)]
         return owners.home(n for n in theirs if n and (not self._scopes or n.name in self._scopes))
