@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,9 @@ from inference_gateway.postgres import db
 from inference_gateway.redis.clients import blocking
 from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
+from inference_gateway.webhooks.claims import MOST, Claims
 from inference_gateway.webhooks.delivery import Delivery
+from inference_gateway.webhooks.reading import Content
 from inference_gateway.webhooks.sending import Sender
 
 _log = logging.getLogger("inference_gateway.dispatch")
@@ -106,16 +109,7 @@ def _loops(settings: GatewaySettings) -> list[Loop]:
         max_attempts=settings.max_attempts,
         grace=grace,
     )
-    delivery = Delivery(
-        db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS),
-        Sender(
-            timeout_seconds=settings.webhook_timeout_seconds,
-            allow_loopback=settings.webhook_allow_loopback,
-        ),
-        lambda row: show(row, (settings.public_url or row["base_url"] or "").rstrip("/")),
-        hold_seconds=settings.webhook_timeout_seconds,
-        wake=wake,
-    )
+    delivery = _webhooks(settings, wake)
     usage = Usage(db.engine(settings, pool_size=1))
     feeder = Feeder(engine, client, budget=settings.queued_bytes_per_account)
     loops = [
@@ -130,6 +124,21 @@ def _loops(settings: GatewaySettings) -> list[Loop]:
     for loop in loops:
         metrics.STALLED.labels(loop.name).set_function(partial(getattr, loop, "silence"))
     return [*loops, Loop("progress", partial(_tell, client, loops))]
+
+
+def _webhooks(settings: GatewaySettings, wake: threading.Event) -> Delivery:
+    outbox = db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS)
+    return Delivery(
+        Claims(outbox, hold_seconds=settings.webhook_timeout_seconds),
+        Content(outbox),
+        Sender(
+            timeout_seconds=settings.webhook_timeout_seconds,
+            allow_loopback=settings.webhook_allow_loopback,
+        ),
+        lambda row: show(row, (settings.public_url or row["base_url"] or "").rstrip("/")),
+        threads=ThreadPoolExecutor(MOST, thread_name_prefix="webhook"),
+        wake=wake,
+    )
 
 
 def _tell(client: redis.Redis, loops: Sequence[Loop]) -> float:

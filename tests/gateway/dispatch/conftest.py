@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,10 +129,19 @@ class Lab:
         except redis.ResponseError:
             return []
 
-    def relay(self, sweep_seconds: float = 0, grace: OutageGrace | None = None) -> Relay:
-        grace = grace or Trusting(self.redis, LEASE)
+    def relay(
+        self,
+        sweep_seconds: float = 0,
+        grace: OutageGrace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Relay:
         return Relay(
-            self.engine, self.redis, sweep_seconds=sweep_seconds, max_attempts=3, grace=grace
+            self.engine,
+            self.redis,
+            sweep_seconds=sweep_seconds,
+            max_attempts=3,
+            grace=grace or Trusting(self.redis, LEASE),
+            clock=clock,
         )
 
     def sweeper(self, grace: OutageGrace | None = None, sweep_seconds: float = 0) -> Sweeper:
@@ -144,6 +154,10 @@ class Lab:
         with self.engine.begin() as connection:
             result = connection.execute(text(query), parameters)
             return [row._asdict() for row in result] if result.returns_rows else []
+
+    def keep_waiting(self) -> None:
+        """Until `record`: nobody acts on what is missing while the recorder has events to read."""
+        self.say("heartbeat", str(uuid.uuid4()))
 
     def row(self, prediction: str) -> dict[str, Any]:
         (row,) = self.sql("SELECT * FROM predictions WHERE id = :id", id=prediction)

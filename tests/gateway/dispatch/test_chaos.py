@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 import pytest
+from clock import Clock
 
 from inference_contract import queues
 from inference_gateway.dispatch.recording import recorder as recorder_module
@@ -50,13 +51,21 @@ class World:
         self.held: list[dict[str, Any]] = []
         """Jobs that runners have; some of those runners are dead or taken for dead."""
         self.said: list[bytes] = []
+        self.clock = Clock()
         self.recorders = [self._recorder(n) for n in (0, 1)]
         self.sweeps = [lab.relay(), lab.relay(), lab.sweeper(), lab.sweeper()]
 
     def _recorder(self, number: int) -> MortalRecorder:
         lab = self.lab
         name = f"recorder-{number}"
-        return MortalRecorder(lab.engine, lab.redis, lease_seconds=30, consumer=name, told=lab.told)
+        return MortalRecorder(
+            lab.engine,
+            lab.redis,
+            lease_seconds=30,
+            consumer=name,
+            told=lab.told,
+            clock=self.clock,
+        )
 
     def create(self) -> None:
         prediction = self.lab.insert(webhook="https://example.com/", events=["start", "completed"])
@@ -160,8 +169,8 @@ class World:
                 self.held.append(job)
             while self.held:
                 self.finish()
+            self.clock.now += 60  # They take over what was delivered to those that died.
             for recorder in self.recorders:
-                recorder._adopt_at = 0
                 recorder.step()
             self.lose_leases()
             for member, _ in self.lab.redis.zscan_iter(queues.in_flight_key("ada_echo")):

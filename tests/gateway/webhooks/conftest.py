@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from inference_gateway.lifecycle.wire import to_wire
+from inference_gateway.webhooks.claims import MOST, Claims
 from inference_gateway.webhooks.delivery import Delivery
+from inference_gateway.webhooks.reading import Content
 from inference_gateway.webhooks.sending import Sender
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -107,14 +110,23 @@ def receiver() -> Iterator[Callable[..., Receiver]]:
 @dataclass
 class Lab:
     engine: Engine
-    deliveries: list[Delivery] = field(default_factory=list)
+    executors: list[Executor] = field(default_factory=list)
 
     def delivery(self, timeout: float = 5, **options: Any) -> Delivery:
-        sender = Sender(timeout_seconds=timeout, allow_loopback=True)
-        options = {"hold_seconds": timeout, "wake": threading.Event(), **options}
-        delivery = Delivery(self.engine, sender, lambda row: to_wire(row, "http://gw"), **options)
-        self.deliveries.append(delivery)
-        return delivery
+        threads = ThreadPoolExecutor(MOST)
+        self.executors.append(threads)
+        options = {
+            "claims": self.claims(timeout),
+            "content": Content(self.engine),
+            "sender": Sender(timeout_seconds=timeout, allow_loopback=True),
+            "render": lambda row: to_wire(row, "http://gw"),
+            "wake": threading.Event(),
+            **options,
+        }
+        return Delivery(**options, threads=threads)
+
+    def claims(self, timeout: float = 5) -> Claims:
+        return Claims(self.engine, hold_seconds=timeout)
 
     def insert(
         self,
@@ -172,6 +184,6 @@ def lab(database_url: str) -> Iterator[Lab]:
     lab = Lab(engine)
     lab.account("ada")
     yield lab
-    for delivery in lab.deliveries:
-        delivery._threads.shutdown(wait=True, cancel_futures=True)
+    for threads in lab.executors:
+        threads.shutdown(wait=True, cancel_futures=True)
     engine.dispose()

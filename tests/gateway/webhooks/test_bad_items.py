@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from inference_gateway.webhooks.delivery import Delivery
 from inference_gateway.webhooks.sending import Sender
 
 
@@ -49,15 +48,8 @@ def test_a_url_that_the_api_would_not_take_fails_alone(
 
 
 def test_what_cannot_be_encoded_is_not_tried_for_ever(lab: Any, wait_until: Any) -> None:
-    import threading
-
-    sender = Sender(timeout_seconds=5, allow_loopback=True)
-    delivery = Delivery(
-        lab.engine, sender, lambda _: {"a": 2**70}, hold_seconds=5, wake=threading.Event()
-    )
-    lab.deliveries.append(delivery)
     bad = lab.insert("http://127.0.0.1:1/")
-    delivery.step()
+    lab.delivery(render=lambda _: {"a": 2**70}).step()
     wait_until(lambda: lab.row(bad)["state"] == "failed")
     assert "cannot be sent" in lab.row(bad)["last_error"]
 

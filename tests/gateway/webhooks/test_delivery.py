@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import text
 
 from inference_gateway.webhooks import sending
-from inference_gateway.webhooks.delivery import Receiver, choose
-from inference_gateway.webhooks.retry import Receipt
+from inference_gateway.webhooks.claims import MOST, Claims, Receiver, choose
+from inference_gateway.webhooks.retry import DeliveryState, Next, Receipt
 from inference_gateway.webhooks.sending import Sender
 
 SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -97,14 +97,19 @@ def test_the_next_attempt_has_the_same_id(lab: Any, receiver: Any, wait_until: A
     assert len({headers["webhook-id"] for _, headers, _ in it.got}) == 1
 
 
+class Killed(Claims):
+    """Of a process that ends before it writes down what came of it."""
+
+    def mark(self, *_: object) -> None:
+        pass
+
+
 def test_killed_between_sending_and_marking_it_sends_again(
     lab: Any, receiver: Any, wait_until: Any
 ) -> None:
     it = receiver((200, {}))
     delivery = lab.insert(it.url)
-    killed = lab.delivery()
-    killed._mark = lambda *_: None
-    killed.step()
+    lab.delivery(claims=Killed(lab.engine, hold_seconds=5)).step()
     wait_until(lambda: it.got)
     assert lab.row(delivery)["state"] == "pending"
     assert lab.row(delivery)["due_in"] > 5
@@ -134,18 +139,17 @@ def test_what_another_is_claiming_is_left_to_it(lab: Any) -> None:
     with ThreadPoolExecutor() as threads, lab.engine.begin() as other:
         lock = text("SELECT id FROM webhook_deliveries WHERE id = :id FOR UPDATE")
         other.execute(lock, {"id": deliveries[0]})
-        claiming = threads.submit(lab.delivery()._claim, {}, ())
-        claimed = claiming.result(timeout=10)
-    assert [one.id for one, _ in claimed] == deliveries[1:]
+        claimed = threads.submit(lab.claims().take, {}).result(timeout=10)
+    assert [one.id for one in claimed] == deliveries[1:]
 
 
 def test_what_was_delivered_stays_so(lab: Any) -> None:
     """One whose claim had run out says last that it failed."""
     delivery = lab.insert("https://example.com/hook")
-    late = lab.delivery()
-    ((claimed, _),) = late._claim({}, ())
+    late = lab.claims()
+    (claimed,) = late.take({})
     lab.sql("UPDATE webhook_deliveries SET state = 'delivered'")
-    late._mark(claimed, Receipt(error="no answer", final=True))
+    late.mark(claimed.id, Receipt(error="no answer", final=True), Next(DeliveryState.FAILED))
     assert lab.row(delivery)["state"] == "delivered"
 
 
@@ -241,6 +245,16 @@ def test_hanging_receivers_of_one_account_do_not_delay_a_stranger(
     wait_until(all_delivered, timeout=5)  # half the time that a hanging one is waited for
 
 
+class Patient:
+    """Can be told to wait longer."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.now = sender
+
+    def send(self, *arguments: Any, **options: Any) -> Receipt:
+        return self.now.send(*arguments, **options)
+
+
 def test_accounts_that_conspire_leave_room_for_strangers(
     lab: Any, receiver: Any, silent: list[str], wait_until: Any
 ) -> None:
@@ -249,12 +263,14 @@ def test_accounts_that_conspire_leave_room_for_strangers(
     names = [f"guest-{number}" for number in range(5)]
     for name in (*names, "bob"):
         lab.account(name)
-    delivery = lab.delivery(timeout=2.5)
+    sender = Patient(Sender(timeout_seconds=2.5, allow_loopback=True))
+    delivery = lab.delivery(sender=sender)
     for number, url in enumerate(silent[:160]):
         lab.insert(url, owner=names[number % 5])
     delivery.step()
-    wait_until(lambda: not +delivery._active)
-    delivery._sender = Sender(timeout_seconds=10, allow_loopback=True)
+    tried = "SELECT id FROM webhook_deliveries WHERE last_error IS NOT NULL"
+    wait_until(lambda: len(lab.sql(tried)) == MOST)
+    sender.now = Sender(timeout_seconds=10, allow_loopback=True)
     lab.make_due()
     delivery.step()
     stranger = lab.insert(alive.url, owner="bob")

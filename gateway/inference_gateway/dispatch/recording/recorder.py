@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
@@ -61,12 +61,14 @@ class Recorder:
         lease_seconds: float,
         consumer: str,
         told: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recording = Recording(engine, lease_seconds)
         self._redis = client
         self._line = Line(client)
         self._consumer = consumer
         self._told = told
+        self._clock = clock
         self._keys = StreamKeys(engine, client)
         self._counts = Counts()
         self._unsure: set[str] = set()
@@ -167,7 +169,7 @@ class Recorder:
 
     def _adopt(self) -> None:
         """Take over what was delivered to recorders that are dead: it is read as ours."""
-        if time.monotonic() < self._adopt_at:
+        if self._clock() < self._adopt_at:
             return
         begins = dict.fromkeys(self._keys.sound, b"0-0")
         self._unsure |= begins.keys()
@@ -182,7 +184,7 @@ class Recorder:
             replies = self._line.ask(commands)
             nexts = {key: reply[0] for key, reply in zip(begins, replies, strict=True)}
             begins = {key: begin for key, begin in nexts.items() if begin != b"0-0"}
-        self._adopt_at = time.monotonic() + _ADOPT_EVERY
+        self._adopt_at = self._clock() + _ADOPT_EVERY
 
     def _record(self, read: Read, began: float) -> set[str]:
         """Write and acknowledge a portion of each. The rest is read again in the next round.

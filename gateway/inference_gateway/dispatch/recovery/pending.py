@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -163,7 +162,7 @@ def _story(recovery: Recovery) -> dict[str, object]:
     return {"prediction": recovery.id, "attempt": recovery.attempt, "model": recovery.model}
 
 
-def pause(tick_at: float, again: float | None) -> float:
-    """Seconds until the next tick (by time.monotonic()), or until `again` if that is sooner."""
-    until = max(tick_at - time.monotonic(), 0.0)
+def pause(tick_in: float, again: float | None) -> float:
+    """Seconds until the next tick, or until `settle` is to be called `again` if that is sooner."""
+    until = max(tick_in, 0.0)
     return until if again is None else min(until, again)

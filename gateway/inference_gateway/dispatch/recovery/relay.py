@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -44,12 +45,14 @@ class Relay:
         sweep_seconds: float,
         max_attempts: int,
         grace: OutageGrace,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._redis = client
         self._sweep_seconds = sweep_seconds
         self._max_attempts = max_attempts
         self._grace = grace
+        self._clock = clock
         self._pending = PendingRecoveries(engine, client)
         self._losses = Losses(client)
         self._after: OpenRow | None = None
@@ -60,12 +63,12 @@ class Relay:
 
     def step(self) -> float:
         """One page when it is time for them, and a look at what waits for the recorder."""
-        if self._hurry or time.monotonic() >= self._tick_at:
+        if self._hurry or self._clock() >= self._tick_at:
             self._walk()
             self._tidy()
-            self._tick_at = time.monotonic() + self._sweep_seconds
+            self._tick_at = self._clock() + self._sweep_seconds
         again = self._pending.settle()
-        return 0.0 if self._hurry else pause(self._tick_at, again)
+        return 0.0 if self._hurry else pause(self._tick_at - self._clock(), again)
 
     def _walk(self) -> None:
         # Raises where Redis takes no writes: nothing can be handed out then, and attempts shall not

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -49,12 +50,14 @@ class Sweeper:
         sweep_seconds: float,
         max_attempts: int,
         grace: OutageGrace,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._redis = client
         self._sweep_seconds = sweep_seconds
         self._max_attempts = max_attempts
         self._grace = grace
+        self._clock = clock
         self._pending = PendingRecoveries(engine, client)
         self._tick_at = 0.0
         self._gauges_at = 0.0
@@ -62,16 +65,16 @@ class Sweeper:
     def step(self) -> float:
         """A tick when it is time for one, and another look at what waits for the recorder."""
         asked: list[OpenRow] = []
-        if time.monotonic() >= self._tick_at:
+        if self._clock() >= self._tick_at:
             asked = self._walk()
-            self._tick_at = time.monotonic() + self._sweep_seconds
-        if time.monotonic() >= self._gauges_at:
+            self._tick_at = self._clock() + self._sweep_seconds
+        if self._clock() >= self._gauges_at:
             self._measure()
         again = self._pending.settle()
         # Last, for a Redis that is full does not take it, and deadlines are kept all the same. The
         # runner may have missed the first request, or Redis forgotten it.
         withdraw(self._redis, [{"id": r.id, "model": r.model, "attempt": r.attempt} for r in asked])
-        return pause(self._tick_at, again)
+        return pause(self._tick_at - self._clock(), again)
 
     def _walk(self) -> list[OpenRow]:
         """Those that are left to their runners, which shall cancel them."""
@@ -115,4 +118,4 @@ class Sweeper:
         for status in ("starting", "processing"):
             metrics.OPEN.labels(status).set(counts.get(status, 0))
         metrics.OLDEST.set(max((age for _, _, age in rows), default=0.0))
-        self._gauges_at = time.monotonic() + _GAUGES_EVERY
+        self._gauges_at = self._clock() + _GAUGES_EVERY

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from clock import Clock
 from narrow import there
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -27,14 +28,6 @@ from inference_local import valkey
 
 LEASE = 30.0
 END_LEASE = "UPDATE predictions SET lease_until = now() - interval '1 second'"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Watch:

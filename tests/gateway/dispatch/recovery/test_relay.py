@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
+from clock import Clock
 
 from inference_contract import queues
 from inference_gateway.dispatch.recovery import relay as relay_module
@@ -196,11 +197,12 @@ def test_an_emptied_redis_is_noticed_at_once(lab: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(relay_module, "_PAGE", 2)
     predictions = [lab.insert() for _ in range(7)]
     lab.enqueue(*predictions)
-    relay = lab.relay(sweep_seconds=60)
+    clock = Clock()
+    relay = lab.relay(sweep_seconds=60, clock=clock)
     while relay.step() == 0:
         pass
     lab.redis.flushall()
-    relay._tick_at = 0
+    clock.now += 60
     while relay.step() == 0:
         pass
     assert len(lab.queued()) == 7
@@ -219,12 +221,13 @@ def test_a_cancel_that_redis_did_not_hear_is_carried_out(lab: Any) -> None:
 
 def test_two_relays_hand_out_once(lab: Any) -> None:
     prediction = lab.insert()
-    one, two = lab.relay(), lab.relay()
-    for relay in (one, two):  # both see the loss before either acts on it
-        relay._pending.settle = lambda: None
+    lab.keep_waiting()
+    relays = [lab.relay(sweep_seconds=3600) for _ in range(2)]
+    for relay in relays:  # both see the loss before either acts on it
         relay.step()
-        del relay._pending.settle
-    one.step()
-    two.step()
+    assert lab.row(prediction)["attempt"] == 1
+    lab.record()
+    for relay in relays:
+        relay.step()
     assert lab.row(prediction)["attempt"] == 2
     assert lab.queued() == [prediction]

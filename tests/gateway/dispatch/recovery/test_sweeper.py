@@ -158,11 +158,14 @@ def test_a_canceled_prediction_of_a_dead_runner_is_not_run_again(lab: Any) -> No
 def test_two_sweepers_count_one_crash(lab: Any) -> None:
     prediction = run(lab)
     lab.sql(END_LEASE)
-    one, two = lab.sweeper(), lab.sweeper()
-    one._walk()
-    two._walk()
-    one.step()
-    two.step()
+    lab.keep_waiting()
+    sweepers = [lab.sweeper(sweep_seconds=3600) for _ in range(2)]
+    for sweeper in sweepers:  # both see the silence before either acts on it
+        sweeper.step()
+    assert lab.row(prediction)["attempt"] == 1
+    lab.record()
+    for sweeper in sweepers:
+        sweeper.step()
     row = lab.row(prediction)
     assert (row["attempt"], row["crashes"]) == (2, 1)
 
