@@ -1,4 +1,4 @@
-"""The supervisor's children: started, watched, started again, stopped."""
+"""The supervisor's child processes: start, watch, restart, stop."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ class ProcessSpec:
     log: Path
     cwd: Path
     is_ready: Callable[[int], bool] = lambda _pid: True
-    """Asked every few milliseconds, with the pid, while the process starts."""
+    """Called with the pid every few milliseconds while the process starts."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 5.0
     """From the signal to SIGKILL."""
     kills_children: bool = False
-    """Whether SIGKILL is for its children too. PostgreSQL's end when it does, but not while they
-    stand still: the next server would find its memory in use, and refuse to start."""
+    """Whether SIGKILL goes to its children too. PostgreSQL's backends end when their server ends,
+    but not while they are stopped (SIGSTOP): the next server would find the shared memory in use
+    and refuse to start."""
 
 
 @dataclass
@@ -47,14 +48,14 @@ class Child:
     spec: ProcessSpec
     restarts: int = 0
     deaths_in_a_row: int = 0
-    """Since it was ready last."""
+    """Since the process was last ready."""
     ready: bool = False
     started_at: float = 0.0
-    """Unix time, for people."""
+    """Unix time, for display only."""
     backoff: float = 0.0
     """Seconds from the last death to the next start."""
     next_start: float | None = None
-    """By the monotonic clock; None while it runs, and when it shall not run."""
+    """By the monotonic clock. None while the process runs, and when it must not be restarted."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _identity: str | None = None
     _born: float = 0.0
@@ -74,10 +75,10 @@ class Child:
         self.ready = False
 
     def tick(self, now: float) -> int | None:
-        """Notice a death, a due restart, readiness.
+        """Check whether the process has died, is due for a restart, or is ready.
 
         Returns:
-            The exit code if it has just died.
+            The exit code, if the process has died since the last call.
         """
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
@@ -111,7 +112,7 @@ class Child:
             self._process.wait()
 
     def record(self) -> dict[str, Any]:
-        """For `inference status`, and for whoever must clear up after a dead supervisor."""
+        """For `inference status`, and for the clean-up after a supervisor that died."""
         return {
             "pid": None if self.is_gone() else self.pid,
             "identity": self._identity,
@@ -124,13 +125,16 @@ class Child:
 
 
 def spawn(spec: ProcessSpec, stdout: int | None = None) -> subprocess.Popen[bytes]:
-    """Start in a session of its own (Ctrl-C is the supervisor's), to die with the supervisor."""
+    """Start in a session of its own, so that Ctrl-C reaches the supervisor only.
+
+    The kernel sends the process its stop signal when the supervisor dies.
+    """
     parent = os.getpid()
 
     def before_exec() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # The supervisor blocks what it waits for.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # The supervisor blocks some signals.
         _libc.prctl(_PR_SET_PDEATHSIG, int(spec.stop_signal), 0, 0, 0)
-        if os.getppid() != parent:  # It died in between: nobody would tell us.
+        if os.getppid() != parent:  # The parent died before prctl: no signal would come.
             os._exit(1)
 
     with open_log(spec.log) as log:
@@ -147,22 +151,22 @@ def spawn(spec: ProcessSpec, stdout: int | None = None) -> subprocess.Popen[byte
 
 
 def open_log(path: Path) -> BinaryIO:
-    """For appending."""
+    """Open for appending, after a rotation if the file is large."""
     rotate(path)
     return path.open("ab")
 
 
 def rotate(path: Path) -> None:
-    """Put a log that has grown large aside, in place of the last such."""
-    with suppress(OSError):  # A full disk must not end what runs.
+    """Rotate a log that is too large; it replaces the earlier rotated file."""
+    with suppress(OSError):  # A full disk must not stop the processes.
         log_rotation.rotate(path, MAX_LOG_BYTES)
 
 
 def end_leftovers(records: Iterable[Mapping[str, Any]], seconds: float = 10.0) -> list[int]:
-    """End what an earlier supervisor left behind, by recorded pid and identity.
+    """Stop the processes of a supervisor that died, found by recorded pid and identity.
 
     Returns:
-        The pids that were still there.
+        The pids of the processes that were still running.
     """
     left = {
         int(record["pid"]): record

@@ -1,4 +1,4 @@
-"""INFERENCE_HOME: everything that embedded mode keeps, in one folder that only its owner can enter.
+"""INFERENCE_HOME: all files of embedded mode, in one folder that only its owner can enter.
 
 version              of this layout               secrets/   secret_key
 instance.json        address, folder of sockets   run/       sockets, state files of processes
@@ -27,7 +27,7 @@ from inference_contract import statefile
 VERSION = 1
 """Of the layout. The database has revisions of its own."""
 OURS = frozenset({".env", "cache", "models", "lock", "logs", "run", "secrets"})
-"""What may lie in a folder that is made a home; anything else means that it is no home."""
+"""Entries that a folder may have before it becomes a home; any other entry is an error."""
 LOW_DISK_BYTES = 500_000_000
 LONGEST_SOCKET = ".s.PGSQL.5432"
 MAX_SOCKET_PATH = 107
@@ -35,7 +35,7 @@ MAX_SOCKET_PATH = 107
 
 
 class HomeError(Exception):
-    """The home cannot be used; one line that says what to do."""
+    """The home cannot be used. The message is one line that says what to do."""
 
 
 class Home:
@@ -56,13 +56,13 @@ class Home:
         self.supervisor_file = self.run / "supervisor.json"
 
     def prepare(self) -> list[str]:
-        """Make what is missing, check the rest.
+        """Create missing folders and files, and check the existing ones.
 
         Returns:
-            Notes for the user: what was mended, what will soon be a problem.
+            Notes for the user: repairs, and problems to expect.
 
         Raises:
-            HomeError: if this cannot be, or must not become, a home.
+            HomeError: if the folder cannot be, or must not become, a home.
         """
         try:
             notes = self._own()
@@ -115,25 +115,25 @@ class Home:
             )
 
     def secret_key(self) -> str:
-        """What signs access tokens; made here, once, at random."""
+        """The key that signs access tokens; created once, at random."""
         file = self.root / "secrets" / "secret_key"
         if not file.exists():
             write_private(file, secrets.token_urlsafe(48))
         return file.read_text().strip()
 
     def token(self) -> str | None:
-        """The administrator's API token, if one was made."""
+        """The administrator's API token, if it exists."""
         return self.token_file.read_text().strip() if self.token_file.exists() else None
 
     def instance(self) -> dict[str, Any]:
-        """What was chosen at the last start: `host`, `port`, `sockets`."""
+        """The options of the last start: `host`, `port`, `sockets`."""
         return statefile.read(self.instance_file) or {}
 
     def choose(self, **chosen: Any) -> None:
         statefile.write(self.instance_file, {**self.instance(), **chosen})
 
     def sockets(self) -> Path:
-        """Folder of the Unix sockets: `run`, or one with a short plain path if `run` has none."""
+        """Folder of the Unix sockets: `run`, or one with a shorter path if `run` is too long."""
         if fits_sockets(self.run):
             return self.run
         known = self.instance().get("sockets")
@@ -145,10 +145,10 @@ class Home:
 
     @contextmanager
     def being_started(self) -> Iterator[None]:
-        """One `inference up` after another: whoever comes second waits, and finds it started.
+        """A lock: a second `inference up` waits for the first, and then finds the server started.
 
         Raises:
-            HomeError: if there can be no home here.
+            HomeError: if the folder cannot be made.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Whether this process now holds the home; the kernel lets go when the process ends."""
+        """Whether this process now holds the home's lock; the kernel releases it at its exit."""
         with self.lock_file.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,13 +180,13 @@ class Home:
 
 
 def fits_sockets(folder: Path) -> bool:
-    """Short enough for the kernel, and plain enough to stand in a URL as it is."""
+    """Whether the path is short enough for a socket, and needs no escapes in a URL."""
     is_short = len(os.fsencode(folder / LONGEST_SOCKET)) <= MAX_SOCKET_PATH
     return is_short and re.fullmatch(r"[\w./-]+", str(folder), re.ASCII) is not None
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replace a file whole; nobody else can read it, at no time."""
+    """Replace a file atomically; other users can never read it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""Ports of this machine: whether one is free, and who has it."""
+"""TCP ports of this machine: whether one is free, and which process listens on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LISTEN = "0A"
 
 
 class PortError(Exception):
-    """The address cannot be listened on; one line that says what to do."""
+    """The address cannot be listened on. The message is one line that says what to do."""
 
 
 def free_port(host: str) -> int:
@@ -21,7 +21,7 @@ def free_port(host: str) -> int:
 
 
 def require_free(host: str, port: int) -> None:
-    """Raises PortError, naming the process that has the port as far as this user may know."""
+    """Raises PortError, which names the listening process if this user may see it."""
     try:
         _bound(host, port).close()
     except OSError as error:
@@ -48,7 +48,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def holder(port: int) -> str | None:
-    """`name (pid)` of who listens on the port; None where that is another user's secret."""
+    """`name (pid)` of the process that listens on the port; None if it is another user's."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listeners(table, port)}
     if not inodes:
         return None

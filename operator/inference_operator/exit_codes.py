@@ -1,4 +1,4 @@
-"""How a runner's process ended, in words."""
+"""Text for how a runner's process ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from signal import Signals
 def in_words(code: int | None) -> str:
     """
     Args:
-        code: as `subprocess` has it: negative is the signal that ended it; None if nobody knows.
+        code: as in `subprocess`: a negative number is the signal that ended it; None if unknown.
     """
     if code is None:
         return "the runner died"

@@ -1,4 +1,4 @@
-"""What the status of a model is made of on one machine and on a cluster alike."""
+"""The parts of a model's status that both operators share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def conditions(
     previous: InferenceModelStatus,
     at: datetime,
 ) -> list[Condition]:
-    """A condition that still has its status keeps its transition time."""
+    """The conditions. One whose status has not changed keeps its transition time."""
     return [
         _condition(kind, finding, generation, previous.condition(kind), at)
         for kind, finding in findings.items()
@@ -34,10 +34,11 @@ def conditions(
 
 
 def scaling(decision: Decision | None, deployment: str = "") -> Finding:
-    """The condition ScalingActive; None stands for a model whose document is not valid.
+    """The condition ScalingActive.
 
     Args:
-        deployment: its name, for who scales it; on one machine there is none.
+        decision: None for a model whose document is not valid.
+        deployment: the Deployment's name, for the message; empty on one machine.
     """
     if decision is None:
         message = "does not scale until the document is valid"

@@ -1,4 +1,4 @@
-"""The last lines of a failed runner's log: how much of it a status shows."""
+"""How many last lines of a failed runner's log a status shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 LINES = 20
 MAX_BYTES = 64_000
-"""That are read for them."""
+"""Bytes at the end of a log that are read for them."""
 _MAX_LINE = 2000
 
 

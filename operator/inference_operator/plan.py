@@ -1,4 +1,4 @@
-"""What an InferenceModel means for its runners: the same plan for processes and for pods."""
+"""The plan for a model's runners, from its InferenceModel: the same for processes and for pods."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from inference_contract.inferencemodel import InferenceModel
 from inference_contract.pods import LABEL_HASH, LABEL_MODEL, LABEL_OWNER, RunnerEnv
 
 CPU = "cpu"
-"""The hardware profile that every machine has; on one machine the others are kinds of GPU."""
+"""The hardware profile that always exists; on one machine the others name kinds of GPU."""
 LOAD_GRACE = 30.0
-"""Seconds beyond loadSeconds: a runner has its own watchdog, which can say more than we can."""
+"""Seconds beyond loadSeconds: the runner's own watchdog acts first, with a better error."""
 AFTER_PREDICTION = 30
-"""Seconds in which a runner that stops says what became of its last prediction."""
+"""Seconds for a stopping runner to send the events of its last prediction."""
 
 
 class PlanSettings(Protocol):
-    """What a plan takes from the settings of either half."""
+    """The settings that a plan needs; both operators have them."""
 
     @property
     def redis_url(self) -> str: ...
@@ -33,13 +33,13 @@ class PlanSettings(Protocol):
 
 @dataclass(frozen=True)
 class RunnerPlan:
-    """All replicas of a model are alike; what tells them apart is added when one starts."""
+    """The same for all replicas of a model; names and slots are added at the start."""
 
     model: str
     """`owner/name`."""
     replicas: int
     hash: str
-    """A running runner of another hash is to be replaced."""
+    """A runner with another hash must be replaced."""
     labels: Mapping[str, str]
     env: Mapping[str, str]
     load_seconds: float

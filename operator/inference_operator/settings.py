@@ -1,7 +1,4 @@
-"""Settings that the operators of a cluster and of one machine have in common.
-
-Each reads its own from the environment once, in `main`.
-"""
+"""Settings that both operators share; read from the environment once, in `main`."""
 
 from __future__ import annotations
 

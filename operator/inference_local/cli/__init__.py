@@ -1,4 +1,4 @@
-"""The `inference` command: a file per command. What is heavy to import is imported in use."""
+"""The `inference` command: a file per command. Heavy modules are imported on first use."""
 
 from __future__ import annotations
 

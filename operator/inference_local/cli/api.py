@@ -1,4 +1,4 @@
-"""A client of the REST API whose errors are lines for people."""
+"""A client of the REST API that raises errors as one readable line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Api:
     def __init__(self, url: str, token: str | None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
-        # No proxies of the environment: the server is most often this machine.
+        # trust_env=False ignores proxy variables: the server is usually on this machine.
         self._http = httpx.Client(
             base_url=self.url,
             headers=headers,
@@ -29,10 +29,10 @@ class Api:
         self._http.close()
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON of the answer, None if it has no body.
+        """The JSON of the response; None if it has no body.
 
         Raises:
-            CliError: with the server's own words.
+            CliError: with the server's error message.
         """
         return self.reply(method, path, **options).json_or_none()
 
@@ -68,10 +68,10 @@ class Api:
             url, given = page["next"], None
 
     def events(self, url: str) -> Iterator[ServerSentEvent]:
-        """Server-sent events until `done`; connects again with Last-Event-ID when the line drops.
+        """Server-sent events until `done`; reconnects with Last-Event-ID after a broken connection.
 
         Raises:
-            CliError: if the server stays away.
+            CliError: if the server cannot be reached again.
         """
         last_id: str | None = None
         for _ in range(_CONNECTS):
@@ -107,14 +107,14 @@ _CONNECTS = 5
 
 
 def _doubt(method: str) -> str:
-    """What is to be said of a request of which nobody said what became of it."""
+    """A note for the error message of a request whose outcome is unknown."""
     if method == "GET":
         return ""
     return "; whether this was done is not known: look before you repeat it"
 
 
 def _check(value: object) -> None:
-    """What JSON cannot hold is not sent. Raises CliError."""
+    """Reject values that JSON cannot represent. Raises CliError."""
     try:
         values.check(value)
     except values.Unacceptable as error:
@@ -123,7 +123,7 @@ def _check(value: object) -> None:
 
 
 def problem(response: httpx.Response) -> str:
-    """RFC 9457: the detail, then each field's error that the detail does not name."""
+    """The text of an RFC 9457 problem: its detail, then field errors that the detail lacks."""
     try:
         body = response.json()
         detail = str(body["detail"])

@@ -1,4 +1,4 @@
-"""The commands, and how their errors are told."""
+"""The list of commands, and the printing of their errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode=None,  # Plain text starts faster, and a line of it can be searched for.
+    rich_markup_mode=None,  # Plain text starts faster, and its lines can be searched.
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(lifecycle.up)

@@ -1,4 +1,4 @@
-"""What every command needs: the home, a client of the server, somewhere to write."""
+"""Shared by all commands: the home folder, a client of the server, and output."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def local_url(home: Home) -> str:
 
 
 def api(home: Home) -> Api:
-    """A client of the server that the user means: by INFERENCE_URL and INFERENCE_TOKEN, else where
-    they logged in, else this home's own, as its administrator.
+    """A client of the chosen server: INFERENCE_URL and INFERENCE_TOKEN, else the server of
+    `inference login`, else this home's own server, as its administrator.
 
     Raises:
         CliError: if there is no token.
@@ -54,15 +54,15 @@ def api(home: Home) -> Api:
 
 
 def out(text: str = "") -> None:
-    """A line on standard output, at once."""
+    """Write a line to standard output and flush it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 class ProgressLine:
-    """What is being waited for: one changing line on a terminal, else a line for each change.
+    """Shows progress: one line that changes on a terminal, else a line for each change.
 
-    Texts that differ in numbers only are the same wait.
+    Two texts that differ only in their numbers count as the same.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The first thing a new user sees: a model is applied, and answers."""
+"""The example of `inference up`: apply a model and run one prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a prediction, and saying meanwhile what is being waited for."""
+"""Wait for a prediction and show its progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 FIRST_POLL = 0.02
 POLL = 0.25
 RECORDED_WITHIN = 10.0
-"""Seconds from a stream's end to its row: more than recorder and sweeper need."""
+"""Seconds from the end of a stream until its row must be written: more than recorder and sweeper
+need."""
 HOPELESS = frozenset({Reason.LOAD_FAILED, Reason.CRASH_LOOP_BACK_OFF, Reason.INVALID_MODEL})
 
 
@@ -47,13 +48,13 @@ def until_ended(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
 def events(
     client: Api, prediction: dict[str, Any], *, give_up: bool = False
 ) -> Iterator[ServerSentEvent]:
-    """The prediction's own events, from its first; a late reader misses nothing.
+    """The prediction's events from its first one, also when the stream is opened late.
 
     Args:
-        give_up: end when the model cannot be loaded, instead of waiting for it to be mended.
+        give_up: fail if the model cannot be loaded, instead of waiting until it can.
 
     Raises:
-        CliError: then, or if the stream breaks off.
+        CliError: if `give_up` applies, or if the stream breaks off.
     """
     progress = ProgressLine()
     try:
@@ -67,7 +68,7 @@ def events(
 
 
 def print_stream(client: Api, prediction: dict[str, Any], *, give_up: bool = False) -> None:
-    """Output as it comes, to standard output. Raises CliError."""
+    """Print output to standard output as it arrives. Raises CliError."""
     for event in events(client, prediction, give_up=give_up):
         if event.event == "output":
             sys.stdout.write(event.data)
@@ -88,10 +89,10 @@ def recorded(client: Api, prediction: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def created(client: Api, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A new prediction, which Ctrl-C cancels, from the moment on that the request is sent.
+    """Create a prediction; Ctrl-C cancels it from the moment that the request is sent.
 
     Raises:
-        CliError: if it is refused.
+        CliError: if the server refuses it.
     """
     prediction: dict[str, Any] | None = None
     try:
@@ -123,7 +124,7 @@ def text_of(output: Any) -> str:
 
 
 def truth(status: dict[str, Any]) -> str:
-    """Why a model is not ready, in words."""
+    """Why a model is not ready, as a sentence."""
     reason, message = status["reason"], status["message"]
     if reason in (None, Reason.SCALED_TO_ZERO):
         return "starts with the first prediction"
@@ -135,7 +136,7 @@ def truth(status: dict[str, Any]) -> str:
 def _show_wait(
     client: Api, prediction: dict[str, Any], progress: ProgressLine, *, give_up: bool
 ) -> bool:
-    """Say what it waits for. Returns whether it still waits for its model."""
+    """Show the progress. Returns whether the prediction still waits for its model."""
     if prediction["status"] != PredictionStatus.STARTING:
         progress.show("running")
         return False

@@ -32,8 +32,8 @@ def parse(
 
 
 def value_for(text: str, wanted: str | None) -> Any:
-    """JSON where that is of the type the model wants, else the text itself: the server, which
-    knows the whole schema, then says what is wrong with it."""
+    """The parsed JSON if its type is the one in the schema, else the text itself: the server checks
+    the whole schema and reports the error."""
     if wanted not in _TYPES:
         return text
     try:

@@ -1,4 +1,4 @@
-"""Starting and stopping a home's supervisor, and following what it says."""
+"""Start and stop a home's supervisor, and follow its state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def arguments(home: Home, host: str, port: int) -> list[str]:
 
 
 def in_foreground(home: Home, host: str, port: int) -> None:
-    """Become the supervisor; does not return."""
+    """Replace this process by the supervisor; does not return."""
     argv = [*arguments(home, host, port), "--foreground"]
     os.execve(sys.executable, argv, stack.environment(os.environ))  # noqa: S606 - our own
 
@@ -37,10 +37,10 @@ def detached(home: Home, host: str, port: int) -> dict[str, Any]:
     """Start the supervisor in a session of its own.
 
     Returns:
-        Its state, ready.
+        Its state, once ready.
 
     Raises:
-        CliError: in its words, if the stack does not come up.
+        CliError: with the supervisor's error, if the stack does not start.
     """
     log = home.logs / "supervisor.log"
     with child_process.open_log(log) as file:
@@ -60,7 +60,7 @@ def detached(home: Home, host: str, port: int) -> dict[str, Any]:
             state = statefile.read(home.supervisor_file) or {}
             if state.get("pid") == process.pid:
                 if state["phase"] == "ready":
-                    process.returncode = 0  # Else Popen warns of a child that outlives it.
+                    process.returncode = 0  # Without this, Popen warns that the child still runs.
                     return state
                 progress.show(state["step"] if state["phase"] == "starting" else state["phase"])
             if died:
@@ -79,14 +79,14 @@ def _why(state: dict[str, Any], pid: int, log: Path) -> str:
 
 
 def running(home: Home) -> dict[str, Any] | None:
-    """The state of the supervisor that holds the home; None if nobody does."""
+    """The state of the supervisor that holds the home's lock; None if no process holds it."""
     for _ in range(100):
         if not home.is_in_use():
             return None
         state = statefile.read(home.supervisor_file)
         if state and procfs.identity(state["pid"]) == state["identity"]:
             return state
-        time.sleep(POLL)  # It has the lock and is about to write.
+        time.sleep(POLL)  # The supervisor has the lock and is about to write its state.
     raise CliError(f"{home.lock_file} is held by a process that is not our supervisor")
 
 
@@ -103,13 +103,13 @@ def wait_ready(home: Home) -> dict[str, Any] | None:
 
 
 def stop(home: Home) -> bool:
-    """Stop everything of this home, what a killed supervisor left included.
+    """Stop all processes of this home, also those that a killed supervisor left.
 
     Returns:
-        Whether there was anything to stop.
+        Whether any process ran.
 
     Raises:
-        CliError: if it does not stop.
+        CliError: if the supervisor does not stop.
     """
     state = running(home)
     if state is None:

@@ -1,4 +1,4 @@
-"""`inference login`, `inference logout`: which server the other commands talk to, as whom."""
+"""`inference login`, `inference logout`: the server and the account of the other commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def login(
 
     place = Home(home)
     server = (url or local_url(place)).rstrip("/")
-    if token == "-":  # noqa: S105 - where it comes from
+    if token == "-":  # noqa: S105 - stands for standard input
         token = sys.stdin.readline().strip()
     if not token:
         token = _token_by_password(server, username)
@@ -55,7 +55,7 @@ def logout(home: HomeOption = DEFAULT_HOME) -> None:
 
 
 def _token_by_password(server: str, username: str | None) -> str:
-    """A lasting API token: access tokens end after minutes."""
+    """Create an API token, which does not expire; access tokens expire after minutes."""
     from inference_local.cli.api import Api
 
     name = username or typer.prompt("Username")

@@ -1,4 +1,4 @@
-"""`inference logs`: what the processes say, merged, in lines for people."""
+"""`inference logs`: the logs of all processes, merged and made readable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def logs(
         str | None, typer.Argument(help="A process (gateway, postgres, …) or a model: owner/name.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("-n", min=0, help="So many last lines.")] = 50,
+    lines: Annotated[int, typer.Option("-n", min=0, help="Number of last lines.")] = 50,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Print logs: of all processes, of one, or of a model's runners."""
@@ -75,7 +75,7 @@ def _of(path: Path, lines: list[str]) -> list[tuple[Path, str]]:
 
 
 def news(folder: Path, name: str | None, offsets: dict[Path, int]) -> Iterator[tuple[Path, str]]:
-    """Whole lines since the offsets, which move on; new files, and files begun anew, included."""
+    """Complete lines after the offsets, which are advanced. Includes new and truncated files."""
     for path in files(folder, name):
         start = offsets.get(path, 0)
         if path.stat().st_size < start:
@@ -89,7 +89,7 @@ def news(folder: Path, name: str | None, offsets: dict[Path, int]) -> Iterator[t
 
 
 def pretty(source: str, line: str) -> str:
-    """A log line of ours in words; anything else as it is, after its source."""
+    """A JSON log line as readable text; any other line as it is, after its source."""
     record = _parse(line)
     if record is None:
         return f"{source}: {line}"
@@ -109,12 +109,12 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def _lines(text: str) -> list[str]:
-    """Not `splitlines`, which also cuts at what a line of JSON may hold, such as U+2028."""
+    """Not `splitlines`: it also splits at characters that a line of JSON may hold, as U+2028."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def _time(line: str) -> str:
-    """Lines without a time go first: sorting is stable, so they keep their order."""
+    """The sort key. Lines without a time sort first, in their order: the sort is stable."""
     return str((_parse(line) or {}).get("time", ""))
 
 

@@ -23,7 +23,7 @@ COLUMNS = ("MODEL", "READY", "REPLICAS", "QUEUED", "REASON")
 
 @app.command("list")
 def list_models(home: HomeOption = DEFAULT_HOME) -> None:
-    """Models that you may use, with how they are."""
+    """List the models that you may use, with their state."""
     from inference_local.cli.render import table
 
     rows = [row(model) for model in api(Home(home)).pages("/v1/models", 10_000)]
@@ -71,13 +71,13 @@ def full_id(client: Api, model: str) -> str:
 
 
 def apply(client: Api, file: Path) -> tuple[dict[str, Any], str]:
-    """Put the document of a file.
+    """PUT the document of a file.
 
     Returns:
         The model, and `created`, `configured` or `unchanged`.
 
     Raises:
-        CliError: if it is no document, or the server refuses it.
+        CliError: if the file is not a document, or the server refuses it.
     """
     document = read(file)
     metadata = document.setdefault("metadata", {})
@@ -99,7 +99,7 @@ def apply(client: Api, file: Path) -> tuple[dict[str, Any], str]:
 def _generation(client: Api, path: str) -> int | None:
     try:
         generation: int | None = client.call("GET", path).get("generation")
-    except CliError:  # It is not there, or the PUT is about to say what is wrong.
+    except CliError:  # The model does not exist, or the PUT will report the error.
         return None
     return generation
 
@@ -122,7 +122,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def resolve_path(document: dict[str, Any], folder: Path) -> None:
-    """A relative source.path counts from the document's folder."""
+    """Make a relative source.path absolute: it is relative to the document's folder."""
     spec = document.get("spec")
     source = spec.get("source") if isinstance(spec, dict) else None
     path = source.get("path") if isinstance(source, dict) else None

@@ -1,4 +1,4 @@
-"""`inference predict`: one prediction, from the input to its output."""
+"""`inference predict`: run one prediction and print its output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference_local.home import Home
 def predict(
     model: Annotated[str, typer.Argument(help="owner/name, or the name of your own.")],
     pairs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="key=value; as often as needed.")
+        list[str] | None, typer.Option("--input", "-i", help="key=value; may be repeated.")
     ] = None,
     files: Annotated[
         list[str] | None, typer.Option("--file", help="key=path: a file as a data: URL.")

@@ -1,4 +1,4 @@
-"""`inference predictions`: what ran and what runs."""
+"""`inference predictions`: list, show and cancel predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def list_predictions(
     context: typer.Context,
     status: Annotated[PredictionStatus | None, typer.Option(help="Of this status only.")] = None,
     model: Annotated[str | None, typer.Option(help="Of this model only: owner/name.")] = None,
-    limit: Annotated[int, typer.Option("-n", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("-n", min=1, help="Maximum number.")] = 20,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     if context.invoked_subcommand is not None:
@@ -46,7 +46,7 @@ def get_prediction(prediction_id: str, home: HomeOption = DEFAULT_HOME) -> None:
 
 @app.command("cancel")
 def cancel_prediction(prediction_id: str, home: HomeOption = DEFAULT_HOME) -> None:
-    """Stop a prediction; one that has ended stays as it is."""
+    """Cancel a prediction; one that has ended is not changed."""
     answer = api(Home(home)).call("POST", f"/v1/predictions/{prediction_id}/cancel")
     is_over = PredictionStatus(answer["status"]).is_terminal
     out(f"{prediction_id} {answer['status'] if is_over else 'is being canceled'}")

@@ -1,4 +1,4 @@
-"""Tables, and moments in words."""
+"""Print tables, durations and ages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """On a terminal fitted to its width; else every cell whole, for programs to cut."""
+    """Print a table. On a terminal it fits the width; otherwise no cell is shortened."""
     if not sys.stdout.isatty():
         rows = [columns, *rows]
         widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]

@@ -1,4 +1,4 @@
-"""`inference status`: what runs, what it takes, which models are ready."""
+"""`inference status`: processes with their memory, models, addresses."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _row(
 
 
 def _memory(process: Any, name: str) -> int:
-    """Bytes of its own; what it shares with others by its share, so that the rows add up."""
+    """Proportional set size in bytes: shared pages count by their share, so that rows add up."""
     family = [process]
-    if name not in ("supervisor", "operator"):  # Whose children are rows of their own.
+    if name not in ("supervisor", "operator"):  # Their children have rows of their own.
         family += process.children(recursive=True)
     return int(sum(member.memory_full_info().pss for member in family))

@@ -1,4 +1,4 @@
-"""What the command was started with: streams that may be closed or ASCII only, and its name."""
+"""The command's standard streams, which may be closed or ASCII only, and its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def prepare() -> None:
-    """Make writing possible, whatever the streams are; keep files that are made private."""
+    """Make the standard streams usable, and new files private (umask)."""
     os.umask(0o077)
     for descriptor in (0, 1, 2):
         try:
@@ -34,30 +34,31 @@ def prepare() -> None:
 
 
 def abandon_output() -> None:
-    """Nobody reads it any more: what is left to write shall not be an error when Python ends."""
+    """Drop buffered output whose reader has gone, so that Python's exit raises no error."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
 
 
 def is_closed(error: OSError) -> bool:
-    """Whether it says that nobody reads our output (`inference logs | head`)."""
+    """Whether the error says that the reader of our output has gone (`inference logs | head`)."""
     return error.errno == errno.EPIPE
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """JSON as the terminal can show it."""
+    """JSON, with escapes where standard output cannot encode a character."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
 
 
 def has_style() -> bool:
-    """Whether standard output is a terminal that wants bold and the like (https://no-color.org)."""
+    """Whether to print bold text: standard output is a terminal, NO_COLOR (https://no-color.org)
+    is unset."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
 
 
 def program() -> str:
-    """This command as the user can type it: its name if that is on their PATH, else its path."""
+    """This command as the user can type it: its name if it is on the PATH, else its path."""
     own = Path(sys.argv[0])
     found = shutil.which("inference")
     if not own.exists() or (found and Path(found).samefile(own)):
@@ -67,7 +68,7 @@ def program() -> str:
 
 @contextmanager
 def interrupt_held() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block; a second one does not."""
+    """Delay Ctrl-C until the end of the block; a second Ctrl-C takes effect at once."""
     came = False
 
     def hold(_number: int, _frame: object) -> None:

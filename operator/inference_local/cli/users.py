@@ -32,7 +32,7 @@ def create_user(
     admin: Annotated[bool, typer.Option("--admin", help="An administrator.")] = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Make an account, also of a name that has models already; asks for its password."""
+    """Create an account, also for a name that has models already; asks for its password."""
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     body = {"username": username, "email": email, "password": password, "is_admin": admin}
     api(Home(home)).call("POST", "/v1/users", json=body)
@@ -50,13 +50,13 @@ def _changes(name: str, help: str, done: str, **changes: bool) -> None:
 
 _changes(
     "disable",
-    "Shut an account out; what it was promised goes on.",
+    "Disable an account; its open predictions go on.",
     "disabled",
     disabled=True,
 )
 _changes(
     "enable",
-    "Let a disabled account in again; its API tokens work as before.",
+    "Enable a disabled account; its API tokens work as before.",
     "enabled",
     disabled=False,
 )
@@ -76,7 +76,7 @@ def delete(
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Delete an account: its tokens end, its models are removed, its open predictions canceled.
-    Nobody gets its name again."""
+    Its name cannot be used again."""
     client = api(Home(home))
     if not yes:
         typer.confirm(f"Delete {username}, and all models of it?", abort=True)

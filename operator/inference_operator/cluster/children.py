@@ -1,4 +1,4 @@
-"""What all children of an InferenceModel have in common: name, labels, owner, fingerprint."""
+"""The common parts of a model's children: name, labels, owner reference, fingerprint."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from inference_contract.pods import LABEL_MODEL
 from inference_operator.cluster.api.objects import Manifest
 
 ANNOTATION_APPLIED = "inference-server.dev/applied-hash"
-"""Of the manifest that was applied last: tells a changed model from a changed object."""
+"""Fingerprint of the manifest applied last: tells a changed model from a changed object."""
 APP = {"app.kubernetes.io/name": "inference-runner", "app.kubernetes.io/managed-by": "inference"}
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The custom resource that a child belongs to."""
+    """The InferenceModel that a child belongs to."""
 
     namespace: str
     name: str
@@ -27,12 +27,12 @@ class Parent:
 
     @property
     def child(self) -> str:
-        """The name of every child: one of each kind."""
+        """The name of every child; each kind has one."""
         return f"{self.name}-runner"
 
     @property
     def selector(self) -> dict[str, str]:
-        """Never changes: a Deployment's selector cannot. Model names are unique in a namespace."""
+        """The pods' labels. It must never change, as a Deployment's selector is immutable."""
         return {LABEL_MODEL: self.name}
 
 
@@ -48,8 +48,8 @@ def manifest(
     """A complete child.
 
     Args:
-        content: all but its type and metadata.
-        is_owned: it goes when the model goes, by the cluster's garbage collector.
+        content: the manifest without its type and metadata.
+        is_owned: the garbage collector removes the child with the model.
     """
     owner = {
         "apiVersion": API_VERSION,
@@ -74,7 +74,7 @@ def manifest(
 
 
 def stamped(made: Manifest) -> Manifest:
-    """With the fingerprint of all the rest as its only annotation."""
+    """The manifest with its fingerprint as the only annotation."""
     bare = {key: value for key, value in made["metadata"].items() if key != "annotations"}
     content = {**made, "metadata": bare}
     annotations = {ANNOTATION_APPLIED: fingerprint(content)}
@@ -82,5 +82,5 @@ def stamped(made: Manifest) -> Manifest:
 
 
 def fingerprint(content: Any) -> str:
-    """Short, and the same for equal content."""
+    """A short hash of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

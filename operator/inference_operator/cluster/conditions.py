@@ -1,6 +1,6 @@
 """The status of a model whose runners are pods.
 
-No message counts seconds: at rest a status stays as it is, and nobody writes it.
+No message counts seconds, so that the status of an idle model does not change and is not written.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from inference_operator.scaling.load import Load
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 _NO_ROOM = (Reason.UNSCHEDULABLE, Reason.NO_CAPACITY)
-"""A runner that ends its work may leave the room that another waits for."""
+"""A terminating runner may free the capacity that another waits for."""
 
 
 @dataclass(frozen=True)
 class PodView:
-    """All that the status of a valid model is made of."""
+    """The input of a valid model's status."""
 
     generation: int
     decision: Decision
     selector: str
     pods: Sequence[RunnerPod] = ()
     hash: str = ""
-    """Of the pods that shall be; others are being replaced."""
+    """Hash of the wanted pods; pods of another hash are being replaced."""
     version: str = ""
-    """Of the document."""
+    """Version in the document."""
     rollout: RolloutStatus = field(default_factory=RolloutStatus)
     trouble: Trouble | None = None
-    """Of the pods that shall be."""
+    """The problem of the wanted pods."""
     load: Load | None = None
-    """None if Redis did not say."""
+    """None if it could not be read from Redis."""
     deployment: str = ""
-    """Its name."""
+    """The Deployment's name."""
     no_pods: str = ""
-    """Why the Deployment can make no pods."""
+    """Why the Deployment can create no pods; empty if it can."""
     repo: str = ""
-    """Of a hub, that pods download first; empty: the model is elsewhere."""
+    """The repository on a hub that pods download first; empty for other sources."""
 
     @property
     def wanted(self) -> int:
         return self.decision.replicas
 
     @property
-    def going(self) -> int:
-        return sum(pod.is_going and not pod.is_lost for pod in self.pods)
+    def terminating(self) -> int:
+        return sum(pod.is_terminating and not pod.is_lost for pod in self.pods)
 
     @property
     def lost(self) -> Sequence[RunnerPod]:
-        """They were to go, and nobody hears whether they have."""
-        return [pod for pod in self.pods if pod.is_going and pod.is_lost]
+        """Deleted pods whose node does not report their end."""
+        return [pod for pod in self.pods if pod.is_terminating and pod.is_lost]
 
     @property
     def staying(self) -> Sequence[RunnerPod]:
-        return [pod for pod in self.pods if not pod.is_going]
+        return [pod for pod in self.pods if not pod.is_terminating]
 
     @property
     def downloading(self) -> Sequence[RunnerPod]:
@@ -85,10 +85,10 @@ class PodView:
 def status(
     view: PodView, previous: InferenceModelStatus | None, at: datetime
 ) -> InferenceModelStatus:
-    """The status that is true now.
+    """The current status.
 
     Args:
-        previous: the last one; a condition that still has its status keeps its transition time.
+        previous: the last status; an unchanged condition keeps its transition time.
         at: now, by the wall clock.
     """
     previous = previous or InferenceModelStatus()
@@ -121,7 +121,7 @@ def refused(
     previous: InferenceModelStatus | None,
     at: datetime,
 ) -> InferenceModelStatus:
-    """The status of a model that the operator does nothing for until somebody acts."""
+    """The status of a model that the operator cannot run until its user changes something."""
     previous = previous or InferenceModelStatus()
     finding = _FALSE, reason, message
     idle = _FALSE, reason, "nothing starts, stops or scales until Ready says otherwise"
@@ -139,7 +139,7 @@ def refused(
 
 
 def _failed_start(view: PodView, previous: InferenceModelStatus) -> Finding | None:
-    """What is still true of a model that sleeps since: nothing else was tried."""
+    """A failed start still counts after scaling to zero: no later start was tried."""
     ready = previous.condition(ConditionType.READY)
     if view.wanted or ready is None or ready.observed_generation != view.generation:
         return None
@@ -148,20 +148,20 @@ def _failed_start(view: PodView, previous: InferenceModelStatus) -> Finding | No
 
 
 def _ready(view: PodView) -> Finding:
-    hindrance = _hindrance(view)
+    obstacle = _obstacle(view)
     if view.ready:
         message = f"{view.ready} of {view.wanted} replicas ready"
-        if hindrance and view.ready < view.wanted:
-            message = f"{message}; {': '.join(hindrance)}"
+        if obstacle and view.ready < view.wanted:
+            message = f"{message}; {': '.join(obstacle)}"
         return _TRUE, Reason.READY, message
     if not view.wanted:
         has_started = view.rollout.hash == view.hash != ""
-        return (_TRUE if has_started else _UNKNOWN), Reason.SCALED_TO_ZERO, _asleep(view)
-    reason, message = hindrance or _wait(view)
-    return _FALSE, reason, "; ".join([message, *map(_unheard_of, view.lost)])
+        return (_TRUE if has_started else _UNKNOWN), Reason.SCALED_TO_ZERO, _scaled_to_zero(view)
+    reason, message = obstacle or _wait(view)
+    return _FALSE, reason, "; ".join([message, *map(_lost_message, view.lost)])
 
 
-def _asleep(view: PodView) -> str:
+def _scaled_to_zero(view: PodView) -> str:
     if view.decision.reason is Why.EXTERNAL:
         return "predictions wait until somebody scales the Deployment up"
     if len(view.pods) > len(view.lost):
@@ -171,12 +171,12 @@ def _asleep(view: PodView) -> str:
     return "starts with the next prediction"
 
 
-def _unheard_of(pod: RunnerPod) -> str:
+def _lost_message(pod: RunnerPod) -> str:
     return f"pod {pod.name} was to end, and nothing is heard of it from node {pod.node}"
 
 
-def _hindrance(view: PodView) -> tuple[Reason, str] | None:
-    """What keeps replicas from their work and does not pass by itself."""
+def _obstacle(view: PodView) -> tuple[Reason, str] | None:
+    """The problem that keeps replicas from working and does not pass by itself."""
     if view.trouble:
         reason, message = view.trouble.reason, view.trouble.message
     elif view.no_pods and not view.loading and not view.downloading:
@@ -184,11 +184,11 @@ def _hindrance(view: PodView) -> tuple[Reason, str] | None:
         message = f"no pod can be made: {view.no_pods}"
     else:
         return None
-    return None if view.going and reason in _NO_ROOM else (reason, message)
+    return None if view.terminating and reason in _NO_ROOM else (reason, message)
 
 
 def _wait(view: PodView) -> tuple[Reason, str]:
-    """The furthest that a pod has come which is not ready."""
+    """The progress of the most advanced pod that is not ready."""
     started = [pod for pod in view.staying if pod.is_started and not pod.is_ready]
     if started:
         message = f"the runner in pod {started[0].name} is up, and does not say that it is ready"
@@ -197,7 +197,7 @@ def _wait(view: PodView) -> tuple[Reason, str]:
         since = min(pod.running_since for pod in view.loading)
         return Reason.LOADING_MODEL, f"loading since {since}"
     if view.downloading:
-        return Reason.DOWNLOADING_MODEL, downloads.words(view.repo, view.downloading)
+        return Reason.DOWNLOADING_MODEL, downloads.message(view.repo, view.downloading)
     return Reason.STARTING, _starting(view)
 
 
@@ -205,18 +205,18 @@ def _starting(view: PodView) -> str:
     placed = [pod for pod in view.staying if pod.node]
     if placed:
         return f"node {placed[0].node} prepares the container: its image, its volumes"
-    if view.going:
-        return f"waiting for {view.going} old runners to finish their predictions"
+    if view.terminating:
+        return f"waiting for {view.terminating} old runners to finish their predictions"
     return "waiting for a node"
 
 
 def _progressing(view: PodView) -> Finding:
     if view.rollout.failed_hash:
-        return _FALSE, Reason.ROLLOUT_FAILED, _taken_back(view)
-    if view.going:
-        return _TRUE, "Draining", f"{view.going} replicas finish their predictions and stop"
-    if view.wanted and (hindrance := _hindrance(view)):
-        return _FALSE, hindrance[0], f"{view.ready} of {view.wanted} replicas ready"
+        return _FALSE, Reason.ROLLOUT_FAILED, _rolled_back(view)
+    if view.terminating:
+        return _TRUE, "Draining", f"{view.terminating} replicas finish their predictions and stop"
+    if view.wanted and (obstacle := _obstacle(view)):
+        return _FALSE, obstacle[0], f"{view.ready} of {view.wanted} replicas ready"
     old = sum(pod.hash != view.hash for pod in view.staying)
     if old:
         return _TRUE, "Updating", f"{old} replicas of an earlier document are still to be replaced"
@@ -225,7 +225,7 @@ def _progressing(view: PodView) -> Finding:
     return _FALSE, "Stable", f"{view.wanted} replicas, as wanted"
 
 
-def _taken_back(view: PodView) -> str:
+def _rolled_back(view: PodView) -> str:
     why = view.rollout.failed_message
     return (
         f"version {view.rollout.version} serves on, for version {view.version} did not become "
@@ -240,5 +240,5 @@ def _cached(view: PodView) -> Finding:
     if view.trouble and view.trouble.has_log and not view.trouble.pod.is_fetched:
         return _FALSE, view.trouble.reason, view.trouble.message
     if view.downloading:
-        return _FALSE, Reason.DOWNLOADING_MODEL, downloads.words(view.repo, view.downloading)
+        return _FALSE, Reason.DOWNLOADING_MODEL, downloads.message(view.repo, view.downloading)
     return _UNKNOWN, "NotLookedUp", "a starting pod looks it up, and downloads what is missing"

@@ -1,7 +1,7 @@
-"""From what one look found to what shall be: pure.
+"""The plan for a model from one observation: pure.
 
-The rules are in parts of their own: `rollout` has which version runs, `scaling.decide` how many
-replicas, `conditions` what is told.
+The rules are in other modules: `rollout` decides which version runs, `scaling.decide` how many
+replicas, `conditions` the status.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from inference_operator.cluster.rollout import rollout
 @dataclass(frozen=True)
 class Plan:
     deployment: Manifest
-    """What it shall be, without its number of replicas."""
+    """The manifest to apply, without the number of replicas."""
     lacks_config: bool
-    """A pod does not find what it needs to start: it may be of ours."""
+    """Whether a pod lacks a Secret or ConfigMap; the missing object may be one of our children."""
     status: InferenceModelStatus
-    """What is true, if all of this can be done."""
+    """The status if the plan can be carried out."""
 
 
 def decide(found: Observation) -> Plan:
-    course, version = _course(found)
+    assessed, version = _assessed(found)
     wanted = found.children
     earlier = None if version == wanted.hash else found.earlier
     trouble = found.troubles.get(wanted.hash)
     return Plan(
         deployment=wanted.with_template(earlier) if earlier else wanted.deployment,
         lacks_config=trouble is not None and trouble.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR,
-        status=status.status(_view(found, course, version), found.before, found.now),
+        status=status.status(_view(found, assessed, version), found.before, found.now),
     )
 
 
-def _course(found: Observation) -> tuple[RolloutStatus, str]:
-    """What is known of versions now, and the hash of the one that shall run."""
+def _assessed(found: Observation) -> tuple[RolloutStatus, str]:
+    """The state of the rollout, and the hash of the version to run."""
     wanted = found.children.hash
-    course = rollout.judge(
+    assessed = rollout.assess(
         found.before.rollout,
         wanted,
         found.resource.model.spec.version,
@@ -49,13 +49,13 @@ def _course(found: Observation) -> tuple[RolloutStatus, str]:
         overdue=found.condition_message("Progressing", "False"),
         own=found.resource.parent.child,
     )
-    version = rollout.running(course, wanted)
+    version = rollout.running(assessed, wanted)
     if version != wanted and not found.is_new and found.earlier is None:
-        return RolloutStatus(), wanted  # The history no longer has it: there is no way back.
-    return course, version
+        return RolloutStatus(), wanted  # Its template is gone: no rollback.
+    return assessed, version
 
 
-def _view(found: Observation, course: RolloutStatus, version: str) -> status.PodView:
+def _view(found: Observation, assessed: RolloutStatus, version: str) -> status.PodView:
     model, parent = found.resource.model, found.resource.parent
     hub = model.spec.source.hub
     return status.PodView(
@@ -65,7 +65,7 @@ def _view(found: Observation, course: RolloutStatus, version: str) -> status.Pod
         pods=found.pods,
         hash=version,
         version=model.spec.version,
-        rollout=course,
+        rollout=assessed,
         trouble=found.troubles.get(version),
         load=found.seen.load,
         deployment=parent.child,

@@ -1,4 +1,4 @@
-"""Events of an InferenceModel: what happened, for `kubectl describe`."""
+"""Kubernetes Events of an InferenceModel, for `kubectl describe`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FINE = {
 
 def scaled(before: int, decision: Decision) -> KubernetesEvent:
     reason = "ScaledUp" if decision.replicas > before else "ScaledDown"
-    # Who acts on a decision may come after the next one, which only says that all is as it was.
+    # The decision may be later than the one that changed the number, and say only "unchanged".
     why = decision.changed_by or decision.reason
     note = f"from {before} to {decision.replicas} replicas: {why}"
     return KubernetesEvent("Normal", reason, note)
@@ -23,7 +23,7 @@ def scaled(before: int, decision: Decision) -> KubernetesEvent:
 def transitions(
     before: InferenceModelStatus | None, after: InferenceModelStatus
 ) -> list[KubernetesEvent]:
-    """What is worth an event in a change of status: each news once."""
+    """The events for a change of status, each once."""
     before = before or InferenceModelStatus()
     return [event for event in (_of_ready(before, after), _of_rollout(before, after)) if event]
 

@@ -1,5 +1,5 @@
-"""Thin kopf glue: what happens to a model, its children or its namespace goes into the mirror, and
-whom it concerns on the work queue."""
+"""Thin kopf glue: events of models, children and namespaces go into the mirror; the keys of the
+models that they concern go on the work queue."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _KINDS = {
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """Handlers of events get no diffs, which kopf would make all the same, of two deep copies of
-    each object: a sixth of what a start with thousands of models costs."""
+    """Turns kopf's diffs off. Event handlers do not get them, but kopf computes them from two deep
+    copies of each object: a sixth of the cost of a start with thousands of models."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return {}
@@ -40,19 +40,19 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 
 class _Forever:
-    """Pauses between tries, seconds. kopf gives a watch up for good when they end."""
+    """Endless pauses between retries, seconds. kopf ends a watch for good when they run out."""
 
     def __iter__(self) -> Iterator[float]:
         return chain((1, 1, 2, 3, 5, 8, 13), repeat(21))
 
 
 def register(
-    mirror: Mirror, put: Callable[[Key], None], disturbed: Callable[[Key], None]
+    mirror: Mirror, put: Callable[[Key], None], child_changed: Callable[[Key], None]
 ) -> kopf.OperatorRegistry:
     """Handlers that write nothing: no finalizers, no annotations, no results.
 
     Args:
-        disturbed: is called with a model one of whose supporting children has changed.
+        child_changed: called with a model when one of its supporting children has changed.
     """
     registry = kopf.OperatorRegistry()
     is_child = {LABEL_MODEL: kopf.PRESENT}
@@ -64,10 +64,10 @@ def register(
     @kopf.on.event("", "v1", "serviceaccounts", registry=registry, labels=is_child)
     @kopf.on.event("networking.k8s.io", "v1", "networkpolicies", registry=registry, labels=APP)
     async def touched(type: str | None, event: Mapping[str, Any], **_: Any) -> None:
-        """What is there at the start is looked at with its model."""
+        """Changes and deletions only: existing children are read when their model is reconciled."""
         if type in ("MODIFIED", "DELETED"):
             for key in mirror.served_by(event["object"]):
-                disturbed(key)
+                child_changed(key)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     @kopf.on.event("apps", "v1", "deployments", registry=registry, labels=is_child)
@@ -84,7 +84,7 @@ def register(
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """Watches that cannot stall in silence, and nothing of kopf's own in the cluster."""
+    """Watches with timeouts; kopf writes nothing of its own into the cluster."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.scanning.disabled = True
@@ -95,7 +95,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = 70
-    # What was read stays in memory while its task waits for more: thousands of pods, at the start.
+    # Each watch task keeps its last chunk in memory while it waits: thousands of pods at the start.
     settings.watching.chunk_size = 100
     settings.queueing.idle_timeout = 0.1
     settings.persistence.diffbase_storage = _NoDiffs()

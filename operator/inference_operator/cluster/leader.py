@@ -1,9 +1,9 @@
-"""One operator acts at a time: whoever holds a Lease, by client-go's algorithm
+"""Leader election by a Lease, with client-go's algorithm
 (https://github.com/kubernetes/client-go/blob/master/tools/leaderelection/leaderelection.go).
 
-No clock of another machine matters: a holder counts as gone when its Lease has not changed for the
-whole duration by our own clock. The election of the `kubernetes` package goes by the wall clock and
-gives nothing back when it stops.
+It uses no clock of another machine: a holder counts as dead when its Lease has not changed for the
+whole duration by our own clock. The election in the `kubernetes` package uses the wall clock and
+does not release the Lease when it stops.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from inference_operator.cluster.api.kinds import Kind
 from inference_operator.cluster.api.objects import Manifest
 
 DURATION = 15
-"""Seconds without a sign of life after which another may take the Lease."""
+"""Seconds without a renewal after which another operator may take the Lease."""
 RENEW_WITHIN = 10.0
-"""Seconds without a renewal after which the holder stops, before another may begin."""
+"""Seconds without a renewal after which the holder stops, before another may take over."""
 RETRY = 2.0
 NAME = "inference-operator"
 _CONFLICT = 409
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 class Leader:
     """
     Args:
-        namespace: of the Lease.
-        identity: of this process, unique.
-        lost: is called, on a thread of its own, when the Lease could not be held. Nothing may be
+        namespace: namespace of the Lease.
+        identity: unique name of this process.
+        lost: called on a thread of its own when the Lease could not be renewed. Nothing may be
             written after that: the process should end at once.
-        deployment: ours, in the same namespace; the Lease that we make goes with it.
+        deployment: the operator's Deployment in the same namespace; it owns the Lease.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class Leader:
         self._deployment = deployment
         self._held: Manifest | None = None
         self._seen: tuple[str, float] = ("", 0.0)
-        """Version of another's Lease, and since when it has not changed."""
+        """Resource version of another holder's Lease, and since when it has not changed."""
         self._renewed = 0.0
-        """When we asked for what was granted last."""
+        """When the last granted renewal was requested."""
         self._closing = threading.Event()
         self._holding = threading.Thread(target=self._hold, name="leader", daemon=True)
         self._guarding = threading.Thread(target=self._guard, name="leader-guard", daemon=True)
 
     def acquire(self) -> None:
-        """Waits until the Lease is ours, and holds it from then on."""
+        """Wait until this process holds the Lease, and renew it from then on."""
         is_told = False
         while not self._try():
             if not is_told:
-                log.info("another operator acts; waiting for its Lease")
+                log.info("another operator is the leader; waiting for its Lease")
                 is_told = True
             time.sleep(RETRY)
         log.info("acting, as %s", self._identity)
@@ -75,14 +75,14 @@ class Leader:
         self._guarding.start()
 
     def release(self) -> None:
-        """Give it to whoever waits. Call it when nothing is written any more."""
+        """Release the Lease for the next operator. Call it only after the last write."""
         self._closing.set()
         self._holding.join(RENEW_WITHIN)
         if self._held is not None and not self._holding.is_alive():
             try:
                 self._replace(self._held, "", 1)
             except ClusterError as error:
-                log.warning("the Lease ends by itself: %s", error)
+                log.warning("cannot release the Lease, which will expire: %s", error)
 
     def _hold(self) -> None:
         while not self._closing.wait(RETRY):
@@ -90,7 +90,7 @@ class Leader:
                 self._lose()
 
     def _guard(self) -> None:
-        """Beside `_hold`, for no time limit ends a request whose answer comes byte by byte."""
+        """A watchdog for `_hold`: timeouts do not end a request whose response trickles in."""
         while (left := self._renewed + RENEW_WITHIN - time.monotonic()) > 0:
             if self._closing.wait(left):
                 return
@@ -102,13 +102,13 @@ class Leader:
         self._lost()
 
     def _try(self) -> bool:
-        """Whether the Lease is ours now; if nobody answered it may still be."""
+        """Whether this process holds the Lease now; after an unanswered request it may hold it."""
         asked = time.monotonic()
         try:
             is_ours = self._take()
         except ClusterError as error:
             if error.status == _CONFLICT and self._held is not None:
-                self._held = None  # Somebody has changed it, or deleted it: look whose it is.
+                self._held = None  # The Lease was changed or deleted: read it again.
                 return self._try()
             log.log(logging.DEBUG if error.status == _CONFLICT else logging.WARNING, "%s", error)
             return False
@@ -129,7 +129,7 @@ class Leader:
         return True
 
     def _owners(self) -> list[Manifest]:
-        """Not our pod: it can be gone, by force, while we still act."""
+        """The Deployment, not the pod: a pod can be force-deleted while its process still runs."""
         name = self._deployment
         there = self._cluster.get(Kind.DEPLOYMENT, self._namespace, name) if name else None
         if there is None:

@@ -1,4 +1,4 @@
-"""What the Kubernetes half shows at /metrics."""
+"""The metrics of the operator of a cluster."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ class ClusterMetrics:
         self.registry = prometheus_client.CollectorRegistry()
         self.looks = prometheus_client.Counter(
             "inference_operator_reconciles",
-            "Looks at a model, by how they ended.",
+            "Reconciles of a model, by outcome.",
             ["result"],
             registry=self.registry,
         )
         self.seconds = prometheus_client.Histogram(
             "inference_operator_reconcile_seconds",
-            "Time of one look at a model.",
+            "Time of one reconcile of a model.",
             buckets=(0.01, 0.05, 0.2, 1.0, 5.0, 20.0),
             registry=self.registry,
         )
         self.writes = prometheus_client.Counter(
             "inference_operator_writes",
-            "Requests that changed something in the cluster; none at rest.",
+            "Requests that changed something in the cluster; none while nothing changes.",
             ["what"],
             registry=self.registry,
         )
         self.queue = prometheus_client.Gauge(
-            "inference_operator_models", "Models on the agenda.", registry=self.registry
+            "inference_operator_models", "Models known to the work queue.", registry=self.registry
         )
         self.refused = prometheus_client.Gauge(
             "inference_operator_refused_namespaces",
-            "1 for each namespace that cannot be listed: nothing is done there.",
+            "1 for each namespace that cannot be listed; the operator does nothing there.",
             ["name"],
             registry=self.registry,
         )
@@ -42,7 +42,7 @@ class ClusterMetrics:
             self.looks.labels(result)
 
     def refuse(self, namespaces: Collection[str]) -> None:
-        """Those that cannot be listed now; empty: all at once."""
+        """Set the namespaces that cannot be listed; "" stands for all namespaces."""
         names = {name or "*" for name in namespaces}
         for name in self._refused - names:
             self.refused.remove(name)

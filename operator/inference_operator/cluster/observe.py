@@ -1,4 +1,4 @@
-"""What one look at a model finds: all that the decision needs, read before anything is changed."""
+"""The observation of a model: all inputs of the decision, read before anything is changed."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from inference_operator.cluster.settings import ClusterSettings
 
 @dataclass(frozen=True)
 class Observation:
-    """Of a valid model whose load was read."""
+    """The state of a valid model whose load was read."""
 
     resource: Resource
     children: Children
-    """What the document asks for."""
+    """The children that the document asks for."""
     deployment: Manifest | None
-    """As it is."""
+    """The existing one."""
     pods: Sequence[RunnerPod]
     troubles: Mapping[str, Trouble]
-    """By the hash of the pods: that of the document, and of the version that worked last."""
+    """Problems by hash of the pods: of the document, and of the version that worked last."""
     earlier: Manifest | None
-    """The pod template of the version that worked last, if the document asks for another one and
-    the cluster still has it."""
+    """The pod template of the version that worked last, if it is not the document's and the cluster
+    still has it."""
     seen: Seen
-    """Its load, and how many replicas it shall have."""
+    """The model's load, and how many replicas it needs."""
     before: InferenceModelStatus
     redis_url: str
-    """For its runners."""
+    """The URL for its runners."""
     now: datetime
 
     @property
@@ -51,7 +51,7 @@ class Observation:
         return self.deployment is None
 
     def condition_message(self, type: str, status: str) -> str:
-        """Of the Deployment's condition, if it has that status; else empty."""
+        """The message of a condition of the Deployment, if it has that status; else empty."""
         for condition in (self.deployment or {}).get("status", {}).get("conditions", ()):
             if condition["type"] == type and condition["status"] == status:
                 return str(condition.get("message", ""))
@@ -59,7 +59,7 @@ class Observation:
 
 
 class Observer:
-    """A key is looked at by one thread at a time."""
+    """One thread at a time works on a key."""
 
     def __init__(
         self, cluster: Cluster, mirror: Mirror, access: RedisAccess, settings: ClusterSettings
@@ -71,7 +71,7 @@ class Observer:
         self._versions = Versions(cluster)
         self._downloads = Downloads(partial(cluster.log_tail, previous=False))
 
-    def look(
+    def observe(
         self,
         resource: Resource,
         deployment: Manifest | None,
@@ -106,7 +106,7 @@ class Observer:
         )
 
     def again(self, key: Key, now: datetime) -> float:
-        """Seconds until there may be news that no watch tells of; inf if none is expected."""
+        """Seconds until a change that no watch reports may occur; inf if none is expected."""
         overdue = runner_pod.next_overdue(self._mirror.pods(key), now)
         return min(self._downloads.again(key), self._logs.again(key), overdue)
 
@@ -118,7 +118,7 @@ class Observer:
     def _troubles(
         self, key: Key, hashes: Collection[str], pods: Collection[RunnerPod]
     ) -> dict[str, Trouble]:
-        """The worst of each version, with what its runner said."""
+        """The worst problem of each version, with the last log lines of its runner."""
         found = {
             version: diagnosis.worst([pod for pod in pods if pod.hash == version])
             for version in hashes

@@ -1,4 +1,4 @@
-"""The operator's Kubernetes half: `python -m inference_operator` runs until SIGTERM or SIGINT."""
+"""The operator of a cluster: `python -m inference_operator` runs until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ from inference_operator.scaling.load import Loads
 from inference_operator.scaling.scaler import Scaler
 
 LIVE_WITHIN = 60.0
-"""Seconds with work and without progress after which the process counts as stuck."""
+"""Seconds without progress, while there is work, after which the process counts as stuck."""
 
 _END_SECONDS = 15.0
-"""From the end of the watches, which takes some seconds, to the end of the process, whatever its
-servers do. Kubernetes waits for 30 from the signal."""
+"""Limit from the end of the watches, which takes some seconds, to the exit, even if servers do not
+answer. Kubernetes kills the process 30 seconds after the signal."""
 
 _CONNECTIONS = 16
-"""To Redis, of one pod: a runner has three. And as many again, for pods that go."""
+"""Limit of Redis connections for one pod, which needs three. Terminating pods count again."""
 
 _IDENTITY: Any = "inference-operator"
-"""Else kopf asks for the name of the user, and a pod's has none."""
+"""Without it kopf looks up the user's name, and a pod's user has none."""
 
 log = logging.getLogger(__name__)
 
 
 class ClusterOperator:
-    """The parts, put together.
+    """Connects the parts of the operator.
 
     Args:
-        stops: called when it was told to stop, and begins to.
+        stops: called when the operator begins to stop.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ClusterOperator:
             workers=settings.operator_workers,
             resync=settings.resync_seconds,
         )
-        self._rounds = SecretChecks(cluster, self._mirror, self._disturbed)
+        self._secret_checks = SecretChecks(cluster, self._mirror, self._child_changed)
         self._lister = Lister(
             cluster,
             self._mirror,
@@ -109,7 +109,7 @@ class ClusterOperator:
         self.metrics.queue.set_function(lambda: len(self.queue))
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT. The runners go on."""
+        """Run until SIGTERM or SIGINT. The runners keep running."""
         probes = ProbeServer(
             self._settings.metrics_host, self._settings.metrics_port, self._routes()
         )
@@ -121,7 +121,7 @@ class ClusterOperator:
         namespaces = self._settings.namespaces
         log.info("watching %s, port %d", ", ".join(namespaces) or "all namespaces", probes.port)
         kopf.run(
-            registry=register(self._mirror, self._put, self._disturbed),
+            registry=register(self._mirror, self._put, self._child_changed),
             settings=kopf_settings(),
             standalone=True,
             identity=_IDENTITY,
@@ -133,40 +133,40 @@ class ClusterOperator:
         is_over = self._close()
         if self._settings.leader_namespace and is_over:
             self.leader.release()
-        log.info("stopped; the runners go on")
+        log.info("stopped; the runners keep running")
 
     def _close(self) -> bool:
-        """Whether it is certain that nothing is written any more."""
+        """Whether all writers have certainly ended."""
         self._lister.close()
         if not self._is_working:
             return False
         self.scaling.close()
         self._watch.close()
-        self._rounds.close()
+        self._secret_checks.close()
         return self.queue.close()
 
     def _work(self) -> None:
-        """Begins once it is known what is there, lest it be made anew."""
+        """Start the workers after the first list: missing objects would be created again."""
         if not self._is_working:
             self.queue.start()
             self.scaling.start()
-            self._rounds.start()
+            self._secret_checks.start()
             if self._settings.runner_redis_bytes and not self._settings.runner_redis_url:
                 self._watch.start()
             self._is_working = True
-        self._access.tidy(restore=True)
+        self._access.remove_orphans(restore=True)
 
     def _put(self, key: Key) -> None:
-        """What is not known yet is left alone, lest it be made anew: its list puts it again."""
+        """Queue a key, unless its namespace is not listed yet: the list queues it later."""
         if self._mirror.is_known(key[0]):
             self.queue.put(key)
 
-    def _disturbed(self, key: Key) -> None:
-        self._reconciler.disturbed(key)
+    def _child_changed(self, key: Key) -> None:
+        self._reconciler.child_changed(key)
         self._put(key)
 
     def _put_key(self, key: str) -> None:
-        """By its key in Redis."""
+        """Queue the models with this key in Redis."""
         for found in self._mirror.keys_of(key):
             self._put(found)
 
@@ -182,7 +182,7 @@ class ClusterOperator:
                 for name, why in sorted(self._lister.problems.items())
             ]
             if self._is_working:
-                said += [tenancy.words(*at) for at in sorted(self._reconciler.foreign.items())]
+                said += [tenancy.message(*at) for at in sorted(self._reconciler.foreign.items())]
             if said:
                 return ProbeReply(200, "".join(f"{line}\n" for line in said).encode())
             return live()
@@ -205,9 +205,9 @@ def main() -> int:
         return 2
     logs.configure("operator", settings.log_level)
     files.raise_limit()
-    # kopf reads objects by json, which gives up where Python does; API servers take 10,000 levels.
+    # kopf parses objects with json, which needs recursion; API servers accept 10,000 levels.
     sys.setrecursionlimit(40_000)
-    # Until kopf takes over: the first process of a container has no default action.
+    # Until kopf installs its handlers: signals have no default action for pid 1 of a container.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         ClusterOperator(settings, Stopping(_END_SECONDS).begin).run()

@@ -1,6 +1,6 @@
-"""One converging look at a model: observe, decide, act, report.
+"""The reconcile of a model: observe, decide, act, report.
 
-It serves create, update, resume and drift alike, and writes nothing when nothing differs.
+It is the same for create, update, resume and drift, and writes nothing when nothing differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inference_operator.cluster.decide import Plan, decide
 from inference_operator.cluster.metrics import ClusterMetrics
 from inference_operator.cluster.observe import Observation, Observer
 from inference_operator.cluster.redis_access import RedisAccess
-from inference_operator.cluster.resource import Homeless, Refusal, Resource, parse
+from inference_operator.cluster.resource import Refusal, Resource, Unowned, parse
 from inference_operator.cluster.scaling_loop import ScalingLoop, Tracked
 from inference_operator.cluster.settings import ClusterSettings
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """A key is worked on by one thread at a time."""
+    """One thread at a time works on a key."""
 
     def __init__(
         self,
@@ -48,14 +48,15 @@ class Reconciler:
         self._observer = Observer(cluster, mirror, access, settings)
         self._applier = Applier(cluster, mirror, metrics, settings)
         self._tenancy = tenancy.Tenancy(cluster, settings.release)
-        self._left: dict[Key, str] = {}
-        """Models of other releases, of which an event has told."""
+        self._foreign_models: dict[Key, str] = {}
+        """Models of other releases that have an event about it."""
 
     def __call__(self, key: Key) -> float | None:
-        """Seconds until it wants another look, inf if that does not matter; None if it is gone.
+        """Reconcile the model. Returns the seconds until the next reconcile at the latest; inf
+        without a limit, None if the model is deleted.
 
         Raises:
-            ClusterError, Refusal: to be tried again.
+            ClusterError, Refusal: the caller retries.
         """
         with self._metrics.seconds.time():
             try:
@@ -68,11 +69,11 @@ class Reconciler:
 
     @property
     def foreign(self) -> dict[str, str]:
-        """Namespaces that another release works on, and which."""
+        """Namespaces that another release manages, each with that release."""
         return self._tenancy.foreign
 
-    def disturbed(self, key: Key) -> None:
-        """One of its supporting children is not as it was."""
+    def child_changed(self, key: Key) -> None:
+        """A supporting child of the model has changed."""
         self._applier.forget(key)
         self._access.forget(key)
 
@@ -101,14 +102,14 @@ class Reconciler:
     def _converge(
         self, key: Key, found: Manifest, before: InferenceModelStatus, now: datetime
     ) -> InferenceModelStatus | None:
-        """The model's status; None until its load was read for the first time."""
+        """The model's status; None until the first reading of its load."""
         try:
             owner = self._mirror.owner(key[0])
             resource = parse(found, owner, self._mirror.home(owner))
         except Refusal as refusal:
             self._scaling.forget(key)
-            if isinstance(refusal, Homeless):
-                self._applier.retire(key)
+            if isinstance(refusal, Unowned):
+                self._applier.scale_to_zero(key)
             raise
         if (observed := self._observe(resource, before, now)) is None:
             return None
@@ -120,17 +121,17 @@ class Reconciler:
         self, resource: Resource, before: InferenceModelStatus, now: datetime
     ) -> Observation | None:
         parent = resource.parent
-        # Of one without our label the mirror does not know.
+        # The mirror does not have a Deployment without our label.
         deployment = self._mirror.deployment(parent.namespace, parent.child)
         at_birth = resource.model.spec.min_replicas
         replicas = deployment["spec"].get("replicas", 1) if deployment else at_birth
         self._scaling.track(resource.key, Tracked(resource.model, replicas))
         if (seen := self._scaling.seen(resource.key)) is None:
             return None
-        return self._observer.look(resource, deployment, seen, before, now)
+        return self._observer.observe(resource, deployment, seen, before, now)
 
     def _act(self, found: Observation, plan: Plan) -> None:
-        """What a pod needs comes first, then whoever makes pods. Raises Refusal, ClusterError."""
+        """Apply what pods need, then the Deployment. Raises Refusal, ClusterError."""
         resource = found.resource
         if plan.lacks_config:
             self._applier.forget(resource.key)
@@ -143,25 +144,26 @@ class Reconciler:
             self._emit(resource.key, resource.parent.uid, event)
 
     def _leave(self, key: Key, uid: str, holder: str) -> None:
-        """Another release works here: not even the status is ours."""
+        """Another release manages the namespace: write only an event, not even the status."""
         self._scaling.forget(key)
-        if self._left.get(key) != holder:
-            self._left[key] = holder
-            note = tenancy.words(key[0], holder)[:MAX_NOTE]
+        if self._foreign_models.get(key) != holder:
+            self._foreign_models[key] = holder
+            note = tenancy.message(key[0], holder)[:MAX_NOTE]
             self._emit(key, uid, KubernetesEvent("Warning", "OtherRelease", note))
 
     def _forget(self, key: Key) -> None:
-        """The garbage collector removes the children, and the pods end their work meanwhile."""
+        """Clean up after a deleted model. The garbage collector removes the owned children; the
+        pods finish their predictions."""
         self._scaling.forget(key)
         self._observer.forget(key)
         self._applier.forget(key)
         self._access.forget(key)
-        self._left.pop(key, None)
+        self._foreign_models.pop(key, None)
         if self._mirror.model(key) is None and not self._mirror.pods(key):
             self._applier.remove_policy(key)
             if self._mirror.is_empty(key[0]):
-                self._applier.open(key[0])
-            self._access.tidy()
+                self._applier.remove_closed_policy(key[0])
+            self._access.remove_orphans()
 
     def _report(
         self,
@@ -170,7 +172,7 @@ class Reconciler:
         before: InferenceModelStatus | None,
         status: InferenceModelStatus | None,
     ) -> None:
-        """Writes nothing if there is no news."""
+        """Write status and events if the status has changed."""
         if status is None or status == before:
             return
         if self._applier.write_status(key, uid, status):
@@ -178,7 +180,7 @@ class Reconciler:
                 self._emit(key, uid, event)
 
     def _emit(self, key: Key, uid: str, event: KubernetesEvent) -> None:
-        """An event that cannot be written is not worth another look."""
+        """Write an event. A failure is logged and not retried."""
         log.info("%s: %s", event.reason, event.note, extra={"model": "/".join(key)})
         try:
             self._cluster.emit(key, uid, event)
@@ -189,7 +191,7 @@ class Reconciler:
 
 
 def _status_of(found: Manifest) -> InferenceModelStatus | None:
-    """The status as it is; None if there is none, or one that another version wrote."""
+    """The stored status; None if it is missing or has another version's format."""
     try:
         return InferenceModelStatus.model_validate(found["status"]) if "status" in found else None
     except ValidationError:

@@ -1,4 +1,4 @@
-"""How a model's runners get at Redis: as a user of their own, or by one URL that is set for all."""
+"""Redis access of a model's runners: a user of their own, or one URL for all runners."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 class _Known(NamedTuple):
     url: str = ""
     until: float = 0.0
-    """When the Secret is read again: no watch tells of it."""
+    """When the Secret is read again: Secrets are not watched."""
 
 
 class RedisAccess:
-    """A key is worked on by one thread at a time."""
+    """One thread at a time works on a key."""
 
     def __init__(
         self, cluster: Cluster, mirror: Mirror, users: RedisUsers, settings: ClusterSettings
@@ -45,13 +45,13 @@ class RedisAccess:
             log.warning("REDIS_URL has no password: models reach all of this Redis without one too")
 
     def url(self, resource: Resource, *, is_new: bool) -> str:
-        """What the model's Secret shall hold: what it holds, if that is right.
+        """The URL for the model's Secret: the present one, if it is valid.
 
         Args:
-            is_new: there is no Deployment; a Secret that is there all the same serves no pod.
+            is_new: whether the Deployment is missing; then no pod uses an existing Secret.
 
         Raises:
-            Refusal: for a Secret that is not ours.
+            Refusal: the Secret is not this model's.
         """
         if self._url_of_all:
             return self._url_of_all
@@ -70,10 +70,10 @@ class RedisAccess:
         return url
 
     def open(self, resource: Resource, url: str) -> None:
-        """Before a runner comes with this URL.
+        """Create the user of this URL, before runners use it.
 
         Raises:
-            Refusal: nothing new may start.
+            Refusal: no new runner may start.
         """
         if self._url_of_all:
             return
@@ -89,14 +89,14 @@ class RedisAccess:
             raise Refusal(Reason.REDIS_UNAVAILABLE, message, may_pass=True) from error
 
     def forget(self, key: Key) -> None:
-        """The model is gone."""
+        """Drop the data of a deleted model."""
         self._known.pop(key, None)
 
-    def tidy(self, *, restore: bool = False) -> None:
-        """Remove the users of models without a document and without pods, once all are known.
+    def remove_orphans(self, *, restore: bool = False) -> None:
+        """Remove the users of models without a document and pods, once all models are listed.
 
         Args:
-            restore: set those of the others anew too, whoever may have changed them.
+            restore: also set all other users again, in case they were changed.
         """
         if self._url_of_all:
             return
@@ -106,4 +106,4 @@ class RedisAccess:
             if self._mirror.is_complete():
                 self._users.sweep(self._mirror.model_keys)
         except (UsersRefused, RedisUnavailable) as error:
-            log.warning("the Redis users of models that are gone stay for now: %s", error)
+            log.warning("cannot remove the Redis users of deleted models yet: %s", error)

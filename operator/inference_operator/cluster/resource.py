@@ -1,4 +1,4 @@
-"""An InferenceModel of the cluster: what it asks for, whose it is, and when nothing can be done."""
+"""An InferenceModel of the cluster with its owner, and the errors that keep it from running."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from inference_operator.cluster.children import APP, Parent
 
 
 class Refusal(Exception):
-    """Nothing can be done for a model until somebody acts; the message says what.
+    """The operator cannot run a model until its user changes something; the message says what.
 
     Args:
-        may_pass: it is worth trying again, though nothing changes that we watch.
+        may_pass: whether a retry may succeed without a change that a watch reports.
     """
 
     is_expected = True
-    """Worth a line in the log, not a traceback."""
+    """Logged as a line, without a traceback."""
 
     def __init__(self, reason: Reason, message: str, *, may_pass: bool = False) -> None:
         super().__init__(message)
@@ -29,8 +29,8 @@ class Refusal(Exception):
         self.may_pass = may_pass
 
 
-class Homeless(Refusal):
-    """The model is nobody's, or another one's namesake: what serves under its name ends."""
+class Unowned(Refusal):
+    """The model has no owner, or its namespace does not count: its runners are stopped."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.INVALID_MODEL, f"{message}; its runners end their work and stop")
@@ -39,7 +39,7 @@ class Homeless(Refusal):
 @dataclass(frozen=True)
 class Resource:
     model: InferenceModel
-    """Its namespace is the owner, so that its id is the one of the REST API."""
+    """Its namespace is replaced by the owner, so that its id is the REST API's."""
     parent: Parent
 
     @property
@@ -48,33 +48,33 @@ class Resource:
 
 
 def parse(found: Manifest, owner: str, home: str) -> Resource:
-    """The resource as the API server gave it.
+    """Parse an object of the API server.
 
     Args:
-        owner: of its namespace; empty: nobody.
-        home: the namespace that has the owner's models.
+        owner: owner of its namespace; empty: none.
+        home: the owner's oldest namespace, whose models count.
 
     Raises:
-        Homeless: nobody owns its namespace, or its owner has an older one.
-        Refusal: it is not valid.
+        Unowned: its namespace has no owner, or the owner has an older namespace.
+        Refusal: the model is not valid.
     """
     metadata = found["metadata"]
     namespace = metadata["namespace"]
     if not owner:
-        raise Homeless(
+        raise Unowned(
             f"namespace {namespace} has no owner: "
             f"kubectl label namespace {namespace} {LABEL_OWNER}=OWNER"
         )
     if not owners.is_name(owner):
         message = f"{owner!r}, the label {LABEL_OWNER} of namespace {namespace}, is no owner's name"
-        raise Homeless(message)
+        raise Unowned(message)
     if home != namespace:
         message = (
             f"namespace {namespace} is labelled {LABEL_OWNER}={owner}, but so is {home}, which is "
             "older and has the owner's models: put the model there, or give this namespace "
             "another owner"
         )
-        raise Homeless(message)
+        raise Unowned(message)
     content = {key: value for key, value in found.items() if key != "status"}
     content["metadata"] = {**metadata, "namespace": owner}
     try:
@@ -87,28 +87,28 @@ def parse(found: Manifest, owner: str, home: str) -> Resource:
 
 
 def require_ours(there: Manifest, parent: Parent) -> None:
-    """Raises Refusal if an object of a child's name is not this model's.
+    """Raises Refusal if an object with a child's name is not this model's.
 
-    It may pass if the garbage collector has yet to remove it: no watch tells of that.
+    `may_pass` if the garbage collector will remove the object: no watch reports that.
     """
     metadata = there["metadata"]
     owners = metadata.get("ownerReferences", ())
     if any(owner["uid"] == parent.uid for owner in owners) or is_left_to_us(there, parent):
         return
     what = f"{there['kind']} {metadata['name']}"
-    is_going = any(owner["kind"] == KIND and owner["name"] == parent.name for owner in owners)
-    if is_going:
+    is_terminating = any(owner["kind"] == KIND and owner["name"] == parent.name for owner in owners)
+    if is_terminating:
         message = f"{what} is of an earlier {KIND} of this name, and goes by itself"
     else:
         message = (
             f"{what} exists and is not of this {KIND}: delete it or give it another name, "
             "or rename the model"
         )
-    raise Refusal(Reason.NAME_TAKEN, message, may_pass=is_going)
+    raise Refusal(Reason.NAME_TAKEN, message, may_pass=is_terminating)
 
 
 def is_left_to_us(there: Manifest, parent: Parent) -> bool:
-    """Whether it is a child without an owner: the operator removes it."""
+    """Whether the object is a child without owner reference, which the operator must remove."""
     metadata = there["metadata"]
     labels = {**APP, **parent.selector}
     return (

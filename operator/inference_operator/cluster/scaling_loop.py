@@ -1,4 +1,4 @@
-"""The models that are known, and how many replicas each shall have: one reading of Redis a tick."""
+"""Keeps the replicas that each known model needs, with one reading of Redis a tick."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference_operator.scaling.load import Load
 from inference_operator.scaling.scaler import Scaler
 
 STATUS_SECONDS = 5.0
-"""A status follows a load that changes all the time at this pace."""
+"""Seconds between two status updates of a model whose load changes constantly."""
 _MIN_PAUSE = 0.05
 
 log = logging.getLogger(__name__)
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Tracked:
     model: InferenceModel
-    """Its namespace is the owner."""
+    """Its namespace is replaced by the owner."""
     replicas: int
-    """Those that its Deployment has, when we first see it."""
+    """The replicas of its Deployment when the model was first tracked."""
 
 
 @dataclass(frozen=True)
 class Seen:
     decision: Decision
     load: Load | None
-    """None if Redis did not say."""
+    """None if it could not be read from Redis."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ScalingLoop:
     """Thread-safe; `tick` is one thread's.
 
     Args:
-        wake: is called with a key whose model somebody should look at.
+        wake: called with a key that must be reconciled.
     """
 
     def __init__(self, scaler: Scaler, wake: Callable[[Key], None], tick_seconds: float) -> None:
@@ -59,7 +59,7 @@ class ScalingLoop:
         self._lock = threading.Lock()
         self._models: dict[Key, Tracked] = {}
         self._snapshot: _Models | None = None
-        """Made anew by the next tick if None."""
+        """None: the next tick builds it again."""
         self._seen: dict[Key, Seen] = {}
         self._told: dict[Key, tuple[Seen, float]] = {}
         self._hurry = threading.Event()
@@ -78,11 +78,11 @@ class ScalingLoop:
         self._scaler.close()
 
     def silence(self) -> float:
-        """Seconds since the last reading, with or without an answer; 0 before the start."""
+        """Seconds since the last reading, successful or not; 0 before the start."""
         return 0.0 if self._last_tick is None else time.monotonic() - self._last_tick
 
     def track(self, key: Key, tracked: Tracked) -> None:
-        """From now on the model's load is read."""
+        """Read the model's load from the next tick on."""
         with self._lock:
             before = self._models.get(key)
             if before != tracked:
@@ -99,7 +99,7 @@ class ScalingLoop:
             self._told.pop(key, None)
 
     def seen(self, key: Key) -> Seen | None:
-        """What the last tick found; None before the first that knew the model."""
+        """The result of the last tick; None before the model's first tick."""
         with self._lock:
             return self._seen.get(key)
 
@@ -115,7 +115,7 @@ class ScalingLoop:
                 told, _ = self._told.get(key, (None, 0.0))
                 if told and told.decision is decision and told.load == load:
                     self._seen[key] = told
-                elif key in self._models:  # Else it was dismissed since.
+                elif key in self._models:  # Otherwise it was removed meanwhile.
                     seen = self._seen[key] = Seen(decision, load)
                     if self._is_news(key, seen, now):
                         self._told[key] = (seen, now)
@@ -124,7 +124,7 @@ class ScalingLoop:
             self._wake(key)
 
     def _models_now(self) -> _Models:
-        """A model whose owner just moved may be there twice, for as long as nobody looked at it."""
+        """A model whose owner just moved may be tracked twice until both keys are reconciled."""
         return _Models(
             keys={tracked.model.id: key for key, tracked in self._models.items()},
             models={tracked.model.id: tracked.model for tracked in self._models.values()},
@@ -142,7 +142,7 @@ class ScalingLoop:
             try:
                 self.tick(time.monotonic())
             except Exception:
-                log.exception("this reading failed; the next one starts anew")
+                log.exception("a reading of the load failed; the next one starts afresh")
             self._last_tick = time.monotonic()
             self._hurry.wait(self._tick_seconds)
             self._hurry.clear()

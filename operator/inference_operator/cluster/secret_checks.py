@@ -1,5 +1,5 @@
-"""Looks at the Secrets of models that have pods, one after the other: no watch tells of them, for
-whoever may watch Secrets may list everybody's."""
+"""Polls the Secrets of models that have pods, one after the other. They are not watched: the right
+to watch Secrets would include reading all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.children import Parent
 
 ROUND_SECONDS = 5.0
-"""For all of them, if they are few; each look is a request."""
+"""Seconds for one round over all Secrets, if they are few; each check is a request."""
 SHORTEST_PAUSE = 0.05
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,13 @@ class SecretChecks:
     """A thread.
 
     Args:
-        disturbed: is called with a model whose Secret has gone or changed.
+        child_changed: called with a model whose Secret was deleted or changed.
     """
 
-    def __init__(self, cluster: Cluster, mirror: Mirror, disturbed: Callable[[Key], None]) -> None:
-        self._cluster, self._mirror, self._disturbed = cluster, mirror, disturbed
+    def __init__(
+        self, cluster: Cluster, mirror: Mirror, child_changed: Callable[[Key], None]
+    ) -> None:
+        self._cluster, self._mirror, self._child_changed = cluster, mirror, child_changed
         self._versions: dict[Key, str] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="secrets", daemon=True)
@@ -39,7 +41,7 @@ class SecretChecks:
     def close(self) -> None:
         self._closing.set()
 
-    def look(self, key: Key) -> None:
+    def check(self, key: Key) -> None:
         """Raises ClusterError."""
         parent = Parent(*key, uid="")
         there = self._cluster.get(Kind.SECRET, parent.namespace, parent.child)
@@ -47,7 +49,7 @@ class SecretChecks:
         before = self._versions.get(key, version)
         self._versions[key] = version
         if version != before or not version:
-            self._disturbed(key)
+            self._child_changed(key)
 
     def _run(self) -> None:
         while not self._closing.wait(SHORTEST_PAUSE):
@@ -60,6 +62,6 @@ class SecretChecks:
                 if self._closing.wait(pause):
                     return
                 try:
-                    self.look(key)
+                    self.check(key)
                 except ClusterError as error:
                     log.debug("the Secret of %s: %s", "/".join(key), error)

@@ -12,7 +12,7 @@ from inference_operator.plan import CPU
 from inference_operator.settings import CommonSettings
 
 CACHE_DIR = "/cache"
-"""Where a pod has its weights."""
+"""Folder of a pod for weights."""
 _BUILT_IN = {CPU: Pod(resources=Resources(requests={"cpu": "250m", "memory": "512Mi"}))}
 
 
@@ -21,10 +21,10 @@ class ClusterSettings(CommonSettings):
 
     runner_image: str = Field(description="Image of runners whose model names none.")
     runner_image_pull_secrets: str = Field(
-        "", description="Secrets of a model's namespace to pull with, separated by commas."
+        "", description="Image pull Secrets in models' namespaces, separated by commas."
     )
     redis_url: str = Field(
-        description="Where the operator reads the load of models and makes their runners' users."
+        description="Redis from which load is read, and where runners' users are created."
     )
     runner_redis_url: str | None = Field(
         None, description="One URL for all runners; unset: a Redis user for each model."
@@ -32,8 +32,8 @@ class ClusterSettings(CommonSettings):
     runner_redis_bytes: int = Field(
         134_217_728,
         ge=0,
-        description="What the runners of one model may have in Redis, bytes; 0: nobody looks. With "
-        "RUNNER_REDIS_URL nobody can tell whose it is.",
+        description="Memory in Redis that one model's runners may use, bytes; 0: no limit. With "
+        "RUNNER_REDIS_URL it has no effect.",
     )
     watch_namespaces: str = Field(
         "", description="Namespaces with models, separated by commas; empty: all."
@@ -41,7 +41,7 @@ class ClusterSettings(CommonSettings):
     model_cache_node_path: str | None = Field(
         None,
         pattern="^/.+",
-        description="Folder of every node where weights are kept; unset: they go with the pod.",
+        description="Folder of every node for weights; unset: they are deleted with the pod.",
     )
     hf_endpoint: str | None = Field(
         None,
@@ -50,28 +50,28 @@ class ClusterSettings(CommonSettings):
     )
     hardware_profiles: dict[str, Pod] = Field(
         {},
-        description="JSON: name → what spec.pod of its models begins with. cpu is built in.",
+        description="JSON: name → defaults for spec.pod of its models. cpu is built in.",
     )
     leader_namespace: str = Field(
-        "", description="Namespace of the Lease of which one operator acts; empty: this one, alone."
+        "", description="Namespace of the leader's Lease; empty: no election, a single operator."
     )
     leader_deployment: str = Field(
-        "", description="The operator's own Deployment there, with which the Lease goes."
+        "", description="The operator's own Deployment there, which owns the Lease."
     )
     tick_seconds: float = Field(
         1, ge=0.05, le=4, description="Pause between two readings of the load of all models."
     )
     resync_seconds: float = Field(
-        300, ge=0.1, le=86_400, description="Pause between two looks at a model nobody touched."
+        300, ge=0.1, le=86_400, description="Pause between two reconciles of an unchanged model."
     )
     operator_workers: int = Field(
-        16, ge=1, le=64, description="Models that are looked at at the same time."
+        16, ge=1, le=64, description="Models that are reconciled at the same time."
     )
-    metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104 - a pod's
+    metrics_host: str = Field("0.0.0.0", description="Address of both.")  # noqa: S104 - a pod's
 
     @property
     def release(self) -> str:
-        """Who we are to other releases; empty outside of a cluster."""
+        """The identity of this release; empty outside of a cluster."""
         if not self.leader_namespace:
             return ""
         return f"{self.leader_namespace}/{self.leader_deployment or 'inference-operator'}"

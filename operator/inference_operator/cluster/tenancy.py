@@ -1,7 +1,7 @@
-"""Which release works on a namespace: two would undo each other's work, for ever.
+"""Which release manages a namespace: two releases would keep undoing each other's changes.
 
-A Lease in the namespace names the one. It is renewed now and then, so that one that was removed
-leaves its namespaces to another after a while, or at once if somebody deletes the Lease.
+A Lease in the namespace names the release and is renewed periodically. After a release is removed,
+another may take its namespaces when the Lease expires, or at once if the Lease is deleted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ DURATION = 900
 """Seconds without a renewal after which another release may take a namespace."""
 RENEW_AFTER = DURATION / 3
 LOOK_AGAIN = 30.0
-"""Seconds after which it is asked again whose a namespace is, if a model there is looked at:
-somebody may have deleted a Lease whose holder still works."""
+"""Seconds after which a reconcile reads the Lease again: it may have been deleted although its
+holder still works."""
 _CONFLICT = 409
 
 log = logging.getLogger(__name__)
@@ -32,27 +32,27 @@ class Tenancy:
     """Thread-safe.
 
     Args:
-        identity: of the release: namespace and name of its operator; empty: nobody asks.
+        identity: namespace and name of the release's operator; empty: no Leases are used.
     """
 
     def __init__(self, cluster: Cluster, identity: str) -> None:
         self._cluster, self._identity = cluster, identity
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, float]] = {}
-        """Namespace → whose it is, and until when nobody asks again."""
+        """Namespace → its release, and until when the answer is cached."""
 
     @property
     def foreign(self) -> dict[str, str]:
-        """Namespaces that another release has, and which."""
+        """Namespaces that another release manages, each with that release."""
         with self._lock:
             known = self._known.items()
             return {name: holder for name, (holder, _) in known if holder != self._identity}
 
     def other(self, namespace: str) -> str:
-        """The release that works here, if it is another one; else it is us from now on.
+        """The other release that manages the namespace; empty if this one does, from now on.
 
         Raises:
-            ClusterError: nobody knows.
+            ClusterError: the Lease could not be read or written.
         """
         if not self._identity:
             return ""
@@ -62,11 +62,11 @@ class Tenancy:
                 before, holder = holder, self._take(namespace)
                 self._known[namespace] = holder, time.monotonic() + LOOK_AGAIN
                 if holder != self._identity and before != holder:
-                    log.error(words(namespace, holder))
+                    log.error(message(namespace, holder))
             return "" if holder == self._identity else holder
 
     def _take(self, namespace: str) -> str:
-        """The holder, after we have tried."""
+        """Try to take the Lease. Returns its holder."""
         lease = self._cluster.get(Kind.LEASE, namespace, NAME)
         try:
             if lease is None:
@@ -101,7 +101,7 @@ class Tenancy:
 
 
 def _age(lease: Manifest) -> float:
-    """Seconds since it was renewed; inf if it does not say when."""
+    """Seconds since the last renewal; inf if the Lease has no time."""
     try:
         renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
     except (KeyError, ValueError):
@@ -109,8 +109,8 @@ def _age(lease: Manifest) -> float:
     return (datetime.now(UTC) - renewed).total_seconds()
 
 
-def words(namespace: str, holder: str) -> str:
-    """What an administrator reads and does."""
+def message(namespace: str, holder: str) -> str:
+    """The message for an administrator, with what to do."""
     return (
         f"the release of operator {holder} works on namespace {namespace}, and this one does "
         "nothing there: let each have namespaces of its own (watchNamespaces); if the other is "

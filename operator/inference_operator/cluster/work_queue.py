@@ -1,7 +1,7 @@
-"""Our own work queue under kopf, which logs the errors of event handlers and forgets them.
+"""A rate-limited work queue. kopf only logs the errors of event handlers and does not retry them.
 
-A key is in flight once at a time; one that is put meanwhile is looked at again. Errors are tried
-again after growing pauses, and every key after `resync` seconds, whatever else happens.
+A key is in flight once at a time; a key that is put meanwhile is processed again. Failed keys are
+retried with a growing backoff, and every key is processed after `resync` seconds at the latest.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _JITTER = 0.2
 log = logging.getLogger(__name__)
 
 
-class Agenda:
-    """When each key is due. Knows no threads and no clock: all times are given, in seconds."""
+class Schedule:
+    """When each key is due. Without threads and clock: callers pass all times, in seconds."""
 
     def __init__(self, resync: float, jitter: Callable[[], float] = random.random) -> None:
         self._resync = resync
@@ -51,11 +51,11 @@ class Agenda:
             at, _, key = self._heap[0]
             if self._due.get(key) == at and key not in self.in_flight:
                 return at
-            heapq.heappop(self._heap)  # It is due at another time now.
+            heapq.heappop(self._heap)  # The key is now due at another time.
         return None
 
     def take(self, now: float) -> Key | None:
-        """A key that is due, longest first. It is in flight until `done` or `failed`."""
+        """The key that is due for the longest time. It is in flight until `done` or `failed`."""
         at = self.next_due()
         if at is None or at > now:
             return None
@@ -65,42 +65,44 @@ class Agenda:
         return key
 
     def done(self, key: Key, now: float, again: float | None = inf) -> None:
-        """It went well. Without `again` (seconds) it comes back only if somebody puts it."""
+        """The key succeeded. It is due again after `again` seconds; None: only after a `put`."""
         self._failures.pop(key, None)
-        self._land(key, None if again is None else now + min(self._spread(self._resync), again))
+        self._reschedule(
+            key, None if again is None else now + min(self._spread(self._resync), again)
+        )
 
     def failed(self, key: Key, now: float) -> float:
-        """It did not; how many seconds until it is tried again."""
+        """The key failed. Returns the seconds until the retry."""
         self._failures[key] = self._failures.get(key, 0) + 1
         pause = self._spread(backoff.pause(self._failures[key], FIRST_RETRY, MAX_RETRY))
-        self._land(key, now + pause)
+        self._reschedule(key, now + pause)
         return pause
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def _land(self, key: Key, at: float | None) -> None:
+    def _reschedule(self, key: Key, at: float | None) -> None:
         del self.in_flight[key]
         again = [due for due in (self._due.pop(key, None), at) if due is not None]
         if again:
             self.put(key, min(again))
 
     def _spread(self, seconds: float) -> float:
-        """Up to a fifth more or less, so that keys of one moment do not stay together."""
+        """Jitter of up to a fifth, so that keys put at the same moment spread out."""
         return seconds * (1 + _JITTER * (2 * self._jitter() - 1))
 
 
 class WorkQueue:
-    """Threads that work off an agenda.
+    """Worker threads.
 
     Args:
-        work: gets a key; within how many seconds it wants to see it again, inf if that does not
-            matter, None if there is nothing behind it any more. May raise anything.
+        work: processes a key. Returns the seconds until the key must be processed again, inf
+            without a limit, or None if the key's object is deleted. May raise any exception.
     """
 
     def __init__(self, work: Callable[[Key], float | None], *, workers: int, resync: float) -> None:
         self._work = work
-        self._agenda = Agenda(resync)
+        self._schedule = Schedule(resync)
         self._changed = threading.Condition()
         self._is_closing = False
         self._last_progress = time.monotonic()
@@ -115,14 +117,14 @@ class WorkQueue:
 
     def put(self, key: Key) -> None:
         with self._changed:
-            self._agenda.put(key, time.monotonic())
+            self._schedule.put(key, time.monotonic())
             self._changed.notify()
 
     def close(self, timeout: float = 10.0) -> bool:
-        """What is in flight ends; the rest stays undone.
+        """Stop: keys in flight are finished, others are dropped.
 
         Returns:
-            Whether it ended in time.
+            Whether the workers ended in time.
         """
         with self._changed:
             self._is_closing = True
@@ -133,18 +135,18 @@ class WorkQueue:
         return not any(thread.is_alive() for thread in self._threads)
 
     def silence(self) -> float:
-        """Seconds in which nothing was done although there was work; 0 before the start."""
+        """Seconds without progress although keys were due; 0 before the start."""
         if not self._threads[0].is_alive():
             return 0.0
         with self._changed:
-            waiting = [at for at in (self._agenda.next_due(),) if at is not None]
-            since = min([*waiting, *self._agenda.in_flight.values()], default=time.monotonic())
+            waiting = [at for at in (self._schedule.next_due(),) if at is not None]
+            since = min([*waiting, *self._schedule.in_flight.values()], default=time.monotonic())
             return max(0.0, time.monotonic() - max(since, self._last_progress))
 
     def __len__(self) -> int:
-        """Keys in flight or on the agenda, those that wait for their resync included."""
+        """Keys in flight or scheduled, those that wait for their resync included."""
         with self._changed:
-            return len(self._agenda) + len(self._agenda.in_flight)
+            return len(self._schedule) + len(self._schedule.in_flight)
 
     def _run(self) -> None:
         while (key := self._take()) is not None:
@@ -153,7 +155,7 @@ class WorkQueue:
                 again = self._work(key)
             except Exception as error:
                 with self._changed:
-                    pause = self._agenda.failed(key, time.monotonic())
+                    pause = self._schedule.failed(key, time.monotonic())
                     self._last_progress = time.monotonic()
                     self._changed.notify()
                 log.warning(
@@ -166,7 +168,7 @@ class WorkQueue:
                 )
             else:
                 with self._changed:
-                    self._agenda.done(key, time.monotonic(), again)
+                    self._schedule.done(key, time.monotonic(), again)
                     self._last_progress = time.monotonic()
                     self._changed.notify()
 
@@ -175,8 +177,8 @@ class WorkQueue:
         with self._changed:
             while not self._is_closing:
                 now = time.monotonic()
-                if (key := self._agenda.take(now)) is not None:
+                if (key := self._schedule.take(now)) is not None:
                     return key
-                due = self._agenda.next_due()
+                due = self._schedule.next_due()
                 self._changed.wait(None if due is None else due - now)
             return None

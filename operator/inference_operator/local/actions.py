@@ -1,4 +1,4 @@
-"""From what is to what shall be: a pure function that decides which runners start and stop."""
+"""Which runners start and stop, from the actual and the desired ones: a pure function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Stop:
-    """SIGTERM: it claims no more work, ends what it has, and goes."""
+    """SIGTERM: the runner claims no more jobs, finishes its predictions, and exits."""
 
     runner: Runner
 
@@ -34,7 +34,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Refuse:
-    """There is no room for a replica that shall be."""
+    """This machine has no capacity for a wanted replica."""
 
     model: str
 
@@ -49,18 +49,18 @@ def converge(
     now: float,
     capacity: int,
 ) -> list[Action]:
-    """What to do now.
+    """The actions to take now.
 
-    A model never has more live runners than it shall have replicas, draining ones included: a
-    changed model drains first and starts then, so that it needs no second GPU.
+    A model never has more live runners, draining ones included, than wanted replicas: the runners
+    of a changed model drain before new ones start, so that no second GPU is needed.
 
-    When there is not room for all, owners share it evenly: who has more than their share gives it
-    back, and what runs there is finished first.
+    When the capacity is too small for all, owners share it evenly: an owner above the share has
+    runners drained and stopped.
 
     Args:
-        desired: None leaves a model's runners as they are; those of absent models stop.
+        desired: None keeps a model's runners as they are; runners of absent models stop.
         now: seconds of the monotonic clock.
-        capacity: runners that this machine has room for.
+        capacity: the most runners that this machine may run.
     """
     actions: list[Action] = []
     wanted: list[tuple[int, Start]] = []
@@ -91,7 +91,7 @@ def _grant(
     runners: Sequence[Runner],
     capacity: int,
 ) -> tuple[list[Start], list[Start]]:
-    """The new replicas that there is room for, within their owner's share; and the others."""
+    """The new replicas that fit the capacity and their owner's share; and the others."""
     share = _shares(desired, runners, capacity)
     held = Counter(_owner(runner.model) for runner in runners)
     granted: list[Start] = []
@@ -113,7 +113,7 @@ def _make_room(
     stopping: Collection[str],
     capacity: int,
 ) -> list[Stop]:
-    """Owners who have more than their share give it back to those who have less and want more."""
+    """Stop runners of owners above their share, for owners below theirs who want more."""
     share = _shares(desired, runners, capacity)
     held = Counter(_owner(runner.model) for runner in runners)
     wanted = Counter(_owner(start.plan.model) for start in refused)
@@ -121,9 +121,9 @@ def _make_room(
     active = [r for r in runners if r.stop_by is None and r.name not in stopping]
     replicas = Counter(runner.model for runner in active)
     mine = Counter(_owner(runner.model) for runner in active)
-    missing -= len(runners) - len(active)  # what goes anyway
+    missing -= len(runners) - len(active)  # these stop anyway
     stops: list[Stop] = []
-    # One of the model that has the most, and one that is not ready yet before one that is.
+    # Choose a runner of the model with the most, and prefer one that is not ready.
     while len(stops) < missing:
         over = [runner for runner in active if mine[owner := _owner(runner.model)] > share[owner]]
         if not over:
@@ -139,8 +139,8 @@ def _make_room(
 def _shares(
     desired: Mapping[str, RunnerPlan | None], runners: Sequence[Runner], capacity: int
 ) -> Mapping[str, int]:
-    """By owner. A replica that waits for its backoff is wanted too: a model that keeps crashing
-    must not have the runners of others stopped again and again."""
+    """The share of each owner. A replica in its backoff counts as wanted: otherwise a model that
+    keeps crashing would have the runners of others stopped again and again."""
     live = Counter(runner.model for runner in runners)
     demand = Counter[str]()
     for model in {*desired, *live}:
@@ -169,7 +169,7 @@ def _is_late(runner: Runner, plan: RunnerPlan, now: float) -> bool:
 
 
 def _stops(plan: RunnerPlan | None, live: Sequence[Runner]) -> Iterator[Stop]:
-    """Runners of another hash, and those too many: the ones that are not ready yet go first."""
+    """Stop runners of another hash, then surplus ones: those that are not ready first."""
     active = [runner for runner in live if runner.stop_by is None]
     right = [runner for runner in active if plan and runner.hash == plan.hash]
     right.sort(key=lambda runner: (not runner.is_ready, runner.slot))
@@ -180,7 +180,7 @@ def _stops(plan: RunnerPlan | None, live: Sequence[Runner]) -> Iterator[Stop]:
 def _starts(
     plan: RunnerPlan, live: Sequence[Runner], failures: Mapping[Slot, Failure], now: float
 ) -> Iterator[tuple[int, Start]]:
-    """New replicas, each with the number of replicas that the model would have before it."""
+    """New replicas, each with the number of replicas that the model has before it starts."""
     taken = {runner.slot for runner in live}
     missing = max(0, plan.replicas - len(live))
     free = [slot for slot in range(plan.replicas + len(taken)) if slot not in taken][:missing]

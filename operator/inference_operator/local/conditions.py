@@ -1,4 +1,4 @@
-"""The status of a model: the truth of every wait, and what to do about it."""
+"""The status of a model: its conditions, each with a reason and what to do."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 @dataclass(frozen=True)
 class View:
-    """All that a model's status is made of. Times are seconds of the monotonic clock."""
+    """The input of a model's status. Times are seconds of the monotonic clock."""
 
     generation: int
     now: float
     decision: Decision | None
-    """None if the document is invalid and no earlier one is known."""
+    """None if the document is invalid and no earlier valid one is known."""
     runners: Sequence[Runner] = ()
     failures: Collection[Failure] = ()
     load: Load | None = None
-    """None if Redis did not say."""
+    """None if it could not be read from Redis."""
     is_refused: bool = False
-    """Whether a replica waits for room on this machine."""
+    """Whether a replica waits for capacity of this machine."""
     invalid: str = ""
-    """What is wrong with the document."""
+    """The error in the document; empty if it is valid."""
 
     @property
     def replicas(self) -> int:
@@ -49,10 +49,10 @@ class View:
 
 
 def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> InferenceModelStatus:
-    """The status that is true now.
+    """The current status.
 
     Args:
-        previous: the last one; a condition that still has its status keeps its transition time.
+        previous: the last status; an unchanged condition keeps its transition time.
         at: now, by the wall clock.
     """
     previous = previous or InferenceModelStatus()
@@ -74,13 +74,13 @@ def status(view: View, previous: InferenceModelStatus | None, at: datetime) -> I
 
 
 def _worst(view: View) -> Failure | None:
-    """The failure to tell of: a load that failed before a crash, then the latest."""
+    """The failure to report: a failed load comes before a crash, then the latest one."""
     order = {Reason.LOAD_FAILED: 1, Reason.CRASH_LOOP_BACK_OFF: 0}
     return max(view.failures, key=lambda f: (order[f.reason], f.at), default=None)
 
 
 def _has_started(view: View, previous: InferenceModelStatus) -> bool:
-    """Whether a runner of this document was ready once."""
+    """Whether a runner of this document was ever ready."""
     ready = previous.condition(ConditionType.READY)
     return (
         ready is not None and ready.status is _TRUE and ready.observed_generation == view.generation
@@ -139,7 +139,7 @@ def _loading(view: View, worst: Failure | None) -> str:
 
 
 def _about(seconds: float) -> int:
-    """Coarser as it gets longer, so that a status is not written anew every second."""
+    """Rounded, more coarsely for long times, so that the status does not change every second."""
     step = 1 if seconds < 15 else 5 if seconds < 60 else 30
     return max(step, round(seconds / step) * step)
 
@@ -147,9 +147,9 @@ def _about(seconds: float) -> int:
 def _progressing(view: View) -> Finding:
     if view.decision is None:
         return _FALSE, Reason.INVALID_MODEL, "nothing starts until the document is valid"
-    going = [runner for runner in view.runners if runner.stop_by is not None]
-    if going:
-        return _TRUE, "Draining", f"{len(going)} replicas finish their predictions and stop"
+    draining = [runner for runner in view.runners if runner.stop_by is not None]
+    if draining:
+        return _TRUE, "Draining", f"{len(draining)} replicas finish their predictions and stop"
     if any(runner.phase is RunnerPhase.LOADING for runner in view.runners):
         return _TRUE, Reason.LOADING_MODEL, f"{view.ready} of {view.replicas} replicas ready"
     if len(view.runners) < view.replicas:

@@ -1,4 +1,4 @@
-"""InferenceModel documents of one machine, read again when their file changes."""
+"""InferenceModel documents of one machine, reread when their file changes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InvalidDocument:
-    """A document that is no InferenceModel."""
+    """A document that is not a valid InferenceModel."""
 
     message: str
-    """Names the field, and what is wrong with it."""
+    """Names the field and the error."""
     last_valid: InferenceModel | None
-    """What the file said before, if we saw it."""
+    """The model from the file's last valid content, if it was read."""
 
 
 Document = InferenceModel | InvalidDocument
@@ -61,7 +61,7 @@ class Documents:
         except ValueError as error:
             log.warning("invalid document: %s", error, extra=story)
             message = values.text(str(error))
-        except Exception as error:  # of all documents, the others must be read
+        except Exception as error:  # the other documents must still be read
             log.exception("a document cannot be checked", extra=story)
             message = values.text(f"document: cannot be checked: {error}")
         return InvalidDocument(
@@ -70,9 +70,9 @@ class Documents:
 
 
 def parse(path: Path) -> InferenceModel:
-    """The document in this file.
+    """Parse the document in this file.
 
-    Its owner is the folder; a relative `spec.source.path` starts there.
+    The folder's name is the owner; a relative `spec.source.path` is relative to the folder.
 
     Raises:
         ValueError: naming the field.
@@ -92,14 +92,14 @@ def parse(path: Path) -> InferenceModel:
     except ValidationError as error:
         raise ValueError(field_errors.all_of(error)) from error
     _refuse_kubernetes(model)
-    model.spec.autoscaling.mode = ScalingMode.OPERATOR  # Nobody else could scale processes.
+    model.spec.autoscaling.mode = ScalingMode.OPERATOR  # Only this operator can scale processes.
     if model.spec.source.path is not None:
         model.spec.source.path = str(path.parent / model.spec.source.path)
     return model
 
 
 def _refuse_kubernetes(model: InferenceModel) -> None:
-    """Raises ValueError for what names an object that this machine does not have."""
+    """Raises ValueError for a field that names a Kubernetes object."""
     if model.spec.source.pvc is not None:
         raise ValueError("spec.source.pvc: is for Kubernetes; on one machine use source.path")
     for entry in model.spec.env:
@@ -122,13 +122,13 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def load(text: bytes) -> dict[str, Any]:
-    """A document as its author wrote it. Raises ValueError."""
+    """Parse YAML without validation. Raises ValueError."""
     try:
         yamlevents.check(yaml.parse(text, _Loader))
         content = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yamlevents.Wrong:
         raise
-    except Exception as error:  # YAML's tags make dates, numbers and more, and fail as these do
+    except Exception as error:  # constructors of dates and numbers raise their own errors
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError("not a mapping with apiVersion, kind, metadata and spec")

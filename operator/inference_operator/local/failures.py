@@ -1,4 +1,4 @@
-"""Why runners failed, and when they are started again."""
+"""Why runners failed, and when to start them again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from inference_operator.plan import RunnerPlan
 FIRST_BACKOFF = 1.0
 MAX_BACKOFF = 300.0
 MAX_BACKOFF_AFTER_READY = 5.0
-"""Of one that was Ready and was killed, for want of memory say: what it ran ends by MAX_ATTEMPTS,
-and others wait. What only its child dies of, it mends itself."""
+"""Seconds, for a runner that was ready when it was killed, for example for lack of memory:
+MAX_ATTEMPTS ends the prediction that it ran, and others wait. A runner restarts its own child
+process when only that dies."""
 HEALTHY_AFTER = 60.0
 """Seconds of Ready after which earlier deaths no longer count."""
 
@@ -32,7 +33,7 @@ class Failure:
     reason: Reason
     message: str
     count: int
-    """In a row."""
+    """Failures in a row."""
     at: float
     log_tail: Sequence[str] = ()
     was_ready: bool = False
@@ -44,7 +45,7 @@ class Failure:
 
 
 def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | None:
-    """What a slot's failure is once its runner is gone; None if nothing is held against it."""
+    """The failure of a slot after its runner exited; None if the exit was not a failure."""
     runner = ended.runner
     was_ready = runner.ready_since is not None
     if runner.stop_by is not None and runner.phase is not RunnerPhase.FAILED:
@@ -52,7 +53,7 @@ def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | N
     healthy = runner.ready_since is not None and now - runner.ready_since >= HEALTHY_AFTER
     in_a_row = previous is not None and previous.hash == runner.hash and not healthy
     if previous is not None and previous.was_ready and not was_ready:
-        in_a_row = False  # That it cannot start is new: what it died of before was what it ran.
+        in_a_row = False  # A failed start is a new failure: earlier deaths came from predictions.
     load_failed = (
         ended.code in (RunnerExit.LOAD_FAILED, RunnerExit.MISCONFIGURED)
         or runner.phase is RunnerPhase.FAILED
@@ -69,7 +70,7 @@ def after_exit(previous: Failure | None, ended: Exit, now: float) -> Failure | N
 
 
 class Failures(Mapping[Slot, Failure]):
-    """The slots without a healthy runner."""
+    """The failures of slots without a healthy runner."""
 
     def __init__(self) -> None:
         self._failures: dict[Slot, Failure] = {}
@@ -84,7 +85,7 @@ class Failures(Mapping[Slot, Failure]):
         return len(self._failures)
 
     def note(self, ended: Exit, now: float) -> Failure | None:
-        """Remember how a runner ended; what is new is returned."""
+        """Record how a runner ended. Returns the slot's failure, if this end is a new one."""
         runner = ended.runner
         slot = (runner.model, runner.slot)
         before = self._failures.pop(slot, None)
@@ -103,10 +104,10 @@ class Failures(Mapping[Slot, Failure]):
         )
         return failure
 
-    def forgive(
+    def prune(
         self, desired: Mapping[str, RunnerPlan | None], runners: Sequence[Runner], now: float
     ) -> None:
-        """Forget what is past: the model is gone, has changed, or all its replicas are healthy."""
+        """Drop failures whose model is deleted or changed, or has only healthy replicas."""
         for slot, failure in list(self._failures.items()):
             model = slot[0]
             plan = desired.get(model)

@@ -1,4 +1,4 @@
-"""Who gets the runners of a machine that has not enough of them: owners share it evenly."""
+"""How owners share the runners of a machine that has too few for all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 
 def shares(demand: Mapping[str, int], held: Mapping[str, int], capacity: int) -> dict[str, int]:
-    """How many runners each owner may have (max-min fairness): nobody gets more than they want, and
-    what one does not want the others have. What cannot be divided goes to who holds more already,
-    so that no runner moves to and fro.
+    """How many runners each owner may have (max-min fairness): no owner gets more than demanded,
+    and the others get what is left. A remainder goes to the owners that have the most runners
+    already, so that runners do not move back and forth.
 
     Args:
-        demand: runners that each owner's models shall have.
-        held: runners that each owner has.
+        demand: runners that each owner's models want.
+        held: runners that each owner has now.
     """
     given = dict.fromkeys(demand, 0)
     left, open_ = capacity, {owner for owner, wanted in demand.items() if wanted}

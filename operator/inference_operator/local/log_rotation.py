@@ -1,4 +1,4 @@
-"""Logs that processes append to while they live, kept from growing without bound."""
+"""Limit the size of logs that running processes append to."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 
 def earlier(path: Path) -> Path:
-    """Where the lines before the last rotation are."""
+    """The file with the lines from before the last rotation."""
     return path.with_suffix(".log.1")
 
 
 def rotate(path: Path, limit: int) -> bool:
-    """Put a log aside that is larger than `limit` bytes, in place of the last such.
+    """Rotate a log larger than `limit` bytes; it replaces the earlier rotated file.
 
-    The process that writes it has it open, so it is copied and emptied (as by
-    logrotate with copytruncate: whoever appends goes on at the beginning). What is written between
-    the two is lost.
+    The writing process keeps the file open, so the log is copied and truncated (logrotate's
+    copytruncate: appends continue at the beginning). Lines written between copy and truncation are
+    lost.
 
     Returns:
-        Whether it was.
+        Whether the log was rotated.
 
     Raises:
-        OSError: for instance when the disk is full. The log is then emptied all the same.
+        OSError: for instance when the disk is full. The log is truncated all the same.
     """
     try:
         if path.stat().st_size <= limit:

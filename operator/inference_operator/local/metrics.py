@@ -1,4 +1,4 @@
-"""What the local half shows at /metrics."""
+"""The metrics of the operator of one machine."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class LocalMetrics:
         )
         self.set_aside = prometheus_client.Counter(
             "inference_operator_set_aside",
-            "Looks at a model that failed: the others went on, the log says why.",
+            "Reconciles of one model that failed; the log says why. Other models are not affected.",
             registry=self.registry,
         )
         self.tick_seconds = prometheus_client.Histogram(
             "inference_operator_tick_seconds",
-            "Time of one look at documents, load and runners.",
+            "Time of one tick: reading documents, load and runners, and acting on them.",
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0),
             registry=self.registry,
         )
@@ -47,7 +47,7 @@ class LocalMetrics:
 
 
 class _Replicas(Collector):
-    """Reads a table that is replaced whole: a deleted model leaves no value behind."""
+    """Reads a table that each tick replaces, so that a deleted model leaves no value."""
 
     counts: Tally[tuple[str, str]] = Tally()
 

@@ -1,7 +1,7 @@
-"""The operator's local half: InferenceModel documents in, runner processes out.
+"""The operator of one machine: starts runner processes for InferenceModel documents.
 
 `python -m inference_operator.local` runs until SIGTERM or SIGINT and leaves the runners running;
-the next operator adopts them. With `--stop-runners` it ends them instead, and exits.
+the next operator adopts them. With `--stop-runners` it stops the runners instead, and exits.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalOperator:
-    """Looks, decides and acts, once a `tick`."""
+    """Observes, decides and acts, once a `tick`."""
 
     def __init__(self, settings: LocalSettings) -> None:
         home = settings.inference_home
@@ -68,7 +68,7 @@ class LocalOperator:
         self._plans: dict[str, tuple[InferenceModel, RunnerPlan]] = {}
         self.metrics = LocalMetrics()
         self.last_tick: float | None = None
-        """When the last one ended, by the monotonic clock."""
+        """When the last tick ended, by the monotonic clock."""
         self._processes.adopt()
 
     def tick(self) -> None:
@@ -81,11 +81,11 @@ class LocalOperator:
         decisions = self._scaler.decide(models, loads, running, now)
         plans = self._plan(models, decisions)
         desired = {model_id: plans.get(model_id) for model_id in documents}
-        self._failures.forgive(desired, runners, now)
+        self._failures.prune(desired, runners, now)
         capacity = self._settings.local_max_runners
         actions = converge(desired, runners, self._failures, now, capacity)
         for action in actions:
-            self._apart(_model_of(action), partial(self._act, action, now))
+            self._isolated(_model_of(action), partial(self._act, action, now))
         runners = self._observe(now)
         refused = {action.model for action in actions if isinstance(action, Refuse)}
         for model_id, document in documents.items():
@@ -99,15 +99,15 @@ class LocalOperator:
                 is_refused=model_id in refused,
                 invalid=document.message if isinstance(document, InvalidDocument) else "",
             )
-            self._apart(model_id, partial(self._report, model_id, view))
-        # A deleted model's status goes with its last runner.
+            self._isolated(model_id, partial(self._report, model_id, view))
+        # The status of a deleted model is removed with its last runner.
         self._statuses.keep_only({*documents, *(runner.model for runner in runners)})
         self.metrics.observe(documents, runners)
         self.last_tick = time.monotonic()
         self.metrics.tick_seconds.observe(self.last_tick - now)
 
     def close(self) -> None:
-        """The runners go on."""
+        """Close the connections. The runners keep running."""
         self._scaler.close()
 
     def _observe(self, now: float) -> list[Runner]:
@@ -123,20 +123,20 @@ class LocalOperator:
     def _plan(
         self, models: Mapping[str, InferenceModel], decisions: Mapping[str, Decision]
     ) -> dict[str, RunnerPlan]:
-        """The plan of every model; a document is hashed once, not twice a second."""
+        """The plan of every model. It is cached: a document is hashed once, not at every tick."""
         known, self._plans = self._plans, {}
         for model_id, model in models.items():
             if model_id in known and known[model_id][0] is model:
                 self._plans[model_id] = known[model_id]
-            elif planned := self._apart(model_id, partial(plan, model, self._settings, 0)):
+            elif planned := self._isolated(model_id, partial(plan, model, self._settings, 0)):
                 self._plans[model_id] = (model, planned)
         return {
             model_id: replace(planned, replicas=decisions[model_id].replicas)
             for model_id, (_, planned) in self._plans.items()
         }
 
-    def _apart(self, model_id: str, step: Callable[[], T]) -> T | None:
-        """A step for one model. Of all models, the others must be served."""
+    def _isolated(self, model_id: str, step: Callable[[], T]) -> T | None:
+        """Run a step for one model. An error in it must not stop the other models."""
         try:
             return step()
         except Exception:
@@ -149,7 +149,7 @@ class LocalOperator:
             case Start(plan=wanted, slot=slot):
                 try:
                     self._processes.start(wanted, slot)
-                except (OSError, ValueError) as error:  # also what no process can be given
+                except (OSError, ValueError) as error:  # ValueError: an argument with a null byte
                     runner = Runner(
                         wanted.model, slot, "", wanted.hash, now, 0, phase=RunnerPhase.FAILED
                     )
@@ -159,7 +159,7 @@ class LocalOperator:
             case Kill(runner=runner, reason=reason):
                 self._processes.kill(runner, reason)
             case Refuse():
-                pass  # The status tells of it.
+                pass  # The status reports it.
 
     def _report(self, model_id: str, view: View) -> None:
         before = self._statuses.get(model_id)
@@ -177,7 +177,7 @@ def _model_of(action: Action) -> str:
 
 
 def _in_force(document: Document) -> InferenceModel | None:
-    """An invalid document leaves the last valid one in force."""
+    """The model to run: while a document is invalid, its last valid content stays in force."""
     return document.last_valid if isinstance(document, InvalidDocument) else document
 
 
@@ -188,7 +188,7 @@ def _generation(document: Document) -> int:
 
 def run(settings: LocalSettings) -> None:
     """Tick until SIGTERM or SIGINT."""
-    stop: SimpleQueue[int] = SimpleQueue()  # Which, unlike an Event, a handler may write to.
+    stop: SimpleQueue[int] = SimpleQueue()  # Unlike an Event, safe in a signal handler.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stop.put(number))
     operator = LocalOperator(settings)
@@ -200,13 +200,13 @@ def run(settings: LocalSettings) -> None:
         try:
             operator.tick()
         except Exception:
-            log.exception("this look failed; the next one starts from what is then so")
+            log.exception("a tick failed; the next one starts from the state at that time")
         with suppress(Empty):
             stop.get(timeout=settings.local_tick_seconds)
             break
     probes.close()
     operator.close()
-    log.info("stopped; the runners go on")
+    log.info("stopped; the runners keep running")
 
 
 def _routes(operator: LocalOperator) -> dict[str, Callable[[], ProbeReply]]:
@@ -215,7 +215,7 @@ def _routes(operator: LocalOperator) -> dict[str, Callable[[], ProbeReply]]:
     def live() -> ProbeReply:
         age = time.monotonic() - (operator.last_tick or started)
         return ProbeReply(
-            200 if age < LIVE_WITHIN else 503, f"last look {age:.1f} s ago\n".encode()
+            200 if age < LIVE_WITHIN else 503, f"last tick {age:.1f} s ago\n".encode()
         )
 
     def ready() -> ProbeReply:
@@ -231,10 +231,10 @@ def _routes(operator: LocalOperator) -> dict[str, Callable[[], ProbeReply]]:
 
 @contextmanager
 def only_one(home: Path) -> Iterator[None]:
-    """Two operators of one home would start every runner twice.
+    """Hold the home's lock: two operators of one home would start every runner twice.
 
     Raises:
-        SystemExit: if there is another one.
+        SystemExit: if another operator holds it.
     """
     folder = home / "run"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Runners as processes of this machine: start, adopt, watch, stop.
 
-They are sessions of their own and outlive the operator; the next one adopts them.
+Each is a session leader and outlives the operator; the next operator adopts them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ COMMAND = (sys.executable, "-P", "-m", "inference_runner")
 PASSED_ON = (
     *("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "XDG_CACHE_HOME"),
     *("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "MKL_NUM_THREADS", "OMP_NUM_THREADS"),
-    # for fetching weights
+    # for downloads
     *("HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
 )
-"""All that a runner gets of our environment: it may be hostile, and the rest may hold secrets."""
+"""The variables that a runner inherits. Others may hold secrets, and its code may be hostile."""
 _MAX_MESSAGE = 2000
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class _Process:
     files: RunnerFiles
     pid: int
     child: subprocess.Popen[bytes] | None = None
-    """None when an earlier operator started it: then its exit code is not ours to see."""
+    """None when an earlier operator started it: then its exit code is not known."""
     killed: str = ""
 
 
@@ -59,7 +59,7 @@ class Processes:
         self._processes: dict[str, _Process] = {}
 
     def adopt(self) -> None:
-        """Take over what an earlier operator started, and clear away what it left behind."""
+        """Take over runners of an earlier operator, and remove the files of ended ones."""
         for launch, files in recorded(self._home):
             pid = _running(launch)
             started = procfs.started(pid) if pid else None
@@ -78,7 +78,7 @@ class Processes:
         """Start one replica.
 
         Raises:
-            OSError: if the process or its files cannot be made.
+            OSError: if the process or its files cannot be created.
         """
         files = RunnerFiles(self._home, plan.model, slot)
         name = worker_name(model_key(plan.model), f"{slot}-{secrets.token_hex(4)}")
@@ -100,16 +100,17 @@ class Processes:
         log.info("started runner %s, pid %d", name, child.pid, extra={"model": plan.model})
 
     def observe(self, now: float) -> tuple[list[Runner], list[Exit]]:
-        """The live runners, and those that ended since the last call."""
+        """The live runners, and the runners that ended since the last call."""
         exits = []
         for name, process in list(self._processes.items()):
             is_running = _is_running(process)
             if is_running:
                 process.files.rotate()
-            process.runner = _look(process, now)  # Afterwards: the last words of the dead count.
+            # After the check for its end, so that a dead runner's last state is read.
+            process.runner = _read_state(process, now)
             if not is_running:
                 del self._processes[name]
-                exits.append(_bury(process))
+                exits.append(_collect_exit(process))
         return [process.runner for process in self._processes.values()], exits
 
     def stop(self, runner: Runner, now: float) -> None:
@@ -135,19 +136,19 @@ def environment(plan: RunnerPlan, name: str, state: Path) -> dict[str, str]:
         RunnerEnv.HOST: "127.0.0.1",
         RunnerEnv.PORT: "0",
         RunnerEnv.REPLACES_ITSELF: "true",
-        "PYTHONUNBUFFERED": "1",  # What a model printed before it died is in the log.
+        "PYTHONUNBUFFERED": "1",  # The log then has all that a model printed before it died.
     }
     return {**passed_on, **plan.env, **own}
 
 
 def stop_all(home: Path, grace_seconds: float | None = None) -> int:
-    """SIGTERM every runner of a home, wait, and kill those that outstay their grace.
+    """SIGTERM every runner of a home, wait, and kill those that exceed their grace period.
 
     Args:
-        grace_seconds: in place of each runner's own.
+        grace_seconds: used instead of each runner's own.
 
     Returns:
-        How many there were.
+        The number of runners.
     """
     processes = Processes(home)
     processes.adopt()
@@ -165,28 +166,28 @@ def stop_all(home: Path, grace_seconds: float | None = None) -> int:
 
 def _complete(launch: Launch, files: RunnerFiles, pid: int) -> Launch:
     launch = replace(launch, pid=pid, identity=procfs.identity(pid))
-    with suppress(OSError):  # An operator that finds no pid looks for the name.
+    with suppress(OSError):  # Without a pid, the next operator searches by name.
         files.record(launch)
     return launch
 
 
 def _running(launch: Launch) -> int | None:
-    """The pid of a recorded launch, None if it is gone."""
-    if launch.pid is None:  # The operator died between the record and the start, or just after.
+    """The pid of a recorded launch; None if the process has ended."""
+    if launch.pid is None:  # The operator died just before or after the start.
         return procfs.find(RunnerEnv.NAME, launch.name)
     is_same = launch.identity is not None and procfs.identity(launch.pid) == launch.identity
     return launch.pid if is_same else None
 
 
 def _is_running(process: _Process) -> bool:
-    """A child that has ended stays a zombie, and so keeps its pid, until `_bury`."""
+    """A child that has ended stays a zombie, and so keeps its pid, until `_collect_exit`."""
     return procfs.started(process.pid) is not None and (
         process.child is not None or _running(process.launch) is not None
     )
 
 
-def _look(process: _Process, now: float) -> Runner:
-    """The runner as its state file has it. The file is the runner's: nothing in it is certain."""
+def _read_state(process: _Process, now: float) -> Runner:
+    """The runner from its state file. The runner writes the file, so it cannot be trusted."""
     runner = process.runner
     said = (statefile.read(process.files.state) or {}).get("phase")
     try:
@@ -195,16 +196,16 @@ def _look(process: _Process, now: float) -> Runner:
         return runner
     ready_since, stop_by = runner.ready_since, runner.stop_by
     if phase is RunnerPhase.LOADING:
-        ready_since = None  # It has started anew: whether it can still load is open.
+        ready_since = None  # It restarted: whether it can still load is unknown.
     if phase is RunnerPhase.READY and ready_since is None:
         ready_since = now
-    if phase is RunnerPhase.DRAINING and stop_by is None:  # Somebody else told it to stop.
+    if phase is RunnerPhase.DRAINING and stop_by is None:  # Stopped from outside.
         stop_by = now + runner.grace_seconds
     return replace(runner, phase=phase, ready_since=ready_since, stop_by=stop_by)
 
 
-def _bury(process: _Process) -> Exit:
-    """Collect what a dead runner left; ends what it may have started itself."""
+def _collect_exit(process: _Process) -> Exit:
+    """Read the exit of a dead runner, remove its files, and kill processes that it started."""
     code = None
     if process.child is not None:
         _kill_group(process.pid)

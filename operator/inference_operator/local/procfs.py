@@ -1,6 +1,6 @@
-"""Telling one Linux process from another that has its number later.
+"""Identify Linux processes although pids are reused.
 
-A process is known by its pid, the tick it started at, and the boot that the ticks count from.
+A process is identified by its pid, its start in clock ticks since boot, and the boot's id.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _start_ticks(pid: int) -> int | None:
-    """None if there is no such process, or only its zombie."""
+    """None if the process does not exist or is a zombie."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # The name before it may hold anything.
+    fields = stat.rpartition(")")[2].split()  # The name before it may hold any character.
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def identity(pid: int) -> str | None:
-    """Differs for any two processes that ever had this pid; None if it is not running."""
+    """A string that differs for any two processes with this pid; None if it is not running."""
     ticks = _start_ticks(pid)
     if ticks is None:
         return None
@@ -33,7 +33,7 @@ def identity(pid: int) -> str | None:
 
 
 def started(pid: int) -> float | None:
-    """When it started, in seconds of the monotonic clock; None if it is not running."""
+    """When the process started, in seconds of the monotonic clock; None if it is not running."""
     ticks = _start_ticks(pid)
     if ticks is None:
         return None
@@ -42,7 +42,7 @@ def started(pid: int) -> float | None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes whose parent it is, zombies among them."""
+    """The pids of its child processes, zombies included."""
     found = []
     for folder in PROC.glob("[0-9]*"):
         with suppress(OSError):

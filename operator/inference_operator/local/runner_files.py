@@ -1,7 +1,7 @@
-"""The files of one runner: what an operator leaves so that its successor finds the process.
+"""The files of one runner, by which the next operator finds the process.
 
 run/runners/<key>-<slot>.json      the runner's own RunnerState
-run/runners/<key>-<slot>.launch    our record of the process
+run/runners/<key>-<slot>.launch    the operator's record of the process
 run/runners/<key>-<slot>/          its working directory
 logs/runners/<key>-<slot>.log      its output, appended to by every start
 """
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Launch:
-    """Written before the process exists, and again with its pid and identity."""
+    """The record of a start. Written before the process exists, then again with its pid."""
 
     model: str
     slot: int
     name: str
-    """RUNNER_NAME, unique to this start."""
+    """RUNNER_NAME, unique for each start."""
     hash: str
     grace_seconds: float
     log_offset: int
@@ -51,7 +51,7 @@ class RunnerFiles:
         self.log = home / "logs" / "runners" / f"{name}.log"
 
     def prepare(self) -> int:
-        """Make the folders, forget an older start, and return the size of the log.
+        """Create the folders, remove files of an earlier start, return the size of the log.
 
         Raises:
             OSError: for instance when the disk is full.
@@ -63,11 +63,11 @@ class RunnerFiles:
         return self.log.stat().st_size if self.log.exists() else 0
 
     def rotate(self) -> None:
-        """Put the log aside if it is large; the last lines of a crash stay."""
+        """Rotate the log if it is large; the last lines of a crash stay readable."""
         try:
             log_rotation.rotate(self.log, MAX_LOG_BYTES)
         except OSError as error:
-            log.warning("cannot put a log aside: %s", error, extra={"file": str(self.log)})
+            log.warning("cannot rotate a log: %s", error, extra={"file": str(self.log)})
 
     def record(self, launch: Launch) -> None:
         """Raises OSError."""
@@ -78,7 +78,7 @@ class RunnerFiles:
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, 2)
-                is_whole = end >= offset  # or it was put aside meanwhile
+                is_whole = end >= offset  # or it was rotated meanwhile
                 file.seek(max(offset if is_whole else 0, end - log_tail.MAX_BYTES))
                 lines = file.read().decode(errors="replace").splitlines()
             if not is_whole and len(lines) < log_tail.LINES:
@@ -94,7 +94,7 @@ class RunnerFiles:
             return content.read().decode(errors="replace").splitlines()
 
     def remove(self) -> None:
-        """All but the log."""
+        """Remove all files but the log."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for file in (self.state, self.launch):
             try:
@@ -104,7 +104,7 @@ class RunnerFiles:
 
 
 def recorded(home: Path) -> Iterator[tuple[Launch, RunnerFiles]]:
-    """Every launch that this home knows of, whether it still runs or not."""
+    """Every launch recorded in this home, whether the process still runs or not."""
     for path in sorted((home / "run" / "runners").glob("*.launch")):
         try:
             launch = TypeAdapter(Launch).validate_python(statefile.read(path) or {})

@@ -1,4 +1,4 @@
-"""What is known of the runners of this machine: those that run, and how others ended."""
+"""Runners of this machine: live ones, and the exits of ended ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Runner:
     phase: RunnerPhase = RunnerPhase.LOADING
     ready_since: float | None = None
     stop_by: float | None = None
-    """When it is killed; None as long as nobody told it to stop."""
+    """When it is killed; None unless it was told to stop."""
 
     @property
     def is_ready(self) -> bool:
@@ -33,11 +33,11 @@ class Runner:
 
 @dataclass(frozen=True)
 class Exit:
-    """A process that is gone."""
+    """The end of a runner's process."""
 
     runner: Runner
     code: int | None
-    """As subprocess has it: negative for a signal; None for a process that was not our child."""
+    """As in `subprocess`: negative for a signal; None for a process that was not our child."""
     message: str = ""
-    """The runner's own words, if it left any."""
+    """The error that the runner wrote before it ended, if any."""
     log_tail: Sequence[str] = ()

@@ -16,13 +16,13 @@ class LocalSettings(CommonSettings):
     inference_home: Path = Field(description="Folder of documents, statuses, logs and state.")
     redis_url: str = Field(description="redis://…, rediss://… or unix://…; runners get it too.")
     model_cache_dir: Path = Field(
-        Path("/tmp/model_cache"),  # noqa: S108 - the default that users of the seed know
+        Path("/tmp/model_cache"),  # noqa: S108 - the documented default
         description="Where runners keep downloaded and converted weights.",
     )
     local_tick_seconds: float = Field(
-        0.5, ge=0.05, le=60, description="Pause between two looks at documents, load and runners."
+        0.5, ge=0.05, le=60, description="Pause between two ticks: documents, load and runners."
     )
     local_max_runners: int = Field(
-        16, ge=0, le=10_000, description="Runners that this machine has room for."
+        16, ge=0, le=10_000, description="The most runners that run on this machine."
     )
-    metrics_host: str = Field("127.0.0.1", description="Address of the same.")
+    metrics_host: str = Field("127.0.0.1", description="Address of health and metrics.")

@@ -1,4 +1,4 @@
-"""Status files: written when they change, removed with their model."""
+"""Status files: written when the status changes, removed with the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class StatusFiles:
-    """Begins with what an earlier operator wrote, so that transition times survive a restart."""
+    """Starts with the files of the last operator, so that transition times survive a restart."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -30,7 +30,7 @@ class StatusFiles:
         return self._written.get(model_id)
 
     def write(self, model_id: str, status: InferenceModelStatus) -> None:
-        """A status that cannot be written is tried again at the next call."""
+        """Write the status if it changed. After an error the next call tries again."""
         if self._written.get(model_id) == status:
             return
         path = self._path(model_id)
@@ -38,7 +38,7 @@ class StatusFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             statefile.write(path, status.model_dump(mode="json", by_alias=True))
         except OSError as error:
-            if not self._failing:  # Once, not twice a second: a full disk stays full for a while.
+            if not self._failing:  # Log the first error only: a full disk may stay full.
                 log.error("cannot write %s: %s", path, error, extra={"model": model_id})
             self._failing = True
             return

@@ -1,6 +1,6 @@
-"""What the Redis user of a model may do: its own model's keys, by the commands that a runner uses.
+"""The rights of a model's Redis user: its model's keys, by the commands that a runner uses.
 
-Syntax: https://valkey.io/topics/acl. A script does only what its caller may.
+Syntax: https://valkey.io/topics/acl. A script has the rights of its caller.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ RIGHTS_OF_OPERATOR = (
 
 
 def user_name(key: str, database: str) -> str:
-    """A Redis has one set of users for all its databases, each of which may be another server's."""
+    """The user's name. Users are common to all databases of a Redis, which several servers may
+    share, so the name holds the database."""
     return f"{_prefix(database)}{key}"
 
 
 def key_of_user(name: str, database: str) -> str:
-    """The reverse of `user_name`; empty for a user that is none of a model."""
+    """The reverse of `user_name`; empty for a user that belongs to no model."""
     prefix = _prefix(database)
     return name.removeprefix(prefix) if name.startswith(prefix) else ""
 
 
 def lock_user(key: str, database: str) -> tuple[Command, Command]:
-    """The commands after which nobody is this user: whoever is now loses the connection."""
+    """The commands that disable this user and close its connections."""
     name = user_name(key, database)
     return ("ACL", "SETUSER", name, "reset", "off"), ("CLIENT", "KILL", "USER", name)
 
 
 def set_user(key: str, database: str, password: str) -> Command:
-    """The command that makes the user or brings it up to this; done twice it changes nothing.
+    """The command that creates or updates the user; it is idempotent.
 
-    Of each kind of key it has the commands that a runner uses for it. None takes Redis longer than
-    its own arguments are long, with two exceptions: DEL of a large key is done beside (lazyfree),
-    and into the hash that HGETALL reads nobody but the server writes.
+    For each kind of key the user has the commands that a runner uses. The cost of each command is
+    bounded by the size of its arguments, with two exceptions: DEL frees a large key in the
+    background (lazyfree), and only the server writes the hash that HGETALL reads.
     """
     digest = hashlib.sha256(password.encode()).hexdigest()
     select = [] if database == "0" else [f"+select|{database}"]
@@ -55,7 +56,7 @@ def set_user(key: str, database: str, password: str) -> Command:
 
 
 def orphans(users: Iterable[str], database: str, in_use: Collection[str]) -> list[str]:
-    """Those of our users whose model is none of `in_use`, which are model keys."""
+    """Users of this server whose model key is not in `in_use`."""
     prefix = _prefix(database)
     ours = (user for user in users if user.startswith(prefix))
     return sorted(user for user in ours if user.removeprefix(prefix) not in in_use)
@@ -68,7 +69,7 @@ def _prefix(database: str) -> str:
 def _rights(key: str) -> Iterable[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Patterns of keys and the commands for them.
 
-    No other model's key begins with `<key>_` or `<key>:`, as no name holds either character.
+    No other model's key begins with `<key>_` or `<key>:`: names hold neither character.
     """
     jobs = queues.job_key(f"{key}_*")
     executions = (f"rq:execution:{key}_*", f"rq:executions:{key}_*")

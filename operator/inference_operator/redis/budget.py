@@ -1,8 +1,8 @@
-"""Holds every model's runners to a budget of Redis: no model may fill it for all the others.
+"""Limits what every model's runners use of Redis, so that no model fills it for all others.
 
-Looks twice a second. A model whose runners have more connections or more memory than they may loses
-its user and its connections, and what its runners have written is removed: what runs there is lost
-as if Redis had lost its data, which costs time and no prediction. After a while it may try again.
+Checks twice a second. A model whose runners exceed their connections or memory loses its user, its
+connections, and all that its runners have written. Its attempts are lost as after a loss of Redis'
+data: they run again, no prediction is lost. The user is restored after a pause.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class RedisBudget:
     """A thread.
 
     Args:
-        redis: a connection of its own, for it may have much to look at.
+        redis: a connection of its own, as a check may take long.
         budget: bytes that the runners of one model may have in Redis.
         allowed: model key → how many connections its runners may have.
-        suspended: is called with the key of a model whose runners lost their user, or may have it
-            again.
+        suspended: called with the key of a model when its runners lose their user, and when they
+            may have it again.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class RedisBudget:
         self._budget, self._allowed, self._suspended = budget, allowed, suspended
         self._seconds = seconds
         self._database = database(redis.url)
-        self._explained = 0
-        """Bytes that Redis had in use when we last knew what for."""
+        self._audited = 0
+        """Bytes that Redis used at the last full audit."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
         self._problem = ""
@@ -61,7 +61,7 @@ class RedisBudget:
             self._thread.join(5)
         self._redis.close()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raises RedisUnavailable."""
         memory, clients, library, users = self._redis.tell(
             [
@@ -82,52 +82,53 @@ class RedisBudget:
         connected, nobody = usage.connections(clients, self._database)
         if nobody:
             self._redis.tell([("CLIENT", "KILL", "ID", number) for number in nobody])
-        guilty = {
+        over_budget = {
             key: f"{len(found.ids)} connections, and may have {self._allowed(key)}"
             for key, found in connected.items()
             if len(found.ids) > self._allowed(key)
         }
-        guilty |= self._too_large(list(connected), _used(memory))
-        if guilty:
-            self._suspend(guilty)
-        for key in self._users.parole():
+        over_budget |= self._too_large(list(connected), _used(memory))
+        if over_budget:
+            self._suspend(over_budget)
+        for key in self._users.end_suspensions():
             self._suspended(key)
 
     def _too_large(self, keys: list[str], used: int) -> dict[str, str]:
-        """What is in one key is looked at each time; all keys only if Redis has grown."""
+        """Models over their memory budget. Fixed keys are measured at each check, all keys only
+        when Redis has grown."""
         names = [name for key in keys for name in usage.fixed_keys(key)]
         found = usage.sizes(self._redis.tell, names)
         totals = {key: sum(found[3 * n : 3 * n + 3]) for n, key in enumerate(keys)}
-        is_grown = used - self._explained > self._budget // 4
-        self._explained = min(self._explained, used)
+        is_grown = used - self._audited > self._budget // 4
+        self._audited = min(self._audited, used)
         if is_grown and not any(total > self._budget for total in totals.values()):
             totals = usage.audit(self._redis.tell, self._budget)
-            self._explained = used
+            self._audited = used
         return {
             key: f"{_mib(total)} in Redis, and may have {_mib(self._budget)}"
             for key, total in totals.items()
             if total > self._budget
         }
 
-    def _suspend(self, guilty: dict[str, str]) -> None:
-        for key, why in guilty.items():
+    def _suspend(self, over_budget: dict[str, str]) -> None:
+        for key, why in over_budget.items():
             seconds = self._users.suspend(key, why)
             log.error("the runners of %s have %s: no user for %.0f s", key, why, seconds)
-        usage.purge(self._redis.tell, set(guilty))
-        for key in guilty:
+        usage.purge(self._redis.tell, set(over_budget))
+        for key in over_budget:
             self._suspended(key)
 
     def _run(self) -> None:
         while not self._closing.wait(self._seconds):
             try:
-                self.look()
+                self.check()
                 self._problem = ""
             except RedisUnavailable as error:
                 if str(error) != self._problem:
-                    log.warning("nobody watches what models have in Redis: %s", error)
+                    log.warning("cannot check what models use of Redis: %s", error)
                 self._problem = str(error)
             except Exception:
-                log.exception("this look at Redis failed; the next one starts anew")
+                log.exception("a check of Redis failed; the next one starts afresh")
 
 
 def _used(memory: bytes) -> int:

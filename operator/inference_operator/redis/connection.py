@@ -1,7 +1,7 @@
-"""The operator's connection to Redis: commands out, answers in.
+"""The operator's connection to Redis: sends commands and reads replies.
 
-Some plain commands need no client library: importing redis-py would cost this process 22 MiB, half
-of all it has.
+A few plain commands need no client library: redis-py would add 22 MiB to this process, half of its
+memory.
 """
 
 from __future__ import annotations
@@ -21,45 +21,46 @@ TIMEOUT = 1.0
 """Seconds for connecting and for every answer; Redis answers within a millisecond."""
 Command = tuple[str | bytes, ...]
 MAX_BYTES = 16_000_000
-"""Of all answers at once: what a model's keys hold is up to its runners, and nobody trusts them."""
+"""Limit for the replies of one call: runners, which are not trusted, write their model's keys."""
 
 _KEEP: Command = ("CLIENT", "NO-EVICT", "ON")
-"""Redis ends the greediest clients when all together hold too much; not us."""
+"""Exempts the operator when Redis disconnects clients with large buffers (maxmemory-clients)."""
 
 Answers = list[Any]
 Tell = Callable[[Sequence[Command]], Answers]
 
 
 class RedisUnavailable(Exception):
-    """Redis did not answer, or not with what it was asked for."""
+    """Redis did not answer, or its reply was not as expected."""
 
 
 class RedisConnection:
-    """Connects when it must; a connection that failed is not used again. Nor is any that was there
-    when one of them was told that Redis' primary is elsewhere: users can be made on a replica too.
+    """Connects when needed; a connection that failed is not used again. Nor is one that was open
+    when any connection of this process learned that the primary is elsewhere: a replica accepts
+    ACL SETUSER too.
 
-    Thread-safe: one conversation at a time. Whoever holds `lock` has the connection for itself.
+    Thread-safe: one call at a time. A caller that holds `lock` has the connection for itself.
 
     Args:
         url: redis://[user:password@]host:port/database, rediss://…, or unix:///path?db=0.
     """
 
     _departures = 0
-    """How often a link of this process was told that the primary is elsewhere."""
+    """How often a connection of this process learned that the primary is elsewhere."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.lock = threading.RLock()
         self.on_connect: Callable[[Tell], object] = lambda _: None
-        """Comes first on every new connection: Redis may have been restarted."""
+        """Called first on every new connection: Redis may have been restarted."""
         self._socket: socket.socket | None = None
         self._seen = 0
 
     def ask(self, commands: Sequence[Command]) -> Answers:
-        """An answer to each, in one round trip.
+        """The reply to each command, in one round trip.
 
         Raises:
-            RedisUnavailable: or one of them is refused.
+            RedisUnavailable: also if Redis refuses one of them.
         """
         answers = self.tell(commands) if commands else []
         for answer in answers:
@@ -68,12 +69,12 @@ class RedisConnection:
         return answers
 
     def tell(self, commands: Sequence[Command]) -> Answers:
-        """The same, but what Redis refuses is answered by a `hiredis.ReplyError`.
+        """As `ask`, but the reply to a refused command is a `hiredis.ReplyError`.
 
-        After a broken connection they are sent once more: they must bear being done twice.
+        After a broken connection the commands are sent once more: they must be idempotent.
 
         Raises:
-            RedisUnavailable: with or without effect.
+            RedisUnavailable: the commands may have been executed or not.
         """
         with self.lock:
             if self._seen != RedisConnection._departures:
@@ -100,7 +101,7 @@ class RedisConnection:
             for answer in _exchange(self._socket, greeting):
                 if isinstance(answer, hiredis.ReplyError):
                     raise answer
-            # Who may not be kept is a client like others.
+            # Without the right to CLIENT NO-EVICT, the connection may be evicted like others.
             _, hello = _exchange(self._socket, [_KEEP, primary.ASK_ROLE])
             if primary.is_replica(hello):
                 raise ConnectionError("the address of Redis leads to a replica")
@@ -115,10 +116,10 @@ class RedisConnection:
 
 
 def _connect(url: str) -> tuple[socket.socket, list[Command]]:
-    """A socket, and the commands that come first on it.
+    """A socket, and the commands to send first.
 
     Raises:
-        OSError: if nobody listens there.
+        OSError: if the address cannot be connected to.
     """
     parts = urlsplit(url)
     if parts.scheme == "unix":
@@ -151,7 +152,7 @@ def database(url: str) -> str:
 
 
 def _exchange(connection: socket.socket, commands: Sequence[Command]) -> Answers:
-    """Send the commands at once and read an answer to each."""
+    """Send the commands in one write and read a reply to each."""
     pack = hiredis.pack_command
     connection.sendall(b"".join(pack(command) for command in commands))  # type: ignore[arg-type]  # hiredis' stub allows tuples of one item only
     reader = hiredis.Reader()

@@ -1,4 +1,4 @@
-"""Where a model's runners reach Redis, and as whom: what stands in the model's Secret."""
+"""The Redis URL of a model's runners, with its user: the content of the model's Secret."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def runner_url(
 
     Args:
         key: the model's.
-        url: the operator's own.
-        earlier: URLs that they may have now; the first password of this user is kept.
+        url: the operator's own URL.
+        earlier: URLs that the runners may have now; the first password of this user is kept.
     """
     user = user_name(key, database(url))
     kept = (_password(known, user) for known in earlier)
@@ -40,7 +40,7 @@ def runner_url(
 
 
 def url_in(secret: Mapping[str, Any] | None) -> str:
-    """The URL in a model's Secret as the cluster has it; empty if there is none."""
+    """The URL in a model's Secret as read from the cluster; empty if it has none."""
     try:
         return base64.b64decode((secret or {})["data"][RunnerEnv.REDIS_URL]).decode()
     except (KeyError, TypeError, ValueError):
@@ -48,7 +48,7 @@ def url_in(secret: Mapping[str, Any] | None) -> str:
 
 
 def _password(url: str, user: str) -> str:
-    """Empty if the URL is another user's, or none."""
+    """The password in the URL; empty if the URL is empty or has another user."""
     try:
         parts = urlsplit(url)
     except ValueError:

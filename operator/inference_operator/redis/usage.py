@@ -1,7 +1,7 @@
-"""What each model's runners have in Redis: their connections, their keys, and what those take.
+"""What each model's runners use of Redis: connections, keys, and the memory of the keys.
 
-Of the keys of a model its runners write some, and the server the others (jobs, queue, cancels):
-only the first are counted.
+Runners write some keys of a model, the server the others (jobs, queue, cancels). Only the keys that
+runners write are counted.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ _WRITTEN = re.compile(
     re.DOTALL,
 )
 _PAGE = 500
-"""Keys looked at in one call: some hundred microseconds of Redis' time."""
+"""Keys in one call: a few hundred microseconds of Redis' time."""
 
 
 @dataclass
 class ModelConnections:
-    """Those of one model's runners."""
+    """The connections of one model's runners."""
 
     ids: list[str] = field(default_factory=list)
     sent: int = 0
-    """Bytes since each was opened; 0 where the server does not say (Valkey 8 and newer do)."""
+    """Bytes since each was opened; 0 if the server does not report it (Valkey 8 and newer do)."""
 
 
 def writer(name: bytes) -> str:
-    """The model key whose runners write this key; empty: none."""
+    """The model key whose runners write this Redis key; empty if runners do not write it."""
     found = _WRITTEN.fullmatch(name.decode(errors="replace"))
     return next(filter(None, found.groups()), "") if found else ""
 
 
 def connections(clients: bytes, database: str) -> tuple[dict[str, ModelConnections], list[str]]:
-    """By model key, and the ids of those who have not said for ten seconds who they are.
+    """Connections by model key, and the ids of those not authenticated for ten seconds.
 
     Args:
         clients: the answer of CLIENT LIST.
@@ -60,12 +60,12 @@ def connections(clients: bytes, database: str) -> tuple[dict[str, ModelConnectio
 
 
 def fixed_keys(key: str) -> list[str]:
-    """Keys that a model's runners write, and of which there is one."""
+    """Keys with fixed names that a model's runners write."""
     return [queues.events_key(key), queues.in_flight_key(key), f"rq:workers:{key}"]
 
 
 def pages(tell: Tell) -> Iterable[list[bytes]]:
-    """The names of all keys; each may come more than once."""
+    """The names of all keys, in pages; a name may appear more than once (SCAN)."""
     cursor = "0"
     while True:
         [(position, names)] = tell([("SCAN", cursor, "COUNT", str(_PAGE))])
@@ -76,13 +76,13 @@ def pages(tell: Tell) -> Iterable[list[bytes]]:
 
 
 def sizes(tell: Tell, names: Sequence[bytes | str]) -> list[int]:
-    """Bytes; 0 for what is not there any more."""
+    """Bytes of each key; 0 for a key that no longer exists."""
     commands: list[Command] = [("MEMORY", "USAGE", name) for name in names]
     return [size if isinstance(size, int) else 0 for size in tell(commands)] if commands else []
 
 
 def audit(tell: Tell, budget: int) -> dict[str, int]:
-    """Bytes by model, of all models; ends early once one has more than it may."""
+    """Bytes by model key; ends early when one model exceeds the budget."""
     totals: dict[str, int] = defaultdict(int)
     for names in pages(tell):
         written = [(key, name) for name in names if (key := writer(name))]
@@ -94,7 +94,7 @@ def audit(tell: Tell, budget: int) -> dict[str, int]:
 
 
 def purge(tell: Tell, keys: set[str]) -> None:
-    """Remove all that these models' runners have written; Redis frees it beside its work."""
+    """Remove the keys that these models' runners wrote; Redis frees them in the background."""
     for names in pages(tell):
         if doomed := [name for name in names if writer(name) in keys]:
             tell([("UNLINK", *doomed)])

@@ -1,7 +1,7 @@
-"""A Redis user for every model, so that a hostile one reaches nothing but its own.
+"""A Redis user for every model, so that hostile model code reaches only its own model's keys.
 
-Redis may forget users when it restarts, so they are set anew with every connection. It saves them
-now and then only, if it has a file for that, because it writes them all each time.
+Redis may lose users when it restarts, so all are set again on every new connection. They are saved
+only now and then, and only if Redis has an ACL file, because each save writes all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from inference_operator.redis.connection import (
 
 FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 3600.0
-"""Seconds in which a model has no user; each time twice as long, until an hour went well."""
+"""Seconds without a user. Each suspension is twice as long as the last; an hour without one resets
+it."""
 _SAVE: Command = ("ACL", "SAVE")
 _NO_FILE = "not configured to use an ACL file"
 
@@ -35,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 class UsersRefused(Exception):
-    """Redis lets us make no users; the message says what to do."""
+    """The operator may not create users in Redis; the message says what to do."""
 
 
 class Suspended(Exception):
-    """The model's runners took more of Redis than they may, and have no user for a while."""
+    """The model's runners exceeded their budget of Redis and have no user for a while."""
 
 
 @dataclass
@@ -48,20 +49,20 @@ class _Suspension:
     until: float
     """By the monotonic clock."""
     times: int
-    """How often in a row: each within LONGEST_PAUSE of the one before."""
+    """Suspensions in a row: each within LONGEST_PAUSE of the one before."""
     version: object = None
-    """Of the document, when first somebody asked: another one lifts it."""
+    """Version of the document at the first `ensure` after it; another version ends it."""
     ends: str = ""
-    """The same, for people."""
+    """`until` as text, for messages."""
     is_told: bool = False
-    """That it is over."""
+    """Whether its end was reported."""
 
 
 class RedisUsers:
     """Thread-safe.
 
     Args:
-        redis: as a user who may make others.
+        redis: a connection of a user that may create users.
     """
 
     def __init__(self, redis: RedisConnection) -> None:
@@ -69,19 +70,19 @@ class RedisUsers:
         self._database = database(redis.url)
         self._suspended: dict[str, _Suspension] = {}
         self._users: dict[str, Command] = {}
-        """By model key: what Redis has been told of, and is told again."""
+        """By model key: the command that sets the user, sent again on every new connection."""
         redis.on_connect = self._tell_all
 
     def ensure(self, key: str, url: str, version: object = None) -> None:
-        """The user of this URL is there, before anybody uses it. Asks Redis only if it is news.
+        """Create the user of this URL. Sends commands only if the user is new or has changed.
 
         Args:
-            version: of the model's document.
+            version: version of the model's document.
 
         Raises:
-            Suspended: for a while, or until there is another version.
-            UsersRefused: until somebody acts.
-            RedisUnavailable: until it is back.
+            Suspended: until the suspension ends, or the document has another version.
+            UsersRefused: the operator lacks the right to create users.
+            RedisUnavailable: Redis does not answer.
         """
         command = set_user(key, self._database, unquote(urlsplit(url).password or ""))
         if self._users.get(key) == command:
@@ -94,21 +95,25 @@ class RedisUsers:
             if isinstance(answer, hiredis.ReplyError):
                 raise _refused(self._redis.url, answer)
             if _has_another_password(before, command):
-                # Who was this user until now is so no longer: the owner has moved, or an
-                # administrator has changed the password.
+                # The password has changed (another namespace of the owner, or an administrator):
+                # connections with the old one are closed.
                 self._redis.tell([("CLIENT", "KILL", "USER", name)])
             self._users[key] = command
 
     def missing(self, there: Collection[str]) -> list[str]:
-        """Models whose user is not among those that Redis has."""
+        """Model keys whose user Redis does not have.
+
+        Args:
+            there: names of the users that Redis has.
+        """
         with self._redis.lock:
             return [k for k in self._users if user_name(k, self._database) not in there]
 
     def suspend(self, key: str, why: str) -> float:
-        """No user for this model for a while; how many seconds.
+        """Disable the model's user for a while. Returns the seconds.
 
         Raises:
-            RedisUnavailable: until it is back.
+            RedisUnavailable: Redis does not answer.
         """
         with self._redis.lock:
             before, now = self._suspended.get(key), time.monotonic()
@@ -122,8 +127,8 @@ class RedisUsers:
             self._redis.tell(lock_user(key, self._database))
         return seconds
 
-    def parole(self) -> list[str]:
-        """Models whose suspension has just ended."""
+    def end_suspensions(self) -> list[str]:
+        """Model keys whose suspension has ended since the last call."""
         with self._redis.lock:
             now = time.monotonic()
             over = {k: s for k, s in self._suspended.items() if s.until <= now and not s.is_told}
@@ -146,24 +151,24 @@ class RedisUsers:
         )
 
     def restore(self) -> None:
-        """Tell Redis of all users again, whoever took them away, and let it save them.
+        """Set all users again, in case Redis lost them, and let Redis save them.
 
         Raises:
-            RedisUnavailable: until it is back.
+            RedisUnavailable: Redis does not answer.
         """
         with self._redis.lock:
             self._tell_all(self._redis.tell)
 
     def sweep(self, in_use: Callable[[], Collection[str]]) -> None:
-        """Remove the users of models that are gone. Their connections end with them.
+        """Remove the users of deleted models, which closes their connections.
 
         Args:
-            in_use: keys of all models and of all pods, as of now: a user that is ensured for a
-                model which it does not name yet would be lost.
+            in_use: returns the current keys of all models and all pods. A user that was created for
+                a model missing there would be removed.
 
         Raises:
-            UsersRefused: until somebody acts.
-            RedisUnavailable: until it is back.
+            UsersRefused: the operator lacks the right to remove users.
+            RedisUnavailable: Redis does not answer.
         """
         with self._redis.lock:
             keys = in_use()
@@ -181,7 +186,7 @@ class RedisUsers:
                 log.info("removed from Redis: %s", ", ".join(gone))
 
     def _tell_all(self, tell: Tell) -> None:
-        """What Redis refuses is forgotten, so that the next `ensure` asks and says why."""
+        """Set all users. A refused one is dropped, so that the next `ensure` reports the error."""
         now = time.monotonic()
         for key, suspension in self._suspended.items():
             if suspension.until > now:
@@ -189,7 +194,7 @@ class RedisUsers:
         told = dict(self._users)
         loaded, *answers, saved = tell([functions.LOAD, *told.values(), _SAVE])
         if isinstance(loaded, hiredis.ReplyError):
-            log.warning("Redis does not take the functions of runners: %s", loaded)
+            log.warning("Redis refuses the runners' functions: %s", loaded)
         refused = {
             key: answer
             for key, answer in zip(told, answers, strict=True)
@@ -199,15 +204,15 @@ class RedisUsers:
             del self._users[key]
         if refused:
             first = next(iter(refused.values()))
-            log.warning("Redis takes the users of %d models no longer: %s", len(refused), first)
+            log.warning("Redis refuses the users of %d models: %s", len(refused), first)
         _note_saved(saved)
 
 
 def _has_another_password(before: object, command: Command) -> bool:
     """
     Args:
-        before: the answer of ACL GETUSER: names and values by turns; None without such a user.
-        command: that makes the user.
+        before: the reply of ACL GETUSER: names and values alternate; None if the user is missing.
+        command: the command that sets the user.
     """
     if not isinstance(before, list):
         return False
@@ -227,6 +232,6 @@ def _refused(url: str, error: Exception) -> UsersRefused | RedisUnavailable:
 
 
 def _note_saved(answer: object) -> None:
-    """Without a file the next connection tells Redis again: no error."""
+    """Log a failed save. A Redis without an ACL file is no error: users are set again later."""
     if isinstance(answer, hiredis.ReplyError) and _NO_FILE not in str(answer):
         log.warning("Redis did not save its users: %s", answer)

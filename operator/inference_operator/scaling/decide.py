@@ -1,9 +1,9 @@
-"""How many replicas a model shall have: a pure function of what was seen of its load.
+"""How many replicas a model needs: a pure function of the readings of its load.
 
-Up at once, straight to what the load needs. Down only when the highest wish of the whole
-`scaleDownDelaySeconds` is lower, and to zero only after `idleTimeoutSeconds` without any work.
-Time that was not seen proves nothing: it never takes a replica away. With `mode: None` somebody
-else decides, and what there is stays.
+Scales up at once to the replicas that the load needs. Scales down only when the highest need within
+`scaleDownDelaySeconds` is lower, and to zero only after `idleTimeoutSeconds` without any work. Time
+without readings never removes a replica. With `mode: None` another program scales, and the number
+stays as it is.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from enum import StrEnum
 from inference_contract.inferencemodel import InferenceModelSpec, ScalingMode
 
 MAX_SILENCE = 5.0
-"""Seconds between two readings, or after the last one, beyond which we did not see the load."""
+"""Seconds. If readings are further apart, or the last one is older, the load counts as unknown."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading. After `remember`, also every earlier one that was not higher."""
+    """One reading. After `remember` it also stands for earlier readings that were not higher."""
 
     at: float
     """Seconds of a monotonic clock."""
     queued: int
     in_flight: int
     seen_from: float | None = None
-    """The first of the readings that this one stands for; None: itself."""
+    """Time of the first reading that this one stands for; None: only itself."""
 
     @property
     def load(self) -> int:
@@ -47,7 +47,7 @@ class Gap:
 
 
 class Why(StrEnum):
-    """What the number of replicas follows from; the reason of the condition ScalingActive."""
+    """Why the number of replicas is what it is; the reason of the condition ScalingActive."""
 
     STEADY = "Steady"
     SCALE_UP = "ScaleUp"
@@ -64,18 +64,18 @@ class Decision:
     replicas: int
     reason: Why
     changed_by: Why | None = field(default=None, compare=False)
-    """The reason when the number last changed, if that was another."""
+    """The reason of the last change of the number, if it differs from `reason`."""
 
 
 def decide(
     history: Sequence[Sample | Gap], now: float, spec: InferenceModelSpec, current: int
 ) -> Decision:
-    """How many replicas there shall be.
+    """The number of replicas that the model needs.
 
     Args:
         history: readings, oldest first.
-        now: seconds of the clock of the readings.
-        current: how many there shall be now, by the last decision or by whoever scales.
+        now: seconds, by the clock of the readings.
+        current: the number wanted so far, by the last decision or by another program that scales.
     """
     if spec.autoscaling.mode is ScalingMode.NONE:
         return Decision(current, Why.EXTERNAL)
@@ -100,10 +100,10 @@ def decide(
 def remember(
     history: Sequence[Sample | Gap], reading: Sample | Gap, spec: InferenceModelSpec
 ) -> list[Sample | Gap]:
-    """The history with this reading, without what can no longer change a decision.
+    """The history with this reading, without readings that can no longer change a decision.
 
-    A reading makes the lower ones before it irrelevant, so that what is kept descends: a week of
-    silence is one entry.
+    A reading makes earlier lower ones irrelevant, so the kept readings descend: an idle week is one
+    entry.
     """
     if isinstance(reading, Gap):
         return [reading]
@@ -120,7 +120,7 @@ def remember(
 
 
 def _unbroken(history: Sequence[Sample | Gap], now: float) -> list[Sample]:
-    """The readings up to now without a gap between them; none if the last is too old."""
+    """The readings since the last gap; none if the last reading is too old."""
     seen: list[Sample] = []
     end = now
     for reading in reversed(history):
@@ -134,7 +134,7 @@ def _unbroken(history: Sequence[Sample | Gap], now: float) -> list[Sample]:
 def _highest_wish(
     seen: Sequence[Sample], now: float, spec: InferenceModelSpec, current: int
 ) -> int:
-    """Of the time that a scale-down must look back on; what was not seen counts as `current`."""
+    """The highest need within the scale-down delay; time without readings counts as `current`."""
     start = now - spec.autoscaling.scale_down_delay_seconds
     if seen[0].since > start:
         return current

@@ -1,4 +1,4 @@
-"""The load of all models: one round trip to Redis a tick."""
+"""The load of all models, read from Redis in one round trip a tick."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Load(NamedTuple):
     queued: int
     in_flight: int
     held: int = 0
-    """Predictions that wait for room on the queue."""
+    """Predictions that wait in PostgreSQL for space on the queue."""
 
     @property
     def waiting(self) -> int:
         return self.queued + self.held
 
     def wanted(self, target: int) -> int:
-        """Waiting predictions to have replicas for, of which each carries `target`.
+        """Waiting predictions that count for scaling, if each replica carries `target`.
 
-        A replica is of use only with a job of its own, and jobs are what is on the queue: soon, if
-        there is none now.
+        A replica needs a job, and only jobs on the queue can be claimed. So at most as many
+        replicas count as there are jobs, queued or in flight; at least one, for a job to come.
         """
         jobs = self.queued + self.in_flight
         return min(self.waiting, max(jobs, 1) * target - self.in_flight)
@@ -39,13 +39,14 @@ class Loads:
         self._sign_at = 0.0
 
     def read(self, model_ids: Iterable[str]) -> dict[str, Load]:
-        """Waiting and running predictions of each model. Leaves a sign that an operator acts.
+        """Waiting and running predictions of each model. Also writes the key that tells that an
+        operator is active.
 
-        A model whose keys are not what they should be is left out: its runners may write them, and
-        the others shall not suffer for it.
+        A model whose keys have wrong types is left out: its runners may write them, and other
+        models must not be affected.
 
         Raises:
-            RedisUnavailable: nothing is known of any model.
+            RedisUnavailable: no model's load could be read.
         """
         ids = list(model_ids)
         commands: list[Command] = []
@@ -67,7 +68,7 @@ class Loads:
         }
 
     def _sign(self) -> None:
-        """A Redis that is full, or away, does without it."""
+        """Write the key that tells that an operator is active. Errors are ignored."""
         if time.monotonic() >= self._sign_at:
             with suppress(RedisUnavailable):
                 sign = ("SET", queues.OPERATOR, "1", "EX", str(queues.OPERATOR_SECONDS))
@@ -79,7 +80,7 @@ class Loads:
 
 
 def _counts(told: object) -> dict[str, int]:
-    """By the model's key; none if it is no hash of counts."""
+    """Counts by model key; empty if the reply is not a hash of counts."""
     if not isinstance(told, list):
         return {}
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Reads the load of all models and decides how many replicas each shall have."""
+"""Reads the load of all models and decides how many replicas each needs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Course:
-    """What was decided last for a model, and of what."""
+class _Decided:
+    """The last decision for a model, and its inputs."""
 
     spec: InferenceModelSpec
     history: Sequence[Sample | Gap]
     load: Load | None
     decision: Decision
 
-    def holds(self, spec: InferenceModelSpec, load: Load | None) -> bool:
-        """Whether a later reading of that load is decided the same, however much later.
+    def still_applies(self, spec: InferenceModelSpec, load: Load | None) -> bool:
+        """Whether the same load at any later time gives the same decision.
 
-        A steady model has the replicas that its load needs, or its minimum: no time changes that.
+        A steady model has the replicas that its load needs, or its minimum: time alone changes
+        nothing.
         """
         return self.decision.reason is Why.STEADY and load == self.load and spec is self.spec
 
     def up_to(self, at: float) -> Sequence[Sample | Gap]:
-        """The history, with the readings until then that it held for."""
+        """The history; for a steady model the last reading is extended until `at`."""
         *earlier, last = self.history
         if self.decision.reason is not Why.STEADY or isinstance(last, Gap):
             return self.history
@@ -48,16 +49,17 @@ class _Course:
 
 
 class Scaler:
-    """Thousands of models at rest cost next to nothing: a steady course is only looked at."""
+    """Decides anew only for models whose load changed or whose decision depends on time, so that
+    thousands of idle models cost little."""
 
     def __init__(self, loads: Loads) -> None:
         self._loads = loads
-        self._courses: dict[str, _Course] = {}
+        self._decided: dict[str, _Decided] = {}
         self._read_at = -math.inf
         self._redis_is_away = False
 
     def read(self, models: Mapping[str, InferenceModel]) -> Mapping[str, Load]:
-        """The load of each model; of none while Redis is away."""
+        """The load of each model; empty while Redis does not answer."""
         try:
             loads = self._loads.read(models)
         except RedisUnavailable as error:
@@ -80,26 +82,26 @@ class Scaler:
         running: Mapping[str, int],
         now: float,
     ) -> dict[str, Decision]:
-        """How many replicas each model shall have.
+        """How many replicas each model needs.
 
         Args:
-            running: replicas by model; a model that was not seen before begins with them, and one
-                that somebody else scales has them.
+            running: actual replicas by model. They are the start value for a new model, and the
+                value for a model that another program scales.
         """
         is_unbroken = now - self._read_at <= MAX_SILENCE
-        courses = {}
+        decided = {}
         for model_id, model in models.items():
-            load, course = loads.get(model_id), self._courses.get(model_id)
-            if course is None or not is_unbroken or not course.holds(model.spec, load):
-                course = self._judge(model_id, model.spec, load, running.get(model_id, 0), now)
-            courses[model_id] = course
-        self._courses, self._read_at = courses, now
-        return {model_id: course.decision for model_id, course in courses.items()}
+            load, last = loads.get(model_id), self._decided.get(model_id)
+            if last is None or not is_unbroken or not last.still_applies(model.spec, load):
+                last = self._decide_one(model_id, model.spec, load, running.get(model_id, 0), now)
+            decided[model_id] = last
+        self._decided, self._read_at = decided, now
+        return {model_id: last.decision for model_id, last in decided.items()}
 
-    def _judge(
+    def _decide_one(
         self, model_id: str, spec: InferenceModelSpec, load: Load | None, running: int, now: float
-    ) -> _Course:
-        before = self._courses.get(model_id)
+    ) -> _Decided:
+        before = self._decided.get(model_id)
         is_ours = spec.autoscaling.mode is not ScalingMode.NONE
         current = before.decision.replicas if before and is_ours else running
         target = spec.autoscaling.target_per_replica
@@ -113,4 +115,4 @@ class Scaler:
         elif before:
             changed_by = before.decision.changed_by or before.decision.reason
             decision = replace(decision, changed_by=changed_by)
-        return _Course(spec, history, load, decision)
+        return _Decided(spec, history, load, decision)

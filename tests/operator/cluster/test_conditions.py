@@ -27,8 +27,8 @@ LOADING = replace(PLACED, running_since="2026-01-02T03:04:00Z")
 FETCHING = replace(LOADING, container="fetch")
 HALF = replace(FETCHING, progress=DownloadProgress(43, 1_234_000_000))
 READY = replace(LOADING, is_ready=True, is_started=True)
-GOING = replace(READY, going_until=AT)
-LOST = replace(GOING, name="q", is_ready=False, is_lost=True, running_since="")
+TERMINATING = replace(READY, terminating_until=AT)
+LOST = replace(TERMINATING, name="q", is_ready=False, is_lost=True, running_since="")
 STUCK = Trouble(Reason.UNSCHEDULABLE, "no node takes the pod", NEW)
 FAILED = Trouble(Reason.LOAD_FAILED, "no such file", LOADING, ("a", "b"))
 NO_REPO = Trouble(Reason.LOAD_FAILED, "no such repository", replace(FETCHING, end=End(3, "", True)))
@@ -62,7 +62,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ),
         ),
         (
-            _view(0, pods=[GOING]),
+            _view(0, pods=[TERMINATING]),
             ("Unknown", "ScaledToZero", "stopping; starts with the next prediction"),
         ),
         (
@@ -84,7 +84,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ("False", "Starting", "node n1 prepares the container: its image, its volumes"),
         ),
         (
-            _view(pods=[GOING]),
+            _view(pods=[TERMINATING]),
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
         ),
         (_view(pods=[LOADING]), ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z")),
@@ -117,7 +117,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
         ),
         (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "no node takes the pod")),
         (
-            _view(pods=[GOING, NEW], trouble=STUCK),
+            _view(pods=[TERMINATING, NEW], trouble=STUCK),
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
         ),
         (
@@ -138,7 +138,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ("False", "NoCapacity", "no pod can be made: exceeded quota: q"),
         ),
         (
-            _view(pods=[GOING], no_pods="exceeded quota: q"),
+            _view(pods=[TERMINATING], no_pods="exceeded quota: q"),
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
         ),
         (
@@ -146,7 +146,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
             ("False", "LoadingModel", "loading since 2026-01-02T03:04:00Z"),
         ),
         (
-            _view(pods=[GOING], no_pods="violates PodSecurity"),
+            _view(pods=[TERMINATING], no_pods="violates PodSecurity"),
             ("False", "PodsRefused", "no pod can be made: violates PodSecurity"),
         ),
     ],
@@ -165,7 +165,7 @@ def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
         (_view(pods=[HALF], repo="a/b"), ("True", "DownloadingModel", "0 of 1 replicas ready")),
         (_view(pods=[NEW]), ("True", "Starting", "0 of 1 replicas ready")),
         (
-            _view(0, pods=[GOING]),
+            _view(0, pods=[TERMINATING]),
             ("True", "Draining", "1 replicas finish their predictions and stop"),
         ),
         (
@@ -224,7 +224,7 @@ LOOKS = "a starting pod looks it up, and downloads what is missing"
         ),
         (_view(pods=[LOADING]), ("True", "Cached", "a/b is where its runners look for it")),
         (_view(2, pods=[READY, HALF]), ("True", "Cached", "a/b is where its runners look for it")),
-        (_view(pods=[GOING]), ("Unknown", "NotLookedUp", LOOKS)),
+        (_view(pods=[TERMINATING]), ("Unknown", "NotLookedUp", LOOKS)),
         (_view(pods=[replace(READY, hash="old")]), ("Unknown", "NotLookedUp", LOOKS)),
     ],
 )
@@ -281,7 +281,7 @@ ASLEEP: Told = (
 def test_a_failed_start_is_told_until_the_next(reason: str) -> None:
     trouble = replace(FAILED, reason=Reason(reason))
     failed = status(_view(pods=[LOADING], trouble=trouble), None, AT)
-    for pods in ([GOING], []):
+    for pods in ([TERMINATING], []):
         failed = status(_view(0, pods=pods), failed, AT)
         assert _says(failed) == ("False", reason, "no such file", ["a", "b"])
     started = status(_view(pods=[PLACED]), failed, AT)

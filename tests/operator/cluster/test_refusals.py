@@ -195,6 +195,6 @@ def test_a_child_that_somebody_deleted_comes_back(api: StubApi, looks: Looks) ->
     looks.look(KEY)
     assert path not in api.objects  # Nobody has told it.
     assert looks.mirror.served_by(gone) == [KEY]
-    looks.look.disturbed(KEY)
+    looks.look.child_changed(KEY)
     looks.look(KEY)
     assert path in api.objects

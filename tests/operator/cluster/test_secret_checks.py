@@ -17,12 +17,12 @@ def test_what_becomes_of_a_secret(api: StubApi, cluster: Cluster) -> None:
     told: list[tuple[str, str]] = []
     rounds = SecretChecks(cluster, Mirror(), told.append)
     found = api.put(PATH, {"metadata": {"name": "m-runner"}})
-    rounds.look(KEY)
-    rounds.look(KEY)
+    rounds.check(KEY)
+    rounds.check(KEY)
     assert told == []
     api.put(PATH, found)
-    rounds.look(KEY)
+    rounds.check(KEY)
     assert told == [KEY]
     del api.objects[PATH]
-    rounds.look(KEY)
+    rounds.check(KEY)
     assert told == [KEY, KEY]

@@ -10,108 +10,108 @@ from typing import Any
 import pytest
 
 from inference_operator.cluster.api.objects import Key
-from inference_operator.cluster.work_queue import FIRST_RETRY, MAX_RETRY, Agenda, WorkQueue
+from inference_operator.cluster.work_queue import FIRST_RETRY, MAX_RETRY, Schedule, WorkQueue
 
 A, B = ("alice", "a"), ("alice", "b")
 
 
 @pytest.fixture
-def agenda() -> Agenda:
-    return Agenda(resync=100, jitter=lambda: 0.5)
+def schedule() -> Schedule:
+    return Schedule(resync=100, jitter=lambda: 0.5)
 
 
-def test_the_one_that_waits_longest_comes_first(agenda: Agenda) -> None:
-    agenda.put(B, 2)
-    agenda.put(A, 1)
-    assert [agenda.take(5), agenda.take(5), agenda.take(5)] == [A, B, None]
+def test_the_one_that_waits_longest_comes_first(schedule: Schedule) -> None:
+    schedule.put(B, 2)
+    schedule.put(A, 1)
+    assert [schedule.take(5), schedule.take(5), schedule.take(5)] == [A, B, None]
 
 
-def test_a_key_is_there_once(agenda: Agenda) -> None:
-    agenda.put(A, 1)
-    agenda.put(A, 2)
-    assert [agenda.take(5), agenda.take(5)] == [A, None]
+def test_a_key_is_there_once(schedule: Schedule) -> None:
+    schedule.put(A, 1)
+    schedule.put(A, 2)
+    assert [schedule.take(5), schedule.take(5)] == [A, None]
 
 
-def test_nothing_comes_before_it_is_due(agenda: Agenda) -> None:
-    agenda.put(A, 3)
-    assert agenda.take(2.9) is None
-    assert agenda.next_due() == 3
+def test_nothing_comes_before_it_is_due(schedule: Schedule) -> None:
+    schedule.put(A, 3)
+    assert schedule.take(2.9) is None
+    assert schedule.next_due() == 3
 
 
-def test_an_earlier_time_wins(agenda: Agenda) -> None:
-    agenda.put(A, 300)
-    agenda.put(A, 1)
-    assert agenda.next_due() == 1
-    assert agenda.take(1) == A
-    assert agenda.next_due() is None
+def test_an_earlier_time_wins(schedule: Schedule) -> None:
+    schedule.put(A, 300)
+    schedule.put(A, 1)
+    assert schedule.next_due() == 1
+    assert schedule.take(1) == A
+    assert schedule.next_due() is None
 
 
-def test_a_key_is_in_flight_once_and_looked_at_again(agenda: Agenda) -> None:
-    agenda.put(A, 1)
-    assert agenda.take(1) == A
-    agenda.put(A, 2)
-    assert agenda.take(5) is None
-    agenda.done(A, 6)
-    assert agenda.take(6) == A
+def test_a_key_is_in_flight_once_and_looked_at_again(schedule: Schedule) -> None:
+    schedule.put(A, 1)
+    assert schedule.take(1) == A
+    schedule.put(A, 2)
+    assert schedule.take(5) is None
+    schedule.done(A, 6)
+    assert schedule.take(6) == A
 
 
-def test_every_key_comes_back(agenda: Agenda) -> None:
-    agenda.put(A, 1)
-    agenda.take(1)
-    agenda.done(A, 2)
-    assert agenda.next_due() == 102
+def test_every_key_comes_back(schedule: Schedule) -> None:
+    schedule.put(A, 1)
+    schedule.take(1)
+    schedule.done(A, 2)
+    assert schedule.next_due() == 102
 
 
-def test_a_key_may_come_back_earlier(agenda: Agenda) -> None:
-    agenda.put(A, 1)
-    agenda.take(1)
-    agenda.done(A, 2, 5)
-    assert agenda.next_due() == 7
+def test_a_key_may_come_back_earlier(schedule: Schedule) -> None:
+    schedule.put(A, 1)
+    schedule.take(1)
+    schedule.done(A, 2, 5)
+    assert schedule.next_due() == 7
 
 
-def test_a_key_to_forget_does_not(agenda: Agenda) -> None:
-    agenda.put(A, 1)
-    agenda.take(1)
-    agenda.done(A, 2, None)
-    assert agenda.next_due() is None
-    assert len(agenda) == 0
+def test_a_key_to_forget_does_not(schedule: Schedule) -> None:
+    schedule.put(A, 1)
+    schedule.take(1)
+    schedule.done(A, 2, None)
+    assert schedule.next_due() is None
+    assert len(schedule) == 0
 
 
-def test_a_key_to_forget_that_was_put_meanwhile_does(agenda: Agenda) -> None:
-    agenda.put(A, 1)
-    agenda.take(1)
-    agenda.put(A, 2)
-    agenda.done(A, 3, None)
-    assert agenda.take(3) == A
+def test_a_key_to_forget_that_was_put_meanwhile_does(schedule: Schedule) -> None:
+    schedule.put(A, 1)
+    schedule.take(1)
+    schedule.put(A, 2)
+    schedule.done(A, 3, None)
+    assert schedule.take(3) == A
 
 
-def test_errors_are_tried_again_after_growing_pauses(agenda: Agenda) -> None:
+def test_errors_are_tried_again_after_growing_pauses(schedule: Schedule) -> None:
     pauses = []
     for _ in range(12):
-        agenda.put(A, 0)
-        agenda.take(0)
-        pauses.append(agenda.failed(A, 0))
+        schedule.put(A, 0)
+        schedule.take(0)
+        pauses.append(schedule.failed(A, 0))
     assert pauses[:4] == [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY, 8 * FIRST_RETRY]
     assert pauses[-1] == MAX_RETRY
 
 
-def test_success_forgives(agenda: Agenda) -> None:
-    for end in (agenda.failed, agenda.failed, agenda.done):
-        agenda.put(A, 0)
-        agenda.take(0)
+def test_success_forgives(schedule: Schedule) -> None:
+    for end in (schedule.failed, schedule.failed, schedule.done):
+        schedule.put(A, 0)
+        schedule.take(0)
         end(A, 0)
-    agenda.put(A, 0)
-    agenda.take(0)
-    assert agenda.failed(A, 0) == FIRST_RETRY
+    schedule.put(A, 0)
+    schedule.take(0)
+    assert schedule.failed(A, 0) == FIRST_RETRY
 
 
 @pytest.mark.parametrize(("chance", "due"), [(0.0, 80), (1.0, 120)])
 def test_keys_of_one_moment_do_not_stay_together(chance: float, due: float) -> None:
-    agenda = Agenda(resync=100, jitter=lambda: chance)
-    agenda.put(A, 0)
-    agenda.take(0)
-    agenda.done(A, 0)
-    assert agenda.next_due() == pytest.approx(due)
+    schedule = Schedule(resync=100, jitter=lambda: chance)
+    schedule.put(A, 0)
+    schedule.take(0)
+    schedule.done(A, 0)
+    assert schedule.next_due() == pytest.approx(due)
 
 
 class Work:

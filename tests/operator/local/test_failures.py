@@ -116,14 +116,14 @@ def test_what_is_forgiven(
     failures = Failures()
     failures.note(_exit(), NOW - 100)
     plan = plan_hash and RunnerPlan("alice/m", replicas, plan_hash, {}, {}, 100, 30)
-    failures.forgive({"alice/m": plan or None}, [_exit(ready_for=ready_for).runner], NOW)
+    failures.prune({"alice/m": plan or None}, [_exit(ready_for=ready_for).runner], NOW)
     assert bool(failures) is is_kept
 
 
 def test_the_failures_of_a_deleted_model_are_forgotten() -> None:
     failures = Failures()
     failures.note(_exit(), NOW)
-    failures.forgive({}, [], NOW)
+    failures.prune({}, [], NOW)
     assert not failures
 
 
@@ -174,5 +174,5 @@ def test_each_model_is_forgiven_for_itself() -> None:
     failures.note(_exit(), NOW)
     of_another = Runner("alice/n", 0, "s", "h", NOW - 100, 30, RunnerPhase.READY, NOW - 60)
     plan = RunnerPlan("alice/m", 1, "h", {}, {}, 100, 30)
-    failures.forgive({"alice/m": plan}, [of_another], NOW)
+    failures.prune({"alice/m": plan}, [of_another], NOW)
     assert len(failures) == 1

@@ -52,7 +52,7 @@ class Guarded:
 @pytest.fixture
 def guarded(redis_url: str, redis_client: redis.Redis) -> Iterator[Guarded]:
     guarded = Guarded(redis_url)
-    guarded.watch.look()
+    guarded.watch.check()
     yield guarded
     guarded.watch.close()
     guarded.link.close()
@@ -96,7 +96,7 @@ def test_who_fills_redis_loses_its_user_and_what_it_wrote(
     redis_client.rpush(f"rq:queue:{KEY}", "waits")
     with guarded.client(KEY) as client:
         flood(client)
-        guarded.watch.look()
+        guarded.watch.check()
         with pytest.raises((redis.ConnectionError, redis.AuthenticationError)):
             client.xadd(f"{KEY}:events", {"d": "[]"})
     assert guarded.news == [KEY]
@@ -115,7 +115,7 @@ def test_what_the_server_wrote_is_no_fault_of_the_model(
         redis_client.hset(f"rq:job:{KEY}_{number}_1", "data", b"x" * 1_000_000)
     with guarded.client(KEY) as client:
         client.hgetall(f"{KEY}:cancel")
-        guarded.watch.look()
+        guarded.watch.check()
     assert guarded.works(KEY)
 
 
@@ -123,7 +123,7 @@ def test_too_many_connections(guarded: Guarded) -> None:
     with ExitStack() as stack:
         for _ in range(6):
             stack.enter_context(guarded.client(KEY)).hgetall(f"{KEY}:cancel")
-        guarded.watch.look()
+        guarded.watch.check()
     assert not guarded.works(KEY)
     with pytest.raises(Suspended, match="6 connections, and may have 5"):
         guarded.users.ensure(KEY, guarded.urls[KEY], VERSION)
@@ -132,7 +132,7 @@ def test_too_many_connections(guarded: Guarded) -> None:
 def _suspend(guarded: Guarded) -> None:
     with guarded.client(KEY) as client:
         _one_large(client)
-        guarded.watch.look()
+        guarded.watch.check()
 
 
 def test_a_changed_document_may_try_at_once(guarded: Guarded) -> None:
@@ -149,7 +149,7 @@ def test_after_a_while_it_may_try_again_and_then_waits_longer(
 ) -> None:
     monkeypatch.setattr(users, "FIRST_PAUSE", 0.0)
     _suspend(guarded)
-    guarded.watch.look()
+    guarded.watch.check()
     assert guarded.news == [KEY, KEY]
     guarded.users.ensure(KEY, guarded.urls[KEY], VERSION)
     assert guarded.works(KEY)
@@ -168,7 +168,7 @@ def test_functions_that_somebody_removed_come_back(
     guarded: Guarded, redis_client: redis.Redis
 ) -> None:
     redis_client.function_flush()
-    guarded.watch.look()
+    guarded.watch.check()
     assert redis_client.function_list(functions.LIBRARY)
 
 
@@ -212,5 +212,5 @@ def test_a_user_that_somebody_deleted_is_back_with_the_next_look(
 ) -> None:
     redis_client.acl_deluser(user_name(KEY, "0"))
     assert not guarded.works(KEY)
-    guarded.watch.look()
+    guarded.watch.check()
     assert guarded.works(KEY)

@@ -1,7 +1,7 @@
-"""The only Kubernetes I/O: objects as JSON, one call a function, every call with a time limit.
+"""The only Kubernetes I/O: objects as JSON, a method for each request, each with a time limit.
 
-Written against the client's transport, not its 700 generated models: what the operator reads and
-applies are plain manifests.
+Uses the client library's transport, not its 700 generated models: the operator reads and applies
+plain manifests.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from inference_operator.cluster.api.objects import Key, KubernetesEvent, Manifes
 FIELD_MANAGER = "inference-operator"
 _MANAGED = f"?fieldManager={FIELD_MANAGER}"
 _PAGE = 100
-"""Objects of one answer."""
+"""Objects in one page of a list."""
 _TIMEOUT = (5.0, 20.0)
 """Seconds to connect, and to wait for bytes."""
 _LOGGED = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (.*)$", re.MULTILINE)
-"""A line as the container runtime keeps it: its time, and what was written."""
+"""A log line with its timestamp, as the container runtime keeps it."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
 
 
 Page = tuple[list[Manifest], str]
-"""Some of the objects of a list, and the version of them all."""
+"""Some objects of a list, and the resource version of the whole list."""
 
 
 class ClusterError(Exception):
-    """The API server refused, or did not answer; the message is its own."""
+    """The API server refused the request or did not answer; the message is the server's."""
 
     is_expected = True
-    """Worth a line in the log, not a traceback."""
+    """Logged as a line, without a traceback."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP's; 0 if nobody answered."""
+        """The HTTP status; 0 if there was no response."""
 
 
 class Cluster:
-    """Thread-safe. Concurrency is bounded by the callers: a call a worker.
+    """Thread-safe. The callers bound the concurrency: one request for each worker.
 
     Args:
-        timeout: seconds to connect, and to wait for bytes; one number: for both together.
+        timeout: seconds to connect, and to wait for bytes; a single number limits both together.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Cluster:
         self._timeout = timeout
 
     def within(self, seconds: float) -> Cluster:
-        """The same, that waits no longer than this for an answer."""
+        """A client that waits at most so many seconds for a response."""
         return Cluster(self._client, seconds)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """None if there is no such object."""
+        """None if the object does not exist."""
         try:
             return self._json("GET", kind.path(namespace, name))
         except ClusterError as error:
@@ -83,12 +83,12 @@ class Cluster:
             raise
 
     def pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Page]:
-        """All objects of a namespace, or of all, as they were at one version."""
+        """All objects of a namespace, or of all namespaces, as of one resource version."""
         query = {"limit": str(_PAGE), "labelSelector": labels}
         while True:
             page = self._json("GET", f"{kind.path(namespace)}?{urlencode(query)}")
             metadata = page["metadata"]
-            # As a watch and every answer has them: what an item lacks would be drift.
+            # Items of a list lack these fields, which a watch and a GET return.
             what = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
             items = [{**what, **item} for item in page["items"]]
             yield items, metadata["resourceVersion"]
@@ -100,11 +100,11 @@ class Cluster:
         return self._json("POST", kind.path(namespace), body, _JSON)
 
     def replace(self, kind: Kind, namespace: str, body: Manifest) -> Manifest:
-        """Status 409 if it is no longer the version that the body was made from."""
+        """Status 409 if the object no longer has the body's resource version."""
         return self._json("PUT", kind.path(namespace, body["metadata"]["name"]), body, _JSON)
 
     def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """What is gone already is no error."""
+        """A missing object is no error."""
         try:
             self._json("DELETE", kind.path(namespace, name))
         except ClusterError as error:
@@ -114,7 +114,7 @@ class Cluster:
     def log_tail(
         self, namespace: str, pod: str, container: str, *, previous: bool
     ) -> list[str] | None:
-        """The last lines of a container; None if the kubelet cannot read them, any more or now."""
+        """The last log lines of a container; None if the kubelet cannot read them."""
         query = f"container={container}&tailLines={log_tail.LINES}&limitBytes={log_tail.MAX_BYTES}"
         query += f"&timestamps=true&previous={str(previous).lower()}"
         path = Kind.POD.path(namespace, pod, "log")
@@ -124,15 +124,15 @@ class Cluster:
             return None
 
     def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """Server-side apply: what the manifest holds is ours from then on."""
+        """Server-side apply: the operator then owns the manifest's fields."""
         metadata = manifest["metadata"]
         return self._apply(kind.path(metadata["namespace"], metadata["name"]), manifest)
 
     def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        """The same for what is not there yet, in one request; None if something is there.
+        """Create an object by server-side apply, in one request; None if the object exists.
 
-        An apply that names a version is refused for an object of another one, and none has 1:
-        that is the empty etcd's.
+        The API server refuses an apply whose resource version is not the object's. No object has
+        version 1, which is that of the empty etcd.
         """
         metadata = {**manifest["metadata"], "resourceVersion": "1"}
         try:
@@ -143,12 +143,12 @@ class Cluster:
             raise
 
     def scale(self, namespace: str, deployment: str, replicas: int) -> Manifest:
-        """The Scale; its version is the Deployment's."""
+        """Returns the Scale; its resource version is the Deployment's."""
         path = Kind.DEPLOYMENT.path(namespace, deployment, "scale")
         return self._json("PATCH", path + _MANAGED, {"spec": {"replicas": replicas}}, _MERGE)
 
     def annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
-        """A pod that is gone is no error."""
+        """A missing pod is no error."""
         path = Kind.POD.path(namespace, pod) + _MANAGED
         try:
             self._json("PATCH", path, {"metadata": {"annotations": annotations}}, _MERGE)
@@ -157,9 +157,9 @@ class Cluster:
                 raise
 
     def write_status(self, key: Key, version: str, status: dict[str, Any]) -> Manifest | None:
-        """The model with it; None if there is a newer version, or none any more.
+        """The updated model; None if its resource version is outdated or the model is deleted.
 
-        The version stands for the uid too: of a status the API server heeds no other precondition.
+        The version also guards the uid: the API server checks no other precondition on a status.
         """
         namespace, name = key
         content = {
@@ -245,16 +245,16 @@ def connect(connections: int) -> Cluster:
     except kubernetes.config.ConfigException:
         kubernetes.config.load_kube_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = connections
-    # Whoever asks tries again, after a pause; urllib3 would do so at once, and wait each time anew.
+    # Callers retry after a pause; urllib3 would retry at once, with the full timeout each time.
     configuration.retries = False
     return Cluster(kubernetes.client.ApiClient(configuration))
 
 
 def log_lines(text: str) -> list[str] | None:
-    """What a container wrote, of a log with times; None if the text is no log.
+    """The lines of a log with timestamps, without these; None if the text is not a log.
 
-    With a container gone, the kubelet says so in place of its log, and answers 200
-    (kubernetes/kubernetes#142258): that line has no time.
+    For a removed container the kubelet answers 200 with an error text in place of the log
+    (kubernetes/kubernetes#142258); that line has no timestamp.
     """
     lines = log_tail.shortened(_LOGGED.findall(text))
     return None if text and not lines else lines

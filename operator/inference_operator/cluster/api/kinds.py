@@ -1,4 +1,4 @@
-"""The kinds of objects that the operator reads or writes, and where the API server has them."""
+"""The kinds of objects that the operator reads or writes, and their paths in the API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Kind(Enum):
     NAMESPACE = ("api/v1", "namespaces")
 
     def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
-        """Of an object, or of a collection; no namespace: of them all, or of what is in none."""
+        """The path of an object or a collection. Without a namespace: of all namespaces, or of a
+        cluster-scoped object."""
         api, plural = self.value
         scope = ["namespaces", quote(namespace)] if namespace else []
         return "/".join(["", api, *scope, plural, quote(name), part]).rstrip("/")

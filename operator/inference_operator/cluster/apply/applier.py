@@ -1,4 +1,4 @@
-"""Makes the children of a model what they shall be; what is so already costs no write."""
+"""Applies the children of a model; an unchanged child costs no write."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 _UNPROCESSABLE = 422
 _REFUSED = (400, 403, 413, _UNPROCESSABLE)
-"""What the API server, or a policy of the cluster, answers if it will not have an object."""
+"""HTTP statuses by which the API server, or an admission policy, rejects an object."""
 _LACKS_RIGHT = re.compile(r"cannot \w+ resource")
 
 
 class Applier:
-    """Looks at a model's supporting children again within `resync_seconds`, or when a watch tells
-    of one; none tells of Secrets, for the operator shall not list everybody's."""
+    """Checks a model's supporting children every `resync_seconds`, and when a watch reports a
+    change. Secrets are not watched: that needs the right to list all Secrets."""
 
     def __init__(
         self, cluster: Cluster, mirror: Mirror, metrics: ClusterMetrics, settings: ClusterSettings
@@ -50,21 +50,21 @@ class Applier:
         self._metrics = metrics
         self._settings = settings
         self._supported: dict[Key, tuple[str, float]] = {}
-        """What was seen to be there, and until when that counts."""
+        """Fingerprint of the applied supporting children, and until when they count as present."""
         self._closed: dict[str, float] = {}
-        """Until when the policy of all runners of a namespace counts as there."""
+        """Until when the policy for all runners of a namespace counts as present."""
 
     def support(self, resource: Resource, desired: Children, *, is_new: bool) -> None:
-        """What a pod needs before it can start.
+        """Apply the objects that a pod needs before it can start.
 
         Args:
-            is_new: probably nothing is there yet.
+            is_new: probably none of them exists yet.
 
         Raises:
-            Refusal: for an object that is not ours, or that the API server does not take.
+            Refusal: an object belongs to another model, or the API server rejects it.
         """
         key, parent = resource.key, resource.parent
-        self._close(parent.namespace)
+        self._apply_closed_policy(parent.namespace)
         wanted = fingerprint([parent.uid, *desired.supporting.values()])
         seen, until = self._supported.get(key, ("", 0.0))
         if seen == wanted and time.monotonic() < until:
@@ -79,8 +79,8 @@ class Applier:
                 self._write(kind, manifest, self._cluster.apply)
         self._supported[key] = wanted, time.monotonic() + self._settings.resync_seconds / 2
 
-    def _close(self, namespace: str) -> None:
-        """The policy of all runners here: before any of them comes."""
+    def _apply_closed_policy(self, namespace: str) -> None:
+        """Apply the NetworkPolicy for all runners of the namespace, before the first one starts."""
         if time.monotonic() < self._closed.get(namespace, 0.0):
             return
         manifest = closed(namespace)
@@ -92,11 +92,11 @@ class Applier:
     def deploy(
         self, resource: Resource, there: Manifest | None, manifest: Manifest, decision: Decision
     ) -> KubernetesEvent | None:
-        """The Deployment, with as many replicas as were decided; an event if that is a change: a
-        model is born with its minimum.
+        """Apply the Deployment with the decided replicas. Returns an event if their number changed;
+        a new model's minimum is no change.
 
         Raises:
-            Refusal: for one that is not ours, or if the API server does not take it.
+            Refusal: the Deployment belongs to another model, or the API server rejects it.
         """
         parent = resource.parent
         if there is None:
@@ -107,26 +107,26 @@ class Applier:
             there = self._ours(Kind.DEPLOYMENT, parent)
         before = there["spec"].get("replicas", 1) if there else 0
         if there and decision.reason is Why.EXTERNAL:
-            decision = Decision(before, Why.EXTERNAL)  # It may have changed since the last tick.
+            decision = Decision(before, Why.EXTERNAL)  # It may have changed since the tick.
         replicas = decision.replicas
         if 0 < replicas < before:
-            self._spare_busy(resource, replicas)
+            self._prefer_idle(resource, replicas)
         if needs_apply(there, manifest):
             self._write(Kind.DEPLOYMENT, with_replicas(manifest, replicas), self._cluster.apply)
         elif there is not None and before != replicas:
             self._scale(parent, there, replicas)
         return events.scaled(before, decision) if replicas != before else None
 
-    def retire(self, key: Key) -> None:
-        """No runner of this model any more: those that run end what they do, and take no more."""
+    def scale_to_zero(self, key: Key) -> None:
+        """Scale the model to zero: its runners finish their predictions and claim no more."""
         parent = Parent(*key, uid="")
         there = self._mirror.deployment(parent.namespace, parent.child)
         if there is not None and there["spec"].get("replicas", 1):
             self._scale(parent, there, 0)
 
     def write_status(self, key: Key, uid: str, status: InferenceModelStatus) -> bool:
-        """Whether it was written: not if the model is another one now, or has a newer version,
-        which wants a look of its own."""
+        """Whether it was written. It is not if the model was replaced or has a newer version: that
+        change puts the key on the work queue again."""
         known = self._mirror.model(key)
         if known is None or known["metadata"]["uid"] != uid:
             return False
@@ -140,15 +140,15 @@ class Applier:
         return True
 
     def remove_policy(self, key: Key) -> None:
-        """The one child that no garbage collector removes."""
+        """Remove the NetworkPolicy, the one child that the garbage collector does not remove."""
         parent = Parent(*key, uid="")
         there = self._cluster.get(Kind.NETWORK_POLICY, parent.namespace, parent.child)
         if there is not None and is_left_to_us(there, parent):
             self._cluster.delete(Kind.NETWORK_POLICY, parent.namespace, parent.child)
             self._metrics.writes.labels(there["kind"]).inc()
 
-    def open(self, namespace: str) -> None:
-        """No runner is left here, and nothing of ours."""
+    def remove_closed_policy(self, namespace: str) -> None:
+        """Remove the policy for all runners: the namespace has no runners any more."""
         self._closed.pop(namespace, None)
         there = self._cluster.get(Kind.NETWORK_POLICY, namespace, CLOSED)
         if there is not None and APP.items() <= there["metadata"].get("labels", {}).items():
@@ -160,14 +160,14 @@ class Applier:
         self._closed.pop(key[0], None)
 
     def _ours(self, kind: Kind, parent: Parent) -> Manifest | None:
-        """Raises Refusal if what is there is not this model's."""
+        """The existing child. Raises Refusal if the object is not this model's."""
         there = self._cluster.get(kind, parent.namespace, parent.child)
         if there is not None:
             require_ours(there, parent)
         return there
 
     def _grow(self, wanted: Manifest, there: Manifest) -> None:
-        """A claim that cannot be changed serves as it is."""
+        """Enlarge a volume claim. One that cannot be changed is used as it is."""
         grown = may_grow(wanted, there)
         if not needs_apply(there, grown):
             return
@@ -177,8 +177,9 @@ class Applier:
             namespace, name = grown["metadata"]["namespace"], grown["metadata"]["name"]
             log.warning("claim %s/%s stays as it is: %s", namespace, name, refusal)
 
-    def _spare_busy(self, resource: Resource, wanted: int) -> None:
-        """Tell the cluster which pods are idle; without Redis any may go, and drains."""
+    def _prefer_idle(self, resource: Resource, wanted: int) -> None:
+        """Set the pods' deletion costs so that idle pods are removed first. Without Redis any pod
+        may be removed; it drains."""
         pods = self._mirror.pods(resource.key)
         names = [pod.name for pod in pods]
         try:
@@ -186,7 +187,7 @@ class Applier:
                 self._settings.redis_url, resource.model.id, names
             )
         except RedisUnavailable as error:
-            log.warning("busy pods may go before idle ones: %s", error)
+            log.warning("busy pods may be removed before idle ones: %s", error)
             return
         for pod, cost in deletion_cost.costs(pods, running, wanted).items():
             self._cluster.annotate(resource.parent.namespace, pod, {ANNOTATION_COST: cost})
@@ -222,7 +223,7 @@ class Applier:
 
 @contextmanager
 def _refusals(kind: str) -> Iterator[None]:
-    """Raises Refusal in place of an answer that the model's status has to tell."""
+    """Raise Refusal for an error that the model's status must report."""
     try:
         yield
     except ClusterError as error:
@@ -232,7 +233,7 @@ def _refusals(kind: str) -> Iterator[None]:
 
 
 def _refusal(kind: str, error: ClusterError) -> Refusal | None:
-    """None: the request may do well as it is, or the model goes with its namespace."""
+    """None if a retry may succeed, or if the namespace is being deleted."""
     said = str(error)
     if error.status not in _REFUSED or "is being terminated" in said:
         return None

@@ -1,4 +1,4 @@
-"""Whether an object of the cluster still is what was applied."""
+"""Whether an object of the cluster still has what was applied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inference_operator.cluster.children import ANNOTATION_APPLIED
 
 
 def needs_apply(observed: Manifest | None, desired: Manifest) -> bool:
-    """Whether the object is missing, was made from another manifest, or lacks what we set."""
+    """Whether the object is missing, was made from another manifest, or lacks a field of ours."""
     if observed is None:
         return True
     applied = observed["metadata"].get("annotations", {}).get(ANNOTATION_APPLIED)
@@ -22,10 +22,10 @@ def needs_apply(observed: Manifest | None, desired: Manifest) -> bool:
 
 
 def lacks(observed: Any, desired: Any) -> bool:
-    """Whether anything of `desired` is not so in `observed`; what is there beyond it is no drift.
+    """Whether `observed` lacks any value of `desired`; further values in it are no drift.
 
-    What is empty or false counts as absent, as the API server omits it, and amounts are compared
-    by what they mean.
+    Empty and false values count as absent, as the API server omits them. Quantities are compared by
+    value.
     """
     if isinstance(desired, Mapping):
         there = observed if isinstance(observed, Mapping) else {}

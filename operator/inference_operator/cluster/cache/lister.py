@@ -1,6 +1,6 @@
-"""Lists what the mirror holds: at the start, and again now and then, whatever the watches said.
+"""Lists the mirror's objects: at the start, and periodically, independently of the watches.
 
-Each namespace is listed for itself: one that the API server refuses holds up no other.
+Each namespace is listed separately, so that one that the API server refuses blocks no other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inference_operator.cluster.cache.mirror import LISTED, Mirror
 
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 30.0
-"""Of a namespace that is refused again and again."""
+"""Seconds, for a namespace whose list keeps failing."""
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ class Lister:
     """A thread.
 
     Args:
-        namespaces: those with models; none: all.
+        namespaces: namespaces with models; empty: all.
         seconds: pause between two lists.
-        wake: is called with each model that a list has news of.
-        listed: is called after each round that listed a namespace.
-        refused: is called with the namespaces that cannot be listed.
+        wake: called with each model for which a list has a change.
+        listed: called after each round that listed a namespace.
+        refused: called with the namespaces that cannot be listed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Lister:
         self._due = dict.fromkeys(namespaces or [""], 0.0)
         """Namespace → when it is listed again, by time.monotonic()."""
         self._failures: dict[str, int] = {}
-        """Of those that could not be listed the last time: how often in a row."""
+        """Namespace whose last list failed → failures in a row."""
         self._problems: dict[str, str] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="list", daemon=True)
@@ -76,14 +76,14 @@ class Lister:
             except ClusterError as error:
                 log.warning("cannot list: %s; again in %.0f s", error, _RETRY_SECONDS)
                 pause = _RETRY_SECONDS
-            except Exception:  # the thread must live: nothing else lists
+            except Exception:  # the thread must go on: nothing else lists
                 log.exception("cannot list; again in %.0f s", _RETRY_SECONDS)
                 pause = _RETRY_SECONDS
             else:
                 pause = max(min(self._due.values()) - time.monotonic(), 0.0)
 
     def _round(self) -> None:
-        """All namespaces that are due. Raises ClusterError if nobody answers."""
+        """List all due namespaces. Raises ClusterError if the API server does not answer."""
         start = time.monotonic()
         news = self._mirror.replace(Kind.NAMESPACE, "", self._cluster.pages(Kind.NAMESPACE))
         is_listed = False
@@ -91,12 +91,12 @@ class Lister:
             is_first = not self._mirror.is_known(scope)
             try:
                 news |= self._list(scope)
-            except Exception as error:  # of all namespaces, the others must be known
+            except Exception as error:  # the other namespaces must still be listed
                 if isinstance(error, ClusterError) and not error.status:
                     raise
                 self._fails(scope, error)
                 continue
-            if is_first:  # what watches told of it before was nobody's work yet
+            if is_first:  # earlier watch events were not queued
                 news |= {key for key in self._mirror.models() if scope in ("", key[0])}
             self._works(scope)
             is_listed = True
@@ -113,7 +113,7 @@ class Lister:
             pages = self._cluster.pages(kind, scope, labels)
             news |= self._mirror.replace(kind, scope, pages)
         for policies, _ in self._cluster.pages(Kind.NETWORK_POLICY, scope, LABEL_MODEL):
-            news |= _models(policies) - self._mirror.models()  # Those left behind.
+            news |= _models(policies) - self._mirror.models()  # Policies without a model.
         return news
 
     def _works(self, scope: str) -> None:
@@ -123,7 +123,7 @@ class Lister:
             log.info("%s can be listed again", _name(scope))
 
     def _fails(self, scope: str, error: Exception) -> None:
-        """The first time of a row it is logged; metric and health say it all the while."""
+        """Record a failed list. Only the first of a series is logged; the metric shows all."""
         self._failures[scope] = failures = self._failures.get(scope, 0) + 1
         pause = backoff.pause(failures, _RETRY_SECONDS, _LONGEST_RETRY_SECONDS)
         self._due[scope] = time.monotonic() + pause

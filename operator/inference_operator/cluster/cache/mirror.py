@@ -1,7 +1,7 @@
-"""What the API server last said of models, Deployments, runner pods and namespaces.
+"""The informer cache: models, Deployments, runner pods and namespaces as the API server has them.
 
-Watch events bring changes at once, lists the truth: kopf tells nobody of an object that went while
-a watch was broken.
+Watch events bring changes at once. Lists correct them: kopf does not report objects that were
+deleted while a watch was broken.
 """
 
 from __future__ import annotations
@@ -33,21 +33,20 @@ from inference_operator.cluster.rollout.rollout import REVISION
 log = logging.getLogger(__name__)
 
 LISTED = {Kind.MODEL: "", Kind.DEPLOYMENT: LABEL_MODEL, Kind.POD: LABEL_MODEL}
-"""What must be listed of a namespace before anything is done there, and by which label."""
+"""The kinds to list in a namespace before the operator acts there, each with its label selector."""
 
 _TROUBLE = {"Progressing": "False", "ReplicaFailure": "True"}
-"""Of a Deployment's status only these conditions matter to us."""
+"""The conditions of a Deployment that the operator reads, with the status that means a problem."""
 
 
 def _packed(found: Found) -> bytes:
-    """Small: of thousands of objects, parsed ones would take ten times the space."""
+    """Compressed JSON: parsed objects would take ten times the memory."""
     metadata = {key: v for key, v in found["metadata"].items() if key != "managedFields"}
     return json.dumps({**found, "metadata": metadata}, separators=(",", ":")).encode()
 
 
 def _packed_deployment(found: Found) -> bytes:
-    """Without what its controller writes with every step of a pod, which is no news, or wrote of an
-    earlier version."""
+    """Without status fields that change with every step of a pod, or are of an earlier version."""
     passing = {"generation", "resourceVersion"}
     metadata = {key: v for key, v in found["metadata"].items() if key not in passing}
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != REVISION}
@@ -68,7 +67,7 @@ def _namespace(found: Found) -> owners.Namespace:
 
 
 def _model(found: Found) -> Key | None:
-    """Whose a child is."""
+    """The model of a child, by its label."""
     model = _label(found, LABEL_MODEL)
     return (name_of(found)[0], model) if model else None
 
@@ -81,13 +80,13 @@ class Mirror:
     """Thread-safe.
 
     Args:
-        scopes: namespaces with models; none: all.
+        scopes: namespaces with models; empty: all.
     """
 
     def __init__(self, scopes: Collection[str] = ()) -> None:
         self._scopes = scopes
         self._known: set[tuple[Kind, str]] = set()
-        """What was listed once: kind and namespace (empty: all)."""
+        """Kinds and namespaces (empty: all) that were listed at least once."""
         self._lock = threading.Lock()
         self._models = VersionedObjects(_packed, lambda found: name_of(found)[0])
         self._deployments = VersionedObjects(_packed_deployment, _model)
@@ -103,10 +102,10 @@ class Mirror:
         }
 
     def put(self, kind: Kind, found: Found) -> set[Key]:
-        """An object as a watch or an answer has it.
+        """Store an object from a watch or a response.
 
         Returns:
-            The models that it is news for; none if we know a newer one.
+            The models that it changes something for; none if a newer version is known.
         """
         name = name_of(found)
         with self._lock:
@@ -121,17 +120,17 @@ class Mirror:
             return concerned
 
     def replace(self, kind: Kind, scope: str, pages: Iterable[Page]) -> set[Key]:
-        """All objects of a namespace (empty: of all), as they were at one version."""
+        """Replace the objects of a namespace (empty: of all) by a list at one resource version."""
         objects = self._objects[kind]
         there: set[Name] = set()
         concerned: set[Key] = set()
         version = "0"
-        for items, version in pages:  # noqa: B007 - that of the last page counts, as of all
+        for items, version in pages:  # noqa: B007 - all pages have the same version
             for item in items:
                 try:
                     there.add(name_of(item))
                     concerned |= self.put(kind, item)
-                except Exception:  # of all objects, the others must be known
+                except Exception:  # the other objects must still be stored
                     log.exception("%s: an object cannot be read: %s", kind.name, reprlib.repr(item))
         with self._lock:
             for name in objects.vanished(scope, there, int(version)):
@@ -141,14 +140,14 @@ class Mirror:
         return concerned
 
     def is_known(self, namespace: str) -> bool:
-        """Whether what is there has been listed once: until then, what is missing may be there."""
+        """Whether the namespace was listed: before, an object missing here may still exist."""
         with self._lock:
             return all(
                 (kind, "") in self._known or (kind, namespace) in self._known for kind in LISTED
             )
 
     def is_complete(self) -> bool:
-        """The same, of all namespaces with models."""
+        """Whether all namespaces with models were listed."""
         return all(map(self.is_known, self._scopes or [""]))
 
     def model(self, key: Key) -> Manifest | None:
@@ -164,15 +163,15 @@ class Mirror:
             return _unpacked(self._deployments.get((namespace, name)))
 
     def pods(self, key: Key) -> list[RunnerPod]:
-        """Those of a model that have not ended for good, by name."""
+        """The model's pods that have not ended for good, sorted by name."""
         return [pod for pod in self._all_pods(key) if pod.eviction is None]
 
     def evicted(self, key: Key) -> list[RunnerPod]:
-        """Those that their nodes put out, and that Kubernetes still keeps."""
+        """The model's evicted pods that Kubernetes still keeps."""
         return [pod for pod in self._all_pods(key) if pod.eviction is not None]
 
     def model_keys(self) -> set[str]:
-        """Of all models, and of all pods: theirs may be gone already."""
+        """The keys of all models and of all pods, whose models may be deleted already."""
         with self._lock:
             ids = {f"{self._owner(namespace)}/{name}" for namespace, name in self._models.names()}
             for name in self._pods.names():
@@ -182,7 +181,7 @@ class Mirror:
         return set(map(model_key, ids))
 
     def served_by(self, found: Found) -> list[Key]:
-        """The models that a supporting child is of: one, or all of its namespace."""
+        """The models that use a supporting child: one, or all of its namespace."""
         namespace, name = name_of(found)
         if name == CLOSED:
             return sorted(key for key in self.models() if key[0] == namespace)
@@ -190,13 +189,13 @@ class Mirror:
         return [key] if self.model(key := (namespace, model)) else []
 
     def is_empty(self, namespace: str) -> bool:
-        """Neither models nor pods of models."""
+        """Whether the namespace has neither models nor pods of models."""
         with self._lock:
             names = {*self._models.names(), *self._pods.names()}
         return all(there != namespace for there, _ in names)
 
     def keys_of(self, key: str) -> list[Key]:
-        """The models of that key in Redis: one, but for a moment."""
+        """The models with that key in Redis: one, or two for a moment when an owner moves."""
         owner, _, name = key.partition("_")
         with self._lock:
             homes = [namespace for _, namespace in self._namespaces.grouped(owner)]
@@ -207,12 +206,12 @@ class Mirror:
         return sum(len(self._all_pods(found)) for found in self.keys_of(key))
 
     def owner(self, namespace: str) -> str:
-        """Empty: nobody's."""
+        """The owner of the namespace; empty if it has none."""
         with self._lock:
             return self._owner(namespace)
 
     def home(self, owner: str) -> str:
-        """The namespace that has the owner's models: those in others are nobody's. Empty: none."""
+        """The oldest of the owner's namespaces, the only one whose models count; empty: none."""
         with self._lock:
             theirs = [self._namespaces.get(name) for name in self._namespaces.grouped(owner)]
         return owners.home(n for n in theirs if n and (not self._scopes or n.name in self._scopes))
@@ -227,7 +226,8 @@ class Mirror:
         return found.owner if found else ""
 
     def _concerned(self, kind: Kind, name: Name) -> set[Key]:
-        """A namespace says whose its models are, and which of its owner's namespaces counts."""
+        """The models to reconcile after a change of the object. A namespace's label decides who
+        owns its models, and which of an owner's namespaces counts."""
         if kind is Kind.MODEL:
             return {name}
         group = self._objects[kind].group_of(name)

@@ -7,9 +7,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 Found = Mapping[str, Any]
-"""An object as the API server has it."""
+"""An object as the API server returned it."""
 Name = tuple[str, str]
-"""Namespace (empty for what is in none) and name of an object."""
+"""Namespace (empty for a cluster-scoped object) and name of an object."""
 
 
 class _Known(NamedTuple, Generic[T]):
@@ -19,12 +19,12 @@ class _Known(NamedTuple, Generic[T]):
 
 
 class VersionedObjects(Generic[T]):
-    """Neither an old list nor a late event undoes what is newer: versions are compared, as the API
-    server allows (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions).
+    """An old list or a late event never replaces a newer object: resource versions are compared, as
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions allows.
 
     Args:
-        keep: what is kept of an object.
-        group: what it is found by, besides its name; None: nothing.
+        keep: returns the part of an object to store.
+        group: returns the group that an object is indexed by; None: not indexed.
     """
 
     def __init__(self, keep: Callable[[Found], T], group: Callable[[Found], Hashable]) -> None:
@@ -32,7 +32,7 @@ class VersionedObjects(Generic[T]):
         self._group = group
         self._known: dict[Name, _Known[T]] = {}
         self._gone: dict[Name, int] = {}
-        """Version of the deletion, until a list is newer."""
+        """Resource version of each deletion, until a newer list."""
         self._groups: dict[Hashable, set[Name]] = {}
 
     def get(self, name: Name) -> T | None:
@@ -43,7 +43,7 @@ class VersionedObjects(Generic[T]):
         return set(self._known)
 
     def grouped(self, group: Hashable) -> list[Name]:
-        """Names of a group, sorted."""
+        """The names in a group, sorted."""
         return sorted(self._groups.get(group, ()))
 
     def group_of(self, name: Name) -> Hashable:
@@ -51,7 +51,7 @@ class VersionedObjects(Generic[T]):
         return known.group if known else None
 
     def put(self, found: Found) -> bool:
-        """Whether it is news: newer, and other in what is kept."""
+        """Whether the object is newer, and its stored part differs."""
         name, version = name_of(found), _version(found)
         known = self._known.get(name)
         if version <= max(known.version if known else 0, self._gone.get(name, 0)):
@@ -74,7 +74,7 @@ class VersionedObjects(Generic[T]):
             self._gone[name] = version
 
     def vanished(self, scope: str, there: Collection[Name], version: int) -> list[Name]:
-        """Those of a namespace (empty: of all) that a list of that version does not have."""
+        """The objects of a namespace (empty: of all) that a list of that version lacks."""
         self._gone = {name: at for name, at in self._gone.items() if at > version}
         return [
             name

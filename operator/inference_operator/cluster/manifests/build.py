@@ -1,4 +1,4 @@
-"""All that a model needs in its namespace: a pure function of the resource and the settings."""
+"""The manifests that a model needs in its namespace: a pure function of resource and settings."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from inference_operator.plan import CPU, plan
 @dataclass(frozen=True)
 class Children:
     hash: str
-    """Of the pods that the document asks for: of all that they are made of."""
+    """Hash of everything that the document's pods are made of."""
     supporting: Mapping[Kind, Manifest]
-    """What a pod needs before it can start, in order."""
+    """The objects that a pod needs before it can start, in order."""
     deployment: Manifest
     with_template: Callable[[Manifest], Manifest]
-    """The Deployment with the pods of another version."""
+    """Returns the Deployment with another version's pod template."""
 
 
 def children(resource: Resource, settings: ClusterSettings, redis_url: str) -> Children:
     """The manifests to apply.
 
     Args:
-        redis_url: for the model's runners.
+        redis_url: the URL for the model's runners.
 
     Raises:
-        Refusal: for a hardware profile that nobody has set up, or a GPU that nobody may have.
+        Refusal: the hardware profile is not configured, or GPUs are not enabled.
     """
     model, parent = resource.model, resource.parent
     spec = model.spec
@@ -92,7 +92,7 @@ def children(resource: Resource, settings: ClusterSettings, redis_url: str) -> C
 
 
 def _pod(spec: InferenceModelSpec, settings: ClusterSettings) -> Pod:
-    """The hardware profile and the model's own wishes; with ENABLE_GPU=false the profile is cpu."""
+    """The hardware profile merged with spec.pod; with ENABLE_GPU=false the profile is cpu."""
     profiles = settings.profiles
     if spec.hardware not in profiles:
         known = ", ".join(sorted(profiles))
@@ -110,6 +110,6 @@ def _pod(spec: InferenceModelSpec, settings: ClusterSettings) -> Pod:
 
 
 def _devices(resources: Resources) -> list[str]:
-    """Names of those that are asked for: no other resource has a domain in its name."""
+    """Names of the requested devices: only device resources have a domain in their name."""
     asked = {**resources.requests, **resources.limits}
     return sorted(name for name, amount in asked.items() if "/" in name and amount != "0")

@@ -1,4 +1,4 @@
-"""The volume for a model's downloaded and converted weights, if it wants one of its own."""
+"""The volume claim for a model's downloaded and converted weights, if the model has its own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def cache_claim(
     *,
     is_shared: bool,
 ) -> Manifest:
-    """The claim as it is made.
+    """The claim to create.
 
     Args:
-        is_shared: more than one replica may use it, perhaps on other nodes.
+        is_shared: whether several replicas may use it, perhaps on different nodes.
     """
     spec: Manifest = {
         "accessModes": ["ReadWriteMany" if is_shared else "ReadWriteOnce"],
@@ -31,7 +31,7 @@ def cache_claim(
 
 
 def may_grow(claim: Manifest, observed: Manifest) -> Manifest:
-    """The claim, with all that Kubernetes does not let change but its size as it was made."""
+    """The claim with the existing immutable fields; only its size may change."""
     fixed = ("accessModes", "storageClassName")
     kept = {field: observed["spec"][field] for field in fixed if field in observed["spec"]}
     resources = {"resources": claim["spec"]["resources"]}

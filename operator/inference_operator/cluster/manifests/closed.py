@@ -1,7 +1,7 @@
-"""What holds for every runner of a namespace, whatever becomes of its own policy: none in or out.
+"""The NetworkPolicy for all runners of a namespace: no traffic in or out.
 
-Policies add up, so a model's own one opens what that model needs. Without this one a pod would be
-open to all while its own is missing.
+Policies add up, so a model's own policy allows what that model needs. Without this one, a pod whose
+own policy is missing could reach everything.
 """
 
 from __future__ import annotations

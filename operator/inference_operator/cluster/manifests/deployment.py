@@ -1,6 +1,6 @@
 """The Deployment of a model's runners.
 
-`replicas` is not in it, for that changes without the rest: see `with_replicas`.
+`replicas` is not part of it, as it changes independently: see `with_replicas`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def deployment(
     """The manifest to apply.
 
     Args:
-        max_surge: pods beyond the wanted number during an update; 0: an old one ends its work
-            before a new one starts, for there is no spare GPU.
+        max_surge: pods beyond the wanted number during an update. 0: an old pod ends before a new
+            one starts, for machines without a spare GPU.
     """
     spec = {
         "selector": {"matchLabels": parent.selector},
@@ -43,6 +43,6 @@ def deployment(
 
 
 def with_replicas(made: Manifest, replicas: int) -> Manifest:
-    """What is sent: without a number the API server would take one, now or, as long as nobody else
-    has scaled it, when it is applied again."""
+    """The manifest to send. Without a number the API server would set one replica, at creation and,
+    until the Deployment is scaled by others, at each apply."""
     return {**made, "spec": {**made["spec"], "replicas": replicas}}

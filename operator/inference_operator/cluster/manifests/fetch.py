@@ -1,6 +1,6 @@
 """The init container that downloads a hub model before its runner starts.
 
-It may take longer than a model may take to load, and what it needs is no more than its runner has.
+It may take longer than loadSeconds, and needs no more resources than the runner.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _NATIVE = {"cpu", "memory", "ephemeral-storage"}
 
 
 def fetch_first(template: Manifest, hub_url: str | None) -> Manifest:
-    """The pods of a template, whose one container then asks no hub: what is fetched is all there.
+    """Add the init container to a pod template; the runner's container then runs offline.
 
     Args:
-        hub_url: where the model comes from unless its own environment says so; None: huggingface.co
+        hub_url: the hub, unless the model's environment names one; None: huggingface.co
     """
     spec = template["spec"]
     [runner] = spec["containers"]
@@ -43,15 +43,15 @@ def _without_redis(env: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _with(env: list[dict[str, Any]], name: str, value: str | None) -> list[dict[str, Any]]:
-    """What is there already stays: the model's document names it."""
+    """Add a variable, unless the model's document sets it already."""
     if value is None or any(entry["name"] == name for entry in env):
         return env
     return sorted([*env, {"name": name, "value": value}], key=lambda entry: str(entry["name"]))
 
 
 def _native(resources: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """The runner's without its devices: a pod asks for the larger of the two, so for no more than
-    without a download, and has the same class of service."""
+    """The runner's resources without devices. A pod requests the larger of both containers, so the
+    init container adds nothing and keeps the QoS class."""
     kept = {
         field: {name: amount for name, amount in amounts.items() if name in _NATIVE}
         for field, amounts in resources.items()

@@ -1,11 +1,11 @@
-"""What a model's runners may talk to: names, Redis, and the hub if the weights come from there.
+"""A model's NetworkPolicy: its runners reach DNS, Redis, and the hub if the weights come from it.
 
-The public hub is in no private network, so that a model reaches nothing there. A mirror's address
-is a setting, and none that a document may name: whoever writes one could open the way to any server
-with it.
+Access to the public hub excludes private networks. A mirror's address is a setting, not a field of
+the document: its author could otherwise allow access to any server.
 
-Policies add up: custom code that needs more gets a policy of its own beside this one. It has no
-owner, for then it would go with the model, before the pods: the operator removes it after them.
+Policies add up: custom code that needs more gets a further policy beside this one. The policy has
+no owner reference: the garbage collector would remove it with the model, before the pods end. The
+operator removes it after the pods.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def network_policy(
 ) -> Manifest:
     """
     Args:
-        hub_url: of a mirror; None: huggingface.co
+        hub_url: URL of a mirror; None: huggingface.co
     """
     egress: list[dict[str, Any]] = [_DNS, *_server(redis_url, 6379)]
     if source.hub is not None:
@@ -55,7 +55,8 @@ def network_policy(
 
 
 def _hub(url: str | None) -> list[dict[str, Any]]:
-    """A mirror with a name may send on to other hosts by https; one with an address has it all."""
+    """The rules for the hub. A mirror with a DNS name may redirect to other hosts by https; one
+    with an IP address must serve everything itself."""
     if url is None:
         return [{"to": _INTERNET, "ports": _HTTPS}]
     mirror = _server(url, 80 if url.startswith("http:") else 443)
@@ -64,7 +65,7 @@ def _hub(url: str | None) -> list[dict[str, Any]]:
 
 
 def _server(url: str, default_port: int) -> list[dict[str, Any]]:
-    """To any host that has the port, for a policy knows no names; an address is taken as it is."""
+    """A rule for an IP address and port. For a DNS name: any host, as policies know no names."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return []

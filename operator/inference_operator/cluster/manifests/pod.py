@@ -26,7 +26,7 @@ PORT = 8001
 USER = 10_001
 SOURCE_DIR = "/source"
 ANNOTATION_SECRET = "inference-server.dev/secret-hash"  # noqa: S105 - an annotation's name
-"""A pod does not see that its Secret has changed; a new annotation makes a new pod."""
+"""A running pod does not see a change of its Secret; a new annotation causes a new pod."""
 
 
 def pod_template(
@@ -44,13 +44,13 @@ def pod_template(
     """The template of a Deployment's pods.
 
     Args:
-        env: of the model's spec; its literal values are those of the plan.
-        pod: the hardware profile and the model's own wishes, as `merge` gives them.
-        image: of runners whose model names none.
-        redis_url: only its fingerprint shows.
-        pvc: is mounted at SOURCE_DIR.
-        cache_node_path: folder of the node for weights; None: they go with the pod.
-        has_cache_claim: the model has a volume of its own for them instead.
+        env: spec.env; its literal values are taken from the plan.
+        pod: the hardware profile and spec.pod, combined by `merge`.
+        image: image of runners whose model names none.
+        redis_url: only its fingerprint appears in the template.
+        pvc: mounted at SOURCE_DIR.
+        cache_node_path: folder of the node for weights; None: weights are deleted with the pod.
+        has_cache_claim: whether the model has its own volume for weights instead.
     """
     spec: dict[str, Any] = {
         "serviceAccountName": parent.child,
@@ -77,12 +77,12 @@ def pod_template(
 
 
 def verbatim(text: str) -> str:
-    """As a value of an environment or an argument: there Kubernetes expands `$(NAME)` and `$$`."""
+    """Escape an environment value or an argument: Kubernetes expands `$(NAME)` and `$$` there."""
     return text.replace("$", "$$")
 
 
 def merge(profile: Pod, wishes: Pod) -> Pod:
-    """What a model names replaces the hardware profile's; its tolerations are added."""
+    """A model's values replace those of the hardware profile; its tolerations are added."""
     return Pod(
         image=wishes.image or profile.image,
         resources=_merged(profile.resources, wishes.resources),
@@ -94,8 +94,8 @@ def merge(profile: Pod, wishes: Pod) -> Pod:
 
 
 def _merged(profile: Resources, wishes: Resources) -> Resources:
-    """A resource of which the model names one side only has none of the profile's other side that
-    contradicts it: a limit below the profile's request would be refused, and is meant."""
+    """If a model sets only a limit or only a request, a contradicting value of the profile is
+    dropped: a limit below the profile's request is intended, but the API server would refuse it."""
     requests, limits = dict(profile.requests), dict(profile.limits)
     for name, limit in wishes.limits.items():
         if name in requests and ("/" in name or amount(requests[name]) > amount(limit)):
@@ -107,7 +107,7 @@ def _merged(profile: Resources, wishes: Resources) -> Resources:
 
 
 def spec_for_runner(spec: InferenceModelSpec) -> InferenceModelSpec:
-    """What a runner reads of a spec, and no more: the rest may change without a new pod."""
+    """The fields of a spec that a runner reads; others may change without a new pod."""
     read = {"type", "version", "source", "engine", "hardware", "batching", "timeouts"}
     part = spec.model_dump(include=read)
     if spec.source.pvc is not None:
@@ -142,10 +142,10 @@ def _container(
             "readOnlyRootFilesystem": True,
         },
         "volumeMounts": mounts,
-        # The runner's own watchdog ends a slow load, and can say more: it goes first.
+        # The runner's own watchdog ends a slow load first: its error says more.
         "startupProbe": _probe("/health/ready", 1, ceil(plan.load_seconds + LOAD_GRACE)),
         "readinessProbe": _probe("/health/ready", 5, 2),
-        # One that follows another in its container, again and again, takes a moment to answer.
+        # A process that restarts again and again in its container needs a moment to answer.
         "livenessProbe": _probe("/health/live", 10, 6),
     }
 
@@ -153,8 +153,8 @@ def _container(
 def _environment(
     parent: Parent, plan: RunnerPlan, env: Sequence[EnvVar]
 ) -> Iterator[dict[str, Any]]:
-    """Sorted, so that equal plans give equal manifests, and POD_NAME comes before what is made of
-    it, as Kubernetes demands."""
+    """Sorted, so that equal plans give equal manifests. POD_NAME comes before the variables that
+    refer to it, as Kubernetes requires."""
     from_secrets: Mapping[str, Any] = {
         entry.name: entry.value_from.model_dump(by_alias=True)
         for entry in env
@@ -166,7 +166,7 @@ def _environment(
         RunnerEnv.HOST.value: "0.0.0.0",  # noqa: S104 - of the pod
         RunnerEnv.PORT.value: str(PORT),
         RunnerEnv.NAME.value: worker_name(model_key(plan.model), f"$({POD_NAME})"),
-        RunnerEnv.REPLACES_ITSELF.value: "true",  # a kubelet would wait ever longer
+        RunnerEnv.REPLACES_ITSELF.value: "true",  # the kubelet's restarts have a growing backoff
     }
     references = {
         **from_secrets,
@@ -208,7 +208,7 @@ def _volumes(pvc: PvcSource | None, cache: Mapping[str, Any]) -> Iterator[dict[s
 
 
 def _placement(pod: Pod) -> dict[str, Any]:
-    """Without what is not set: the API server drops it, and then it would look changed."""
+    """Without unset fields: the API server drops them, and their absence would look like drift."""
     placement = {
         "nodeSelector": pod.node_selector,
         "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in pod.tolerations],

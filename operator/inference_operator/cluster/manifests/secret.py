@@ -1,4 +1,4 @@
-"""What runners must know and nobody who reads pods shall see."""
+"""The Secret of a model's runners: values that must not appear in the pod."""
 
 from __future__ import annotations
 

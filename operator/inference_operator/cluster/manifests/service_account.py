@@ -1,4 +1,4 @@
-"""The identity of a model's runners: it may do nothing."""
+"""The service account of a model's runners, which has no rights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def service_account(
 ) -> Manifest:
     """
     Args:
-        pull_secrets: Secrets of its namespace. The pods get them when they are made, so that other
-            ones are no other version of the model.
+        pull_secrets: Secrets in its namespace. Pods get them through the account, so that a change
+            of them is no new version of the model.
     """
     content: Manifest = {"automountServiceAccountToken": False}
     if pull_secrets:

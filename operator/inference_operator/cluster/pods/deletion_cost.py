@@ -1,8 +1,8 @@
-"""Which pods go first when replicas go: those that run the least.
+"""Pod deletion costs, so that a scale-down removes the pods that run the fewest predictions.
 
 A ReplicaSet deletes pods that are not ready first, then those of the lowest deletion cost
-(kubernetes/kubernetes, pkg/controller/controller_utils.go, ActivePodsWithRanks). A busy pod that
-goes all the same drains.
+(kubernetes/kubernetes, pkg/controller/controller_utils.go, ActivePodsWithRanks). A busy pod that is
+deleted all the same drains.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.redis.connection import RedisConnection
 
 _MAX_RUNNING = 100_000
-"""What a model's keys hold is up to its runners, and nobody trusts them."""
+"""Limit for entries that are read: runners, which are not trusted, write their model's keys."""
 
 
 def costs(pods: Iterable[RunnerPod], running: Counter[str], wanted: int) -> dict[str, str]:
-    """The deletion costs to set before a model is scaled down: pods whose cost is another one.
+    """The deletion costs to set before a model is scaled down; only those that change.
 
     Args:
-        running: predictions by pod, as `running_by_pod` gives them.
-        wanted: replicas that shall stay.
+        running: predictions by pod, from `running_by_pod`.
+        wanted: replicas to keep.
     """
-    staying = [pod for pod in pods if not pod.is_going]
+    staying = [pod for pod in pods if not pod.is_terminating]
     if not 0 < wanted < len(staying):
         return {}
     found = {pod.name: str(running[pod.name]) for pod in staying}
@@ -34,10 +34,10 @@ def costs(pods: Iterable[RunnerPod], running: Counter[str], wanted: int) -> dict
 
 
 def running_by_pod(redis_url: str, model_id: str, pods: Sequence[str]) -> Counter[str]:
-    """How many predictions each of the pods runs, by a connection of its own.
+    """How many predictions each of the pods runs. Opens a connection of its own.
 
     Raises:
-        RedisUnavailable: nothing is known of any pod.
+        RedisUnavailable: Redis did not answer.
     """
     key = queues.model_key(model_id)
     workers = [f"rq:worker:{queues.worker_name(key, pod)}" for pod in pods]

@@ -1,4 +1,4 @@
-"""What is trouble of what pods say, and what to do about it."""
+"""Finds the problem of a pod in its status, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inference_operator.cluster.pods.runner_pod import End, Eviction, RunnerPod
 from inference_operator.exit_codes import in_words
 
 FAILED_STARTS = (Reason.LOAD_FAILED, Reason.OOM_KILLED, Reason.CRASH_LOOP_BACK_OFF)
-"""The runner, or its download, began and did not get through: its log says more."""
+"""The runner or its download started and failed: its log says why."""
 _PULL_REASONS = {
     *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
     *("ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"),
@@ -31,12 +31,12 @@ _PLACEMENT_HINTS = {
     "spec.cache.storageClassName",
     "": "correct spec.pod.nodeSelector or spec.pod.tolerations, or add a node",
 }
-"""By what the scheduler's message has in it; the first that fits."""
+"""Hints by a part of the scheduler's message; the first match counts."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a pod serves nothing, and what to do about it."""
+    """Why a pod does not serve, and what to do about it."""
 
     reason: Reason
     message: str
@@ -52,15 +52,15 @@ _LIMITS = ("exceeded quota", "failed quota", "maximum storage usage per")
 
 
 def refused_for(said: str, otherwise: Reason) -> Reason:
-    """The reason of a refusal, by the API server's words: a quota, a limit, or something else."""
+    """The reason of a rejection, from the API server's message; else `otherwise`."""
     is_limit = any(words in said for words in _LIMITS)
     return Reason.NO_CAPACITY if is_limit else otherwise
 
 
 def worst(pods: Collection[RunnerPod]) -> Trouble | None:
-    """The trouble to tell of: what only the user can mend comes first.
+    """The problem to report; problems that only the user can correct come first.
 
-    An eviction is none any more once another pod is ready, or its download gets on.
+    An eviction no longer counts once another pod is ready or is downloading.
     """
     gets_on = any(pod.is_ready or pod.progress for pod in pods)
     troubled = (pod for pod in pods if not (gets_on and pod.eviction))
@@ -69,11 +69,11 @@ def worst(pods: Collection[RunnerPod]) -> Trouble | None:
 
 
 def diagnose(pod: RunnerPod) -> Trouble | None:
-    """What keeps a pod from its work; None if nothing does, or nothing but time."""
-    if pod.is_going or pod.is_ready:
+    """The problem that keeps a pod from working; None if it works or only needs time."""
+    if pod.is_terminating or pod.is_ready:
         return None
     if pod.eviction:
-        return Trouble(Reason.EVICTED, _put_out(pod.node, pod.eviction), pod)
+        return Trouble(Reason.EVICTED, _eviction_message(pod.node, pod.eviction), pod)
     if pod.is_lost:
         return Trouble(Reason.NODE_LOST, _lost(pod), pod)
     if pod.unschedulable:
@@ -81,12 +81,12 @@ def diagnose(pod: RunnerPod) -> Trouble | None:
     if trouble := _of_waiting(pod):
         return trouble
     if pod.progress is not None:
-        return None  # It failed before, and gets on now.
+        return None  # It failed before, and makes progress now.
     return _after_end(pod, pod.end) if pod.end else None
 
 
-def last_words(log_tail: Sequence[str]) -> str:
-    """The error in a runner's last log lines, empty if none says one."""
+def last_error(log_tail: Sequence[str]) -> str:
+    """The error in a runner's last log lines; empty if they have none."""
     for line in reversed(log_tail):
         try:
             entry = json.loads(line)
@@ -131,7 +131,7 @@ def _no_node(said: str) -> str:
     return f"no node takes the pod: {said.rstrip('.')}; {hint}"
 
 
-def _put_out(node: str, eviction: Eviction) -> str:
+def _eviction_message(node: str, eviction: Eviction) -> str:
     message = f"node {node} put the pod out: {eviction.reason}: {eviction.message}"
     if eviction.reason != Reason.EVICTED:
         return message
@@ -146,12 +146,12 @@ def _lost(pod: RunnerPod) -> str:
 
 
 def _pull(reason: str, said: str) -> str:
-    """The kubelet says the same in two ways by turns; this says it in one."""
+    """The same text for the kubelet's two alternating messages about a failed pull."""
     _, found, error = said.partition(": ErrImagePull: ")
     detail = (error if found else said).strip() or reason
     return f"the image cannot be pulled: {detail}; correct spec.pod.image, or let nodes pull it"
 
 
 def _signed(code: int) -> int:
-    """A shell's 137 as subprocess has it: -9."""
+    """A shell's exit code as `subprocess` has it: 137 becomes -9."""
     return 128 - code if 128 < code < 160 else code

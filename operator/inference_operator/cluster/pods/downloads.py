@@ -1,4 +1,4 @@
-"""How far the downloads of pods are: from their log lines, which are read now and then."""
+"""The progress of pods' downloads, from their log lines, which are read periodically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference_operator.cluster.manifests.fetch import FETCH
 from inference_operator.cluster.pods.runner_pod import DownloadProgress, RunnerPod
 
 PERIOD = 5.0
-"""Seconds between two readings of the same model's logs, so between two statuses that say so."""
+"""Seconds between two readings of a model's logs, and so between two updates of its status."""
 
 ReadLog = Callable[[str, str, str], Sequence[str] | None]
 """Namespace, pod and container → the last lines of its log; None if they cannot be read."""
@@ -27,10 +27,10 @@ class Downloads:
         self._read = read
         self._clock = clock
         self._known: dict[Key, tuple[float, dict[str, DownloadProgress | None]]] = {}
-        """When the logs were read, and what each pod's said."""
+        """When the logs were read, and the progress of each pod."""
 
     def with_progress(self, key: Key, pods: Sequence[RunnerPod]) -> list[RunnerPod]:
-        downloading = [pod for pod in pods if pod.is_downloading and not pod.is_going]
+        downloading = [pod for pod in pods if pod.is_downloading and not pod.is_terminating]
         if not downloading:
             self.forget(key)
             return list(pods)
@@ -43,7 +43,7 @@ class Downloads:
         ]
 
     def again(self, key: Key) -> float:
-        """Seconds until there may be more to tell of a model; inf if nothing of it downloads."""
+        """Seconds until the next reading of a model's logs; inf if it has no download."""
         return PERIOD if key in self._known else inf
 
     def forget(self, key: Key) -> None:
@@ -51,7 +51,7 @@ class Downloads:
 
 
 def last(lines: Sequence[str]) -> DownloadProgress | None:
-    """What the last line says that says how far it is."""
+    """The progress in the last line that has one."""
     for line in reversed(lines):
         try:
             entry = json.loads(line)
@@ -62,8 +62,8 @@ def last(lines: Sequence[str]) -> DownloadProgress | None:
     return None
 
 
-def words(repo: str, pods: Iterable[RunnerPod]) -> str:
-    """Of the download that is ahead of the others."""
+def message(repo: str, pods: Iterable[RunnerPod]) -> str:
+    """The message for the most advanced download."""
     found = [pod.progress for pod in pods if pod.progress is not None]
     if not found:
         return f"downloading {repo}"
@@ -72,7 +72,7 @@ def words(repo: str, pods: Iterable[RunnerPod]) -> str:
 
 
 def _size(size: int) -> str:
-    """Decimal, as files are sold: 1.2 GB."""
+    """Decimal units: 1.2 GB."""
     for unit, step in (("GB", 1e9), ("MB", 1e6)):
         if size >= step:
             return f"{size / step:.1f} {unit}"

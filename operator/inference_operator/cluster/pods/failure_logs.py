@@ -1,4 +1,4 @@
-"""The last words of runners that failed, each read once."""
+"""The last log lines of failed runners, each log read once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from inference_operator.cluster.pods.diagnosis import Trouble
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 
 AGAIN = 2.0
-"""Seconds until a log is read again that the kubelet did not have."""
+"""Seconds until a log that the kubelet could not read is tried again."""
 
 
 _VERSIONS = 2
-"""Of a model, whose pods are looked at: the one that its document asks for, and the last that
-worked."""
+"""Versions of a model whose pods are diagnosed: the document's, and the last that worked."""
 
 
 class _Start(NamedTuple):
@@ -36,15 +35,15 @@ class ReadLog(Protocol):
 
 
 class FailureLogs:
-    """Thread-safe as long as a key is looked at by one thread at a time."""
+    """Thread-safe as long as one thread at a time works on a key."""
 
     def __init__(self, read: ReadLog) -> None:
         self._read = read
         self._tails: dict[Key, dict[_Start, Sequence[str] | None]] = {}
-        """What was said before each start of a container; None if it could not be read."""
+        """The last lines before each start of a container; None if they could not be read."""
 
     def explain(self, key: Key, trouble: Trouble) -> Trouble:
-        """With what the runner, or its download, said before it failed."""
+        """The problem with the last log lines of the failed runner or download."""
         if not trouble.has_log:
             return trouble
         pod = trouble.pod
@@ -54,12 +53,12 @@ class FailureLogs:
             tail = self._last_lines(key[0], pod)
         others = [item for item in known.items() if item[0] != start]
         self._tails[key] = dict([*others, (start, tail)][-_VERSIONS:])
-        words = diagnosis.last_words(tail or ()) if trouble.reason is Reason.LOAD_FAILED else ""
-        message = f"{words}; {trouble.message}" if words else trouble.message
+        error = diagnosis.last_error(tail or ()) if trouble.reason is Reason.LOAD_FAILED else ""
+        message = f"{error}; {trouble.message}" if error else trouble.message
         return replace(trouble, message=message, log_tail=tail or ())
 
     def again(self, key: Key) -> float:
-        """Seconds until there may be a log that the last look did not find; inf if it found all."""
+        """Seconds until a missing log is tried again; inf if none is missing."""
         known = self._tails.get(key, {})
         missing = [start for start, tail in known.items() if tail is None]
         for start in missing:
@@ -67,7 +66,7 @@ class FailureLogs:
         return AGAIN if missing else inf
 
     def _last_lines(self, namespace: str, pod: RunnerPod) -> Sequence[str] | None:
-        """Of the run that ended. By now the next may have begun, of which we have not heard."""
+        """The last lines of the run that ended. The next may have started unseen."""
         is_last = pod.end is not None and pod.end.is_last
         where = (namespace, pod.name, pod.container)
         current = self._read(*where, previous=False) if is_last else None

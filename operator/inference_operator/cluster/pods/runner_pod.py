@@ -1,4 +1,4 @@
-"""What the pods of a model say."""
+"""A runner's pod, parsed from the API server's object."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ANNOTATION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """Of the ready pods of a ReplicaSet that is scaled down, those of the lowest cost go first."""
 
 OVERDUE = timedelta(seconds=10)
-"""Beyond the end of a deleted pod's grace: a kubelet that works has ended it by then."""
+"""Time beyond a deleted pod's grace period; a working kubelet has ended the pod by then."""
 RECENT = timedelta(minutes=10)
-"""How long an eviction is news, if no other pod gets on meanwhile."""
+"""How long an eviction is reported, unless another pod makes progress."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class End:
     code: int
     reason: str
     is_last: bool
-    """Whether a later start has not begun: then its log is the container's current one."""
+    """Whether no later start has begun; then its log is the container's current one."""
 
 
 @dataclass(frozen=True)
 class Eviction:
-    """How a node put a pod out for good: it ran short of something, or did not take it."""
+    """An eviction: the node ran short of a resource, or did not admit the pod."""
 
     reason: str
     message: str
@@ -42,7 +42,7 @@ class Eviction:
 
 @dataclass(frozen=True)
 class DownloadProgress:
-    """How far a download is."""
+    """The progress of a download."""
 
     percent: int
     total_bytes: int
@@ -50,7 +50,7 @@ class DownloadProgress:
 
 @dataclass(frozen=True)
 class RunnerPod:
-    """A pod as its current container has it: the download until that is done, then the runner."""
+    """A pod by its current container: the download until it is done, then the runner."""
 
     name: str
     uid: str
@@ -60,25 +60,25 @@ class RunnerPod:
     is_ready: bool = False
     is_started: bool = False
     """Its startup probe succeeded: the runner has loaded its model."""
-    going_until: datetime | None = None
-    """Somebody deleted it: it ends its work, and has until then."""
+    terminating_until: datetime | None = None
+    """Set for a deleted pod: the end of its grace period."""
     is_lost: bool = False
-    """Nothing is heard of it any more."""
+    """Whether its node no longer reports."""
     eviction: Eviction | None = None
     running_since: str = ""
     """RFC 3339; empty while no container runs."""
     restarts: int = 0
     end: End | None = None
     waiting: tuple[str, str] = ("", "")
-    """Reason and message of the kubelet."""
+    """Reason and message from the kubelet."""
     unschedulable: str = ""
     """The scheduler's message."""
     memory_limit: str = ""
     owner: str = ""
-    """Of its model."""
+    """The owner of its model."""
     deletion_cost: str = "0"
     progress: DownloadProgress | None = None
-    """Of a download that runs, if its log was read and says so."""
+    """The progress of a running download, if its log has it."""
 
     @property
     def is_fetched(self) -> bool:
@@ -86,8 +86,8 @@ class RunnerPod:
         return self.container == CONTAINER
 
     @property
-    def is_going(self) -> bool:
-        return self.going_until is not None
+    def is_terminating(self) -> bool:
+        return self.terminating_until is not None
 
     @property
     def is_downloading(self) -> bool:
@@ -100,7 +100,7 @@ class RunnerPod:
 
 
 def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
-    """The pod of an API server's answer; None if it has ended for good, but not by an eviction."""
+    """The pod; None if it has ended for good by other means than an eviction."""
     metadata, status = pod["metadata"], pod.get("status", {})
     eviction = _eviction(pod)
     if eviction is None and status.get("phase") in ("Failed", "Succeeded"):
@@ -112,7 +112,7 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
     waiting = state.get("waiting", {})
     is_unschedulable = scheduled.get("reason") == "Unschedulable"
     is_ready = conditions.get("Ready", {}).get("status") == "True"
-    going_until = metadata.get("deletionTimestamp")
+    terminating_until = metadata.get("deletionTimestamp")
     return RunnerPod(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -120,10 +120,10 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
         container=name,
         node=pod.get("spec", {}).get("nodeName", ""),
         is_ready=is_ready,
-        # The kubelet calls a download started, too.
+        # The kubelet sets `started` for the download, too.
         is_started=name == CONTAINER and bool(container.get("started")),
-        going_until=datetime.fromisoformat(going_until) if going_until else None,
-        # The kubelet's last word stands, and the node controller says otherwise.
+        terminating_until=datetime.fromisoformat(terminating_until) if terminating_until else None,
+        # The kubelet's last report says ready, but the node controller has set Ready to False.
         is_lost=container.get("ready", False) and not is_ready,
         eviction=eviction,
         running_since=state.get("running", {}).get("startedAt") or "",
@@ -138,7 +138,7 @@ def parse(pod: Mapping[str, Any]) -> RunnerPod | None:
 
 
 def as_of(pods: Iterable[RunnerPod], now: datetime) -> list[RunnerPod]:
-    """With those lost that should have ended by now: nothing is known to run in them."""
+    """The pods; those that should have ended by now are marked as lost."""
     return [
         replace(pod, is_lost=True, running_since="") if _is_overdue(pod, now) else pod
         for pod in pods
@@ -146,22 +146,23 @@ def as_of(pods: Iterable[RunnerPod], now: datetime) -> list[RunnerPod]:
 
 
 def next_overdue(pods: Iterable[RunnerPod], now: datetime) -> float:
-    """Seconds until another pod should have ended; inf if none shall."""
-    ends = [pod.going_until + OVERDUE - now for pod in pods if pod.going_until]
+    """Seconds until the next terminating pod should have ended; inf if there is none."""
+    ends = [pod.terminating_until + OVERDUE - now for pod in pods if pod.terminating_until]
     return min((end.total_seconds() for end in ends if end > timedelta()), default=inf)
 
 
 def recent(evicted: Iterable[RunnerPod], now: datetime) -> list[RunnerPod]:
-    """Those that are news still: Kubernetes keeps them for long."""
+    """The pods evicted recently; Kubernetes keeps evicted pods for long."""
     return [pod for pod in evicted if pod.eviction and now - pod.eviction.at < RECENT]
 
 
 def _is_overdue(pod: RunnerPod, now: datetime) -> bool:
-    return pod.going_until is not None and now >= pod.going_until + OVERDUE
+    return pod.terminating_until is not None and now >= pod.terminating_until + OVERDUE
 
 
 def _eviction(pod: Mapping[str, Any]) -> Eviction | None:
-    """A runner that ended with an error has no such reason: the kubelet starts it again."""
+    """The eviction, from the pod's reason. A runner that ended with an error has none: the kubelet
+    restarts it."""
     status = pod.get("status", {})
     if status.get("phase") != "Failed" or "reason" not in status:
         return None
@@ -179,7 +180,7 @@ def _end(container: Mapping[str, Any]) -> End | None:
 
 
 def _current(pod: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The container that is to work now, and its status: empty before the kubelet's first word."""
+    """The current container, and its status: empty before the kubelet's first report."""
     status = pod.get("status", {})
     if any(found["name"] == FETCH for found in pod.get("spec", {}).get("initContainers", ())):
         fetch = _named(status.get("initContainerStatuses", ()), FETCH)

@@ -1,4 +1,4 @@
-"""The pods that a model has had, as the ReplicaSets of its Deployment still know them."""
+"""Earlier pod templates of a model, from the ReplicaSets of its Deployment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Versions:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._templates: dict[Key, tuple[str, Manifest]] = {}
-        """The one that a change was taken back to, and its hash."""
+        """Hash and template of the version that a rollback returned to."""
 
     def template(self, resource: Resource, deployment: Manifest, hash: str) -> Manifest | None:
-        """The pod template of that version; None if the history no longer has it."""
+        """The pod template with that hash; None if the history no longer has it."""
         known, template = self._templates.get(resource.key, ("", None))
         if known == hash:
             return template

@@ -1,7 +1,7 @@
 """Which version of a changed model runs: pure.
 
-A change that does not become ready is taken back: with one replica and no spare GPU the old one has
-gone before the new one could fail, so that waiting would leave nothing that serves.
+A change that does not become ready is rolled back: with one replica and no spare GPU the old pod
+ends before the new one can fail, so that without a rollback no pod would serve.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _PATIENCE = {
     Reason.OOM_KILLED: 1,
     Reason.CRASH_LOOP_BACK_OFF: 1,
 }
-"""How often the kubelet may start such a pod again before its version counts as failed. What time
-or room may heal is not here: it has until the Deployment's progress deadline."""
+"""Restarts by the kubelet after which a version counts as failed, by reason. Reasons that time or
+free capacity may resolve are not listed: they have until the Deployment's progress deadline."""
 _NEVER_PULLED = {"InvalidImageName", "ErrImageNeverPull"}
 _NO_IMAGE = re.compile(
-    # How containerd, CRI-O and Docker begin to tell of a registry's answer about the image itself.
-    # What fails later, with its layers, is as often the node's or the network's fault.
+    # Messages of containerd, CRI-O and Docker for a registry's answer about the image itself.
+    # Later errors, with its layers, are as often the node's or the network's fault.
     r"(failed to resolve reference|reading manifest \S+ in|response from daemon:).*[\s(]"
     r"(not found|(manifest|name) unknown|(?<!permission )denied|unauthorized|forbidden)"
     r"|invalid reference format",
     re.IGNORECASE,
 )
 _NO_CONFIG = re.compile(
-    # How the kubelet tells of what a pod's document names and is not there, or may not be.
+    # The kubelet's messages for missing or forbidden objects that the pod's document names.
     r'(?:secret|configmap) "(?P<object>[^"]+)" not found'
     r"|couldn't find key \S+ in (?:Secret|ConfigMap) [^/\s]+/(?P<holder>\S+)"
     r"|runAsNonRoot and image (?:will run as root|has non-numeric user)"
@@ -41,7 +41,7 @@ _LABEL_OF_REPLICA_SET = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 
 
-def judge(
+def assess(
     before: RolloutStatus,
     desired: str,
     version: str,
@@ -51,14 +51,15 @@ def judge(
     overdue: str,
     own: str = "",
 ) -> RolloutStatus:
-    """What is known of versions after another look.
+    """The new state of the rollout.
 
     Args:
-        desired: hash of the model as its document is now; `version` is that of the document.
-        trouble: of the pods of `desired`.
-        overdue: what the Deployment says if it has made no progress for longer than it may. It
-            knows of no downloads, which may take their time, and loads have a limit of their own.
-        own: the Secret that the operator itself makes for the pods: it is there again soon.
+        desired: hash of the model by its document; `version` is the document's version.
+        trouble: the problem of the pods of `desired`.
+        overdue: the Deployment's message if its progress deadline has passed. It ignores downloads,
+            which may take long; loads have a limit of their own.
+        own: name of the Secret that the operator creates for the pods; a missing one is created
+            again.
     """
     new = [pod for pod in pods if pod.hash == desired]
     if any(pod.is_ready for pod in new):
@@ -74,7 +75,7 @@ def judge(
 
 
 def running(rollout: RolloutStatus, desired: str) -> str:
-    """The hash of the version that shall run."""
+    """The hash of the version to run."""
     return rollout.hash if rollout.failed_hash == desired else desired
 
 
@@ -95,24 +96,25 @@ def _is_hopeless(trouble: Trouble, own: str) -> bool:
 
 
 def has_no_image(reason: str, message: str) -> bool:
-    """Whether no waiting gives a pod its image: there is none, or it may not have it. A registry
-    that does not answer, or has too much to do, may answer later.
+    """Whether a pod can never get its image: the image does not exist, or access is denied. An
+    unreachable or overloaded registry may answer later.
 
     Args:
-        reason: the kubelet's, as `message`: the words of the container runtime.
+        reason: the kubelet's reason.
+        message: the container runtime's message.
     """
     return reason in _NEVER_PULLED or _NO_IMAGE.search(message) is not None
 
 
 def lacks_config(message: str, own: str) -> bool:
-    """Whether a container lacks what its document names, by the kubelet's words; not what it could
-    not ask the API server for, nor what `own` holds."""
+    """Whether the kubelet's message says that an object which the document names is missing. Errors
+    of the API server do not count, nor does the Secret `own`."""
     found = _NO_CONFIG.search(message)
     return found is not None and own not in found.groups()
 
 
 def template_of(replica_sets: Sequence[Manifest], deployment_uid: str) -> Manifest | None:
-    """The pod template of the latest of a Deployment's ReplicaSets; None if none is its."""
+    """The pod template of the Deployment's latest ReplicaSet; None if it has none."""
     found = [
         replica_set
         for replica_set in replica_sets

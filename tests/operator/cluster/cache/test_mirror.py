@@ -162,8 +162,8 @@ def test_the_oldest_of_an_owners_namespaces_is_home() -> None:
     assert mirror.home("ann") == "young"
     assert mirror.put(Kind.NAMESPACE, _namespace("team", 2, "ann")) == {KEY, young}
     assert mirror.home("ann") == "team"
-    going = _namespace("team", 4, "ann", deletionTimestamp="2026-01-09T00:00:00Z")
-    assert mirror.put(Kind.NAMESPACE, going) == {KEY, young}
+    terminating = _namespace("team", 4, "ann", deletionTimestamp="2026-01-09T00:00:00Z")
+    assert mirror.put(Kind.NAMESPACE, terminating) == {KEY, young}
     assert (mirror.home("ann"), mirror.owner("team")) == ("young", "")
 
 

@@ -17,8 +17,8 @@ from inference_operator.redis.connection import RedisUnavailable
 IDLE = RunnerPod("idle", "1", "h", is_ready=True)
 BUSY = RunnerPod("busy", "2", "h", is_ready=True)
 KNOWN = replace(BUSY, deletion_cost="2")
-GOING = replace(KNOWN, name="going", going_until=datetime(2026, 1, 2, tzinfo=UTC))
-TWO = Counter({"busy": 2, "going": 1, "of-another-model": 7})
+TERMINATING = replace(KNOWN, name="terminating", terminating_until=datetime(2026, 1, 2, tzinfo=UTC))
+TWO = Counter({"busy": 2, "terminating": 1, "of-another-model": 7})
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ TWO = Counter({"busy": 2, "going": 1, "of-another-model": 7})
         pytest.param([IDLE, BUSY], Counter(), 1, {}, id="all idle"),
         pytest.param([IDLE, BUSY], TWO, 0, {}, id="all of them go"),
         pytest.param([IDLE, BUSY], TWO, 2, {}, id="none of them goes"),
-        pytest.param([BUSY, GOING], TWO, 1, {}, id="one goes already"),
+        pytest.param([BUSY, TERMINATING], TWO, 1, {}, id="one goes already"),
         pytest.param([], TWO, 1, {}, id="no pods"),
     ],
 )

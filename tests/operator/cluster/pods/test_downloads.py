@@ -9,7 +9,7 @@ from math import inf
 
 import pytest
 
-from inference_operator.cluster.pods.downloads import PERIOD, Downloads, last, words
+from inference_operator.cluster.pods.downloads import PERIOD, Downloads, last, message
 from inference_operator.cluster.pods.runner_pod import DownloadProgress, RunnerPod
 
 KEY = ("team-a", "m")
@@ -67,7 +67,7 @@ def test_a_log_is_read_now_and_then() -> None:
 def test_only_downloads_are_asked_for_another_look() -> None:
     logs = Logs()
     assert logs.progress(
-        READY, replace(FETCHING, going_until=datetime(2026, 1, 2, tzinfo=UTC))
+        READY, replace(FETCHING, terminating_until=datetime(2026, 1, 2, tzinfo=UTC))
     ) == [None, None]
     assert logs.downloads.again(KEY) == inf
     assert logs.progress(READY, FETCHING) == [None, 0]
@@ -91,4 +91,4 @@ def test_only_downloads_are_asked_for_another_look() -> None:
     ],
 )
 def test_words(said: list[DownloadProgress | None], expected: str) -> None:
-    assert words("a/b", [replace(FETCHING, progress=progress) for progress in said]) == expected
+    assert message("a/b", [replace(FETCHING, progress=progress) for progress in said]) == expected

@@ -11,7 +11,7 @@ import pytest
 
 from inference_contract.inferencemodel import Reason
 from inference_contract.pods import LABEL_HASH, LABEL_OWNER
-from inference_operator.cluster.pods.diagnosis import diagnose, last_words, refused_for, worst
+from inference_operator.cluster.pods.diagnosis import diagnose, last_error, refused_for, worst
 from inference_operator.cluster.pods.runner_pod import (
     ANNOTATION_COST,
     OVERDUE,
@@ -363,7 +363,7 @@ def test_all_that_a_pod_says() -> None:
         node="n1",
         is_ready=True,
         is_started=True,
-        going_until=PUT_OUT_AT,
+        terminating_until=PUT_OUT_AT,
         is_lost=False,
         restarts=2,
         end=End(3, "Error", is_last=True),
@@ -444,15 +444,15 @@ def test_an_eviction_is_told_until_another_pod_gets_on(pod: RunnerPod, is_told: 
 
 
 def test_a_pod_that_should_have_ended_is_lost() -> None:
-    going = _read(RUNNING, None, UNREADY, deletionTimestamp="2026-01-02T03:04:05Z")
+    terminating = _read(RUNNING, None, UNREADY, deletionTimestamp="2026-01-02T03:04:05Z")
     staying = _read(RUNNING, name="q")
     end = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + OVERDUE
     before = end - timedelta(seconds=1)
-    assert as_of([going, staying], before) == [going, staying]
-    assert next_overdue([going, staying], before) == 1
-    lost, same = as_of([going, staying], end)
+    assert as_of([terminating, staying], before) == [terminating, staying]
+    assert next_overdue([terminating, staying], before) == 1
+    lost, same = as_of([terminating, staying], end)
     assert (lost.is_lost, lost.is_loading, same) == (True, False, staying)
-    assert next_overdue([going, staying], end) == inf
+    assert next_overdue([terminating, staying], end) == inf
 
 
 def test_what_only_the_user_can_mend_comes_first() -> None:
@@ -476,7 +476,7 @@ def test_what_only_the_user_can_mend_comes_first() -> None:
     ],
 )
 def test_last_words(lines: list[str], expected: str) -> None:
-    assert last_words(lines) == expected
+    assert last_error(lines) == expected
 
 
 def test_a_download_that_runs_is_no_runner_that_is_up() -> None:

@@ -11,8 +11,8 @@ from inference_contract.inferencemodel import Reason, RolloutStatus
 from inference_operator.cluster.pods.diagnosis import Trouble
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.cluster.rollout.rollout import (
+    assess,
     has_no_image,
-    judge,
     lacks_config,
     running,
     template_of,
@@ -128,7 +128,7 @@ def test_judge(
     overdue: str,
     after: RolloutStatus,
 ) -> None:
-    assert judge(before, desired, "2", pods, trouble, overdue=overdue, own="m-runner") == after
+    assert assess(before, desired, "2", pods, trouble, overdue=overdue, own="m-runner") == after
 
 
 RESOLVE = 'failed to pull and unpack image "r.io/a/x:1": failed to resolve reference "r.io/a/x:1": '
