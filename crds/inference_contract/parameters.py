@@ -131,11 +131,45 @@ def json_schema(parameters: dict[str, Parameter]) -> dict[str, Any]:
 _TEXT_GENERATION = {
     "prompt": Parameter(type="string", description="Text, or one user turn for a chat model."),
     "max_new_tokens": Parameter(type="integer", default=128, minimum=1, maximum=32_768),
+    "min_new_tokens": Parameter(
+        type="integer", default=0, minimum=0, description="Before them the text does not end."
+    ),
+    "ignore_eos": Parameter(
+        type="boolean", default=False, description="Whether to go on after the end of the text."
+    ),
     "temperature": Parameter(
         type="number", default=0.0, minimum=0, maximum=2, description="0 is greedy."
     ),
     "top_p": Parameter(type="number", default=1.0, minimum=0, maximum=1),
     "top_k": Parameter(type="integer", default=0, minimum=0, maximum=1000, description="0: all."),
+    "min_p": Parameter(
+        type="number",
+        default=0.0,
+        minimum=0,
+        maximum=1,
+        description="Least probability, as a part of the likeliest token's.",
+    ),
+    "repetition_penalty": Parameter(
+        type="number",
+        default=1.0,
+        minimum=0.01,
+        maximum=100,
+        description="Of tokens in the prompt and the output; above 1 makes them rarer.",
+    ),
+    "frequency_penalty": Parameter(
+        type="number",
+        default=0.0,
+        minimum=-2,
+        maximum=2,
+        description="Taken off a token's score for each time that the output has it.",
+    ),
+    "presence_penalty": Parameter(
+        type="number",
+        default=0.0,
+        minimum=-2,
+        maximum=2,
+        description="Taken off the score of every token that the output has.",
+    ),
     "seed": Parameter(type="integer", required=False, description="Default: from the id."),
     "stop": Parameter(type="array", required=False, items={"type": "string"}),
 }

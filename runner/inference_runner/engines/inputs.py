@@ -41,6 +41,15 @@ def integer(inputs: Mapping[str, Any], name: str, default: int, low: float) -> i
     return int(value)
 
 
+def boolean(inputs: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = inputs.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false")
+    return value
+
+
 def seed(inputs: Mapping[str, Any], default: int) -> int:
     """Any integer is one; a generator of torch takes 64 bits of it."""
     return integer(inputs, "seed", default, -math.inf) % 2**64

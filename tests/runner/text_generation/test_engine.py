@@ -18,6 +18,7 @@ from inference_runner.engines import registry
 from inference_runner.engines.base import EngineOptions, InputError, Request
 from inference_runner.engines.text_generation import sampling
 from inference_runner.engines.text_generation.detokenizer import Detokenizer
+from inference_runner.engines.text_generation.sampling import Sampler
 
 NEW_TOKENS = 12
 
@@ -248,7 +249,13 @@ class Scripted:
     def __init__(self, engine: Any, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
         ids = engine._tokenizer.convert_tokens_to_ids(said)
         script = iter(ids)
-        monkeypatch.setattr(sampling, "choose", lambda logits, rows: [next(script)])
+
+        def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int]:
+            (token,) = [next(script) for _ in rows]
+            rows[0].accept(token)
+            return [token]
+
+        monkeypatch.setattr(sampling, "choose", choose)
 
 
 def chat(folder: Path, template: str | None, **more: Any) -> Any:
@@ -299,7 +306,7 @@ def test_a_chat_template_that_refuses_an_answer_has_no_end(tmp_path: Path) -> No
         "{% if messages|length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
         "<|user|> {{ messages[0].content }} <|assistant|>",
     )
-    assert engine._ends == frozenset()
+    assert engine._requests.vocabulary.ends == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ def _read(prompt_tokens: int = 10, /, **inputs: Any) -> TextOptions:
 
 def test_what_is_not_said_or_null_is_as_usual() -> None:
     names = ["max_length", "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop"]
+    names += ["min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"]
+    names += ["min_new_tokens", "ignore_eos"]
     assert _read() == USUAL
     assert _read(**dict.fromkeys(names)) == USUAL
 
@@ -45,6 +47,13 @@ def test_what_is_not_said_or_null_is_as_usual() -> None:
         ({"top_p": 0}, {"top_p": 0}),
         ({"top_p": 1}, {"top_p": 1}),
         ({"top_k": 5}, {"top_k": 5}),
+        ({"min_p": 0.5}, {"min_p": 0.5}),
+        ({"repetition_penalty": 1.5}, {"repetition_penalty": 1.5}),
+        ({"frequency_penalty": -2}, {"frequency_penalty": -2}),
+        ({"presence_penalty": 2}, {"presence_penalty": 2}),
+        ({"min_new_tokens": 3}, {"min_new_tokens": 3}),
+        ({"min_new_tokens": 995, "max_new_tokens": 995}, {"min_new_tokens": 990}),
+        ({"ignore_eos": True}, {"ignore_eos": True}),
         ({"seed": 7}, {"seed": 7}),
         ({"seed": -1}, {"seed": 2**64 - 1}),
         ({"seed": 2**64}, {"seed": 0}),
@@ -71,6 +80,13 @@ def test_what_is_said(inputs: dict[str, Any], expected: dict[str, Any]) -> None:
         ({"top_p": 1.1}, "top_p must be from 0 to 1, not 1.1"),
         ({"top_p": -1}, "top_p must be from 0 to 1, not -1"),
         ({"top_k": -1}, "top_k must be at least 0, not -1"),
+        ({"min_p": 1.1}, "min_p must be from 0 to 1, not 1.1"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be from 0.01 to 100, not 0"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty must be from -2 to 2, not 2.5"),
+        ({"presence_penalty": -3}, "presence_penalty must be from -2 to 2, not -3"),
+        ({"min_new_tokens": -1}, "min_new_tokens must be at least 0, not -1"),
+        ({"min_new_tokens": 129}, "min_new_tokens is 129, more than max_new_tokens, 128"),
+        ({"ignore_eos": 1}, "ignore_eos must be true or false"),
         ({"seed": 0.5}, "seed must be an integer, not 0.5"),
         ({"stop": 3}, "stop must be a list of strings"),
         ({"stop": ["a", 3]}, "stop must be a list of strings"),
@@ -101,3 +117,16 @@ def test_a_second_attempt_says_the_same() -> None:
 def test_where_it_is_greedy() -> None:
     assert _read(temperature=GREEDY_BELOW / 2).is_greedy
     assert not _read(temperature=GREEDY_BELOW).is_greedy
+
+
+@pytest.mark.parametrize("inputs", [{"top_k": 1}, {"top_p": 0}])
+def test_what_leaves_one_token_is_greedy(inputs: dict[str, Any]) -> None:
+    assert _read(temperature=1, **inputs).is_greedy
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"repetition_penalty": 1.1}, {"frequency_penalty": 1}, {"presence_penalty": 1}]
+)
+def test_what_penalizes(inputs: dict[str, Any]) -> None:
+    assert _read(**inputs).has_penalties
+    assert not _read(**dict.fromkeys(inputs)).has_penalties

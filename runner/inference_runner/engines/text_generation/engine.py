@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from inference_runner.engines import inputs, pretrained
-from inference_runner.engines.base import Delta, EngineOptions, InputError, Request, StepEngine
-from inference_runner.engines.text_generation import end_tokens, prefill, sampling
-from inference_runner.engines.text_generation import options as text_options
+from inference_runner.engines import pretrained
+from inference_runner.engines.base import Delta, EngineOptions, Request, StepEngine
+from inference_runner.engines.text_generation import prefill, sampling
 from inference_runner.engines.text_generation.batches import Batch, Batches
 from inference_runner.engines.text_generation.causal import Causal
-from inference_runner.engines.text_generation.detokenizer import Detokenizer
-from inference_runner.engines.text_generation.options import TextOptions
+from inference_runner.engines.text_generation.generation import Generation
+from inference_runner.engines.text_generation.requests import RequestReader
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
 """Of one forward over prompts. On two cores 512 tokens take a small model 0.2 s, and cost no more
@@ -31,31 +30,17 @@ def create(options: EngineOptions) -> TextGeneration:
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """One request. `length` counts its tokens in the cache."""
+    """One text. `length` counts its tokens in the cache."""
 
-    id: str
-    prompt: list[int]
-    options: TextOptions
-    text: Detokenizer
-    generator: torch.Generator
-    begun: float = field(default_factory=time.monotonic)
+    text: Generation
     length: int = 0
     cache: Any = None
     """Of a prompt that is there in part."""
     last: int = 0
-    tokens: int = 0
 
     @property
     def missing(self) -> int:
-        return len(self.prompt) - self.length
-
-    def metrics(self) -> dict[str, float]:
-        seconds = max(time.monotonic() - self.begun, 1e-9)
-        return {
-            "input_token_count": len(self.prompt),
-            "output_token_count": self.tokens,
-            "tokens_per_second": round(self.tokens / seconds, 2),
-        }
+        return len(self.text.prompt) - self.length
 
 
 class TextGeneration(StepEngine):
@@ -73,11 +58,9 @@ class TextGeneration(StepEngine):
         self._tokenizer = AutoTokenizer.from_pretrained(path)
         self._model = pretrained.load(AutoModelForCausalLM, self._options)
         self._causal = Causal(self._model)
-        self._context = pretrained.positions(self._model)
         self.slots = self._options.max_batch_size if self._causal.regroups else 1
         self._budget = PREFILL_TOKENS[self._options.device]
-        self._ends = end_tokens.of(self._model, self._tokenizer)
-        self._hidden = end_tokens.hidden(self._tokenizer)
+        self._requests = RequestReader(self._model, self._tokenizer)
         self._batches: Batches[_Row] = Batches(self._causal.worth())
         self.predict({"prompt": "Hello", "max_new_tokens": 2})
 
@@ -85,15 +68,11 @@ class TextGeneration(StepEngine):
         del self._model, self._causal
 
     def add(self, request: Request) -> None:
-        prompt = self._encode(inputs.text(request.inputs, "prompt"))
-        options = text_options.read(request.id, request.inputs, len(prompt), self._context)
-        generator = torch.Generator().manual_seed(options.seed)
-        text = Detokenizer(self._decode, options.stop, self._hidden, prompt)
-        self._waiting.append(_Row(request.id, prompt, options, text, generator))
+        self._waiting += [_Row(text) for text in self._requests.read(request)]
 
     def remove(self, id: str) -> None:
-        self._waiting = [row for row in self._waiting if row.id != id]
-        self._batches.keep(lambda row: row.id != id)
+        self._waiting = [row for row in self._waiting if row.text.id != id]
+        self._batches.keep(lambda row: row.text.id != id)
 
     @torch.inference_mode()
     def step(self) -> Sequence[Delta]:
@@ -107,32 +86,9 @@ class TextGeneration(StepEngine):
         else:
             deltas = [delta for batch in self._batches for delta in self._next_tokens(batch)]
             self._turns.had_tokens(time.monotonic() - begun)
-        left = {delta.id for delta in deltas if delta.done}
-        if left:
-            self._batches.keep(lambda row: row.id not in left)
+        if any(delta.done for delta in deltas):
+            self._batches.keep(lambda row: not row.text.done)
         return deltas
-
-    def _encode(self, prompt: str) -> list[int]:
-        """Raises InputError."""
-        if self._tokenizer.chat_template:
-            turn: Any = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-            ids = self._tokenizer(turn, add_special_tokens=False)["input_ids"]
-        else:
-            ids = self._tokenizer(prompt)["input_ids"]
-        if not ids:
-            raise InputError("prompt is empty")
-        if max(ids) >= self._causal.vocabulary:
-            token = self._tokenizer.convert_ids_to_tokens(max(ids))
-            raise InputError(f"prompt holds {token!r}: a token that the model itself does not have")
-        return list(ids)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text = self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(text)
 
     def _prefill(self, rows: list[_Row]) -> list[Delta]:
         """One forward over these prompts, or a chunk of one: the first token of each that is
@@ -146,7 +102,7 @@ class TextGeneration(StepEngine):
                     row.length = length
                 return [delta for row in rows for delta in self._prefill([row])]
             self._waiting.remove(rows[0])
-            return [Delta(rows[0].id, done=True, error=error)]
+            return [rows[0].text.said(error)]
         if rows[0].missing:
             rows[0].cache = cache
             return []
@@ -159,7 +115,7 @@ class TextGeneration(StepEngine):
 
     def _read(self, rows: list[_Row]) -> tuple[Any, torch.Tensor]:
         most = self._budget if self._causal.regroups else max(row.missing for row in rows)
-        chunks = [row.prompt[row.length : row.length + most] for row in rows]
+        chunks = [row.text.prompt[row.length : row.length + most] for row in rows]
         longest = max(map(len, chunks))
         ids, positions = [], []
         for row, chunk in zip(rows, chunks, strict=True):
@@ -180,21 +136,12 @@ class TextGeneration(StepEngine):
         try:
             logits = self._causal.forward([r.length for r in rows], ids, positions, batch.cache)
         except Exception as error:  # Its cache may be half written.
-            return [Delta(row.id, done=True, error=error) for row in rows]
+            return [row.text.said(error) for row in rows]
         return self._advance(rows, logits)
 
     def _advance(self, rows: list[_Row], logits: torch.Tensor) -> list[Delta]:
-        chosen = sampling.choose(logits, [(row.options, row.generator) for row in rows])
-        return [self._said(row, token) for row, token in zip(rows, chosen, strict=True)]
-
-    def _said(self, row: _Row, token: int | Exception) -> Delta:
-        if isinstance(token, Exception):
-            return Delta(row.id, done=True, error=token)
-        row.last = token
-        row.tokens += 1
-        ended = token in self._ends
-        text = row.text.add(token) if not ended or token in self._hidden else ""
-        done = ended or row.text.stopped or row.tokens >= row.options.max_new_tokens
-        if done:
-            text += row.text.finish()
-        return Delta(row.id, text or None, done, metrics=row.metrics() if done else {})
+        chosen = sampling.choose(logits, [row.text.sampler for row in rows])
+        for row, token in zip(rows, chosen, strict=True):
+            if isinstance(token, int):
+                row.last = token
+        return [row.text.said(token) for row, token in zip(rows, chosen, strict=True)]

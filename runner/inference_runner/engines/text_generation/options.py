@@ -23,10 +23,21 @@ class TextOptions:
     top_k: int
     seed: int
     stop: tuple[str, ...]
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    min_new_tokens: int = 0
+    ignore_eos: bool = False
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature < GREEDY_BELOW
+        """Whether nothing but the likeliest token is left."""
+        return self.temperature < GREEDY_BELOW or self.top_k == 1 or self.top_p == 0
+
+    @property
+    def has_penalties(self) -> bool:
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1, 0, 0)
 
 
 def read(
@@ -47,13 +58,23 @@ def read(
         )
     usual = DEFAULT_NEW_TOKENS if inputs.get("max_length") is None else limit
     asked = read_inputs.integer(inputs, "max_new_tokens", usual, 1)
+    most = min(asked, limit - prompt_tokens)
+    least = read_inputs.integer(inputs, "min_new_tokens", 0, 0)
+    if least > asked:
+        raise InputError(f"min_new_tokens is {least}, more than max_new_tokens, {asked}")
     return TextOptions(
-        max_new_tokens=min(asked, limit - prompt_tokens),
+        max_new_tokens=most,
         temperature=read_inputs.number(inputs, "temperature", 0.0, 0),
         top_p=read_inputs.number(inputs, "top_p", 1.0, 0, 1),
         top_k=read_inputs.integer(inputs, "top_k", 0, 0),
         seed=read_inputs.seed(inputs, default_seed(request_id)),
         stop=_stop(inputs.get("stop")),
+        min_p=read_inputs.number(inputs, "min_p", 0.0, 0, 1),
+        repetition_penalty=read_inputs.number(inputs, "repetition_penalty", 1.0, 0.01, 100),
+        frequency_penalty=read_inputs.number(inputs, "frequency_penalty", 0.0, -2, 2),
+        presence_penalty=read_inputs.number(inputs, "presence_penalty", 0.0, -2, 2),
+        min_new_tokens=min(least, most),
+        ignore_eos=read_inputs.boolean(inputs, "ignore_eos", False),
     )
 
 

@@ -1,0 +1,69 @@
+"""One text that is being generated: its prompt, how its tokens are chosen, what is said of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from inference_runner.engines.base import Delta
+from inference_runner.engines.text_generation.detokenizer import Detokenizer
+from inference_runner.engines.text_generation.options import TextOptions
+from inference_runner.engines.text_generation.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What tokens mean.
+
+    Args:
+        decode: tokens → text.
+        ends: after which a text is complete.
+        hidden: which are no text, and how a stop string has them.
+    """
+
+    decode: Callable[[Sequence[int]], str]
+    ends: frozenset[int]
+    hidden: Mapping[int, str]
+
+
+class Generation:
+    """
+    Args:
+        prompt: not empty.
+    """
+
+    def __init__(
+        self, id: str, prompt: list[int], options: TextOptions, vocabulary: Vocabulary
+    ) -> None:
+        self.id, self.prompt = id, prompt
+        self.sampler = Sampler(options, prompt, vocabulary.ends)
+        self.done = False
+        self.cached = 0
+        """Tokens of the prompt that the engine has not had to read."""
+        self._options, self._vocabulary = options, vocabulary
+        self._text = Detokenizer(vocabulary.decode, options.stop, vocabulary.hidden, prompt)
+        self._begun = time.monotonic()
+
+    def said(self, token: int | Exception) -> Delta:
+        """What the sampler has chosen, in the words of the engine's caller."""
+        if isinstance(token, Exception):
+            self.done = True
+            return Delta(self.id, done=True, error=token)
+        is_end = token in self._vocabulary.ends
+        text = self._text.add(token) if not is_end or token in self._vocabulary.hidden else ""
+        ended = is_end and not self._options.ignore_eos
+        self.done = (
+            ended or self._text.stopped or self.sampler.tokens >= self._options.max_new_tokens
+        )
+        if self.done:
+            text += self._text.finish()
+        return Delta(self.id, text or None, self.done, metrics=self._metrics() if self.done else {})
+
+    def _metrics(self) -> dict[str, float]:
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        return {
+            "input_token_count": len(self.prompt),
+            "output_token_count": self.sampler.tokens,
+            "tokens_per_second": round(self.sampler.tokens / seconds, 2),
+        }
