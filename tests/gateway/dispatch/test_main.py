@@ -18,11 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from inference_contract import queues
 from inference_gateway.background import progress
 
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
 ARGV = [sys.executable, "-m", "inference_gateway.dispatch"]
+PATIENT = [
+    *(sys.executable, "-c"),
+    "from inference_gateway.dispatch import __main__ as process; import os;"
+    " process._STOP_SECONDS = 60; os._exit(process.main())",
+]
+"""That waits longer for its loops than a slow machine takes."""
 
 
 @pytest.fixture
@@ -111,6 +119,44 @@ def test_a_signal_that_comes_while_threads_start_is_heard(start: Any) -> None:
             assert process.wait(20) == 0
         finally:
             process.kill()
+
+
+def test_a_round_under_way_at_the_signal_is_ended(
+    start: Any, lab: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ARGV", PATIENT)
+    process, _ = start()
+    prediction = lab.insert(age=0)
+    lab.enqueue(prediction)
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with lab.engine.begin() as another:
+        another.execute(text("SELECT FROM predictions FOR UPDATE"))
+        lab.finish(lab.claim())
+        wait_until(lambda: lab.sql(waits))
+        before = threads(process)
+        process.terminate()
+        wait_until(lambda: threads(process) < before)  # the loops that pause have ended
+    assert process.wait(60) == 0
+    assert lab.row(prediction)["status"] == "succeeded"
+    # PostgreSQL writes what it was asked for all the same: what the round does next tells.
+    events = queues.events_key(queues.model_key("ada/echo"))
+    assert lab.redis.xpending(events, queues.RECORDER_GROUP)["pending"] == 0
+
+
+def threads(process: subprocess.Popen[bytes]) -> int:
+    return len(list(Path(f"/proc/{process.pid}/task").iterdir()))
+
+
+def test_the_feeder_goes_by_the_budget_of_the_settings(
+    environment: dict[str, str], start: Any, lab: Any, wait_until: Any
+) -> None:
+    held = [lab.insert(age=0) for _ in range(3)]
+    lab.sql("UPDATE predictions SET held = true, input_bytes = 300")
+    environment["QUEUED_BYTES_PER_ACCOUNT"] = "1000"
+    start()
+    wait_until(lambda: lab.redis.exists(queues.HELD))
+    assert lab.redis.hgetall(queues.HELD) == {b"ada_echo": b"2"}
+    assert lab.queued() == [min(held)]
 
 
 def test_killed_and_started_again_it_goes_on(start: Any, lab: Any, wait_until: Any) -> None:

@@ -107,3 +107,23 @@ def test_who_wants_the_state_reads_nothing_large(settings: GatewaySettings, sql:
     ]
     assert all(row is not None and "output" not in row for row in rows)
     engine.dispose()
+
+
+@pytest.mark.parametrize(("letters", "is_small"), [(1000, True), (100_000, False)])
+async def test_what_compresses_well_is_as_large_as_its_text(
+    client: httpx.AsyncClient,
+    auth: Auth,
+    echo: str,
+    settings: GatewaySettings,
+    sql: Sql,
+    letters: int,
+    is_small: bool,
+) -> None:
+    await client.post("/v1/predictions", json=BODY, headers=auth("ada"))
+    sql(END, orjson.dumps("a" * letters).decode())
+    (row,) = sql("SELECT owner, pg_column_size(output) AS stored FROM predictions")
+    assert row["stored"] < 2000
+    engine = db.short_lived_engine(settings)
+    found = repository.get_small(engine, _id(sql), str(row["owner"]))
+    engine.dispose()
+    assert (found is not None) is is_small

@@ -134,19 +134,22 @@ class Lab:
         event: str = "completed",
         owner: str = "ada",
         output: str = '"héllo"',
+        base_url: str | None = None,
     ) -> uuid.UUID:
         """A prediction that has ended, and a delivery of that."""
         (row,) = self.sql(
             "WITH p AS (INSERT INTO predictions (id, owner, model, version, status, token, input,"
-            " output, webhook, deadline, started_at, completed_at)"
+            " output, webhook, base_url, deadline, started_at, completed_at)"
             " VALUES (gen_random_uuid(), md5(:owner)::uuid, 'ada/echo', '1', 'succeeded',"
-            " 'secret-token', '{}', CAST(:output AS jsonb), :url, now(), now(), now()) RETURNING *)"
+            " 'secret-token', '{}', CAST(:output AS jsonb), :url, :base_url, now(), now(), now())"
+            " RETURNING *)"
             " INSERT INTO webhook_deliveries (prediction_id, owner, event, url)"
             " SELECT id, owner, :event, webhook FROM p RETURNING id",
             owner=owner,
             event=event,
             url=url,
             output=output,
+            base_url=base_url,
         )
         found: uuid.UUID = row["id"]
         return found

@@ -60,6 +60,20 @@ def test_they_are_read_once() -> None:
     assert kubelet.explain(LATER).message.startswith("another reason; ")
 
 
+def test_those_of_two_versions_that_take_turns_are_read_once_each() -> None:
+    kubelet = Kubelet(now=WORDS)
+    for uid in ("old", "new", "old", "new"):
+        assert kubelet.explain(replace(POD, uid=uid)).log_tail == WORDS
+    assert kubelet.asked == 2
+
+
+def test_those_of_the_version_before_the_last_two_are_forgotten() -> None:
+    kubelet = Kubelet(now=WORDS)
+    for uid in ("oldest", "old", "new", "oldest"):
+        kubelet.explain(replace(POD, uid=uid))
+    assert kubelet.asked == 4
+
+
 def test_a_log_that_is_not_there_is_asked_for_again() -> None:
     kubelet = Kubelet()
     said = kubelet.explain(LATER)
