@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import redis.asyncio
@@ -79,7 +79,8 @@ class Charge(NamedTuple):
 class Limiter:
     """Everything belongs on one event loop; works before `start`, for this process alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._cells: dict[str, Cell] = {}
         self._add: Any = None
         self._take: Any = None
@@ -99,7 +100,7 @@ class Limiter:
 
     def take(self, charges: Iterable[Charge]) -> None:
         """One from each. Raises TooManyRequests, and then takes none."""
-        now = time.monotonic()
+        now = self._clock()
         cells = [self._cells.get(key) or self._new(rate, key) for rate, key in charges]
         for cell in cells:
             if (wait := cell.wait(now)) > 0:
@@ -124,6 +125,10 @@ class Limiter:
         if which:
             raise _refuse(charges[which - 1].rate, float(wait))
 
+    def remembered(self) -> int:
+        """Callers whose use is in memory."""
+        return len(self._cells)
+
     def _new(self, rate: Rate, key: str) -> Cell:
         if len(self._cells) >= _MAX_CELLS:
             self._tidy()
@@ -144,7 +149,7 @@ class Limiter:
 
     async def sync(self) -> None:
         """Raises RedisError, OSError."""
-        if time.monotonic() > self._tidy_at:
+        if self._clock() > self._tidy_at:
             self._tidy()
         changed = [cell for cell in self._cells.values() if cell.unsent]
         for start in range(0, len(changed), _CHUNK):
@@ -155,7 +160,7 @@ class Limiter:
         for cell in cells:
             cell.unsent = 0
         ahead = await self._add(keys=[cell.key for cell in cells], args=taken)
-        now = time.monotonic()
+        now = self._clock()
         for cell, seconds in zip(cells, ahead, strict=True):
             # Redis may have forgotten what we remember.
             known = now + float(seconds) + cell.unsent * cell.interval
@@ -163,7 +168,7 @@ class Limiter:
 
     def _tidy(self) -> None:
         """Forget who has used nothing, and under a flood of callers those who came first."""
-        now = time.monotonic()
+        now = self._clock()
         kept = {key: cell for key, cell in self._cells.items() if cell.tat > now or cell.unsent}
         if len(kept) >= _MAX_CELLS:
             kept = dict(list(kept.items())[_MAX_CELLS // 2 :])

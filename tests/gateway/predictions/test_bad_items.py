@@ -265,16 +265,18 @@ async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
         )
         row |= {"id": IdSource().new()[0], "owner": ID, "model": "ada/echo", "version": "1"}
         known: Any = {"token": "t", "lives_seconds": 60, "created_at": None, "deadline": None}
-        known |= {"input_bytes": 10, "held": False}
+        known |= {"input_bytes": 10, "held": False, "attempt": 1}
         return NewPrediction({**row, **known, "input": content}, 10, Future(loop=loop))
 
     batch = [new({}), new({"n": {1, 2}}), new({"n": 2**70}), new({"\ud800": 1}), new({})]
     with ThreadPoolExecutor(1) as threads:
         store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), list, threads)
-        outcomes = await BatchWriter(
-            [store], enqueuer, QueueSizes(redis_client, 100, Room())
-        )._insert(store, list(batch))
-        store.close()
-    assert [isinstance(outcome, Invalid) for _, outcome in outcomes] == [False, *[True] * 3, False]
+        writer = BatchWriter([store], enqueuer, QueueSizes(redis_client, 100, Room()))
+        for one in batch:  # Before it begins: it then stores them together.
+            writer.put(one)
+        writer.start()
+        outcomes = await asyncio.gather(*(one.future for one in batch), return_exceptions=True)
+        await writer.stop()
+    assert [isinstance(outcome, Invalid) for outcome in outcomes] == [False, *[True] * 3, False]
     stored = {str(row["id"]) for row in sql("SELECT id FROM predictions")}
     assert stored == {batch[0].row["id"], batch[-1].row["id"]}

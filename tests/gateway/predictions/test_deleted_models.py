@@ -19,6 +19,7 @@ from redis.retry import Retry
 from inference_contract import layout, queues
 from inference_gateway.api.app import create_app
 from inference_gateway.cleanup import deleted_models
+from inference_gateway.lifecycle import cancel
 from inference_gateway.models.files.store import YamlModelStore
 from inference_gateway.settings import GatewaySettings
 
@@ -221,15 +222,14 @@ async def test_a_deletion_by_the_api_leaves_the_rest_to_the_next_look(
     sql: Sql,
     step: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
-    app: FastAPI,
 ) -> None:
     """Without Redis nobody knows what runs."""
     await _create(client, auth)
-    away = app.state.services.orphans
-    working, away._redis = away._redis, AWAY
-    deleted = await client.delete("/v1/models/ada/echo", headers=auth("ada"))
-    assert deleted.status_code == 204
-    assert [row["status"] for row in _ends(sql)] == ["starting"]
-    away._redis = working
+    with monkeypatch.context() as away:
+        end = cancel.end_waiting
+        away.setattr(cancel, "end_waiting", lambda engine, _, model: end(engine, AWAY, model))
+        deleted = await client.delete("/v1/models/ada/echo", headers=auth("ada"))
+        assert deleted.status_code == 204
+        assert [row["status"] for row in _ends(sql)] == ["starting"]
     await asyncio.to_thread(step)
     assert _ends(sql) == [GONE]

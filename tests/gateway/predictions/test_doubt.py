@@ -41,7 +41,7 @@ async def _gateway(settings: GatewaySettings, url: str) -> AsyncIterator[tuple[F
 
 def _doubt_for(app: FastAPI, seconds: float) -> None:
     for store in app.state.services.predictions.storing.connections:
-        store._in_doubt_seconds = seconds
+        store.in_doubt_seconds = seconds
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 import orjson
 import pytest
+import redis
 
 from inference_gateway.lifecycle import cancel
 from inference_gateway.postgres import db
@@ -96,14 +97,16 @@ def test_without_room_the_row_comes_without_what_is_large(
 
 
 @pytest.mark.usefixtures("headers")
-def test_who_wants_the_state_reads_nothing_large(settings: GatewaySettings, sql: Sql) -> None:
+def test_who_wants_the_state_reads_nothing_large(
+    settings: GatewaySettings, sql: Sql, redis_client: redis.Redis
+) -> None:
     engine = db.short_lived_engine(settings)
     owner = str(sql("SELECT owner FROM predictions")[0]["owner"])
     wanted = {"id": str(_id(sql)), "owner": owner, "idempotency_key": "k"}
     rows = [
         *repository.of_batch(engine, [wanted]),
         repository.by_key(engine, owner, "k"),
-        cancel._request(engine, wanted["id"], owner),
+        cancel.cancel(engine, redis_client, wanted["id"], owner),
     ]
     assert all(row is not None and "output" not in row for row in rows)
     engine.dispose()

@@ -25,6 +25,7 @@ from inference_gateway.dispatch.feeding.feeder import Feeder, choose
 from inference_gateway.dispatch.feeding.held import Held, Rotation
 from inference_gateway.dispatch.recovery.outage_grace import OutageGrace
 from inference_gateway.dispatch.recovery.relay import Relay
+from inference_gateway.lifecycle.job_queue import JobQueue
 from inference_gateway.quotas.queued import fits, free
 from inference_gateway.settings import GatewaySettings
 
@@ -237,7 +238,7 @@ async def test_what_redis_does_not_take_stays_held_back(
         raise redis.ConnectionError
 
     with monkeypatch.context() as broken:
-        broken.setattr(feeder._queue, "enqueue", away)
+        broken.setattr(JobQueue, "enqueue", away)
         with pytest.raises(redis.ConnectionError):
             feeder.step()
     assert queued(redis_client) == []
@@ -335,7 +336,7 @@ def test_accounts_that_are_gone_leave_nothing_in_memory(
     with engine.connect() as connection:
         for _ in range(6):
             turns.next(connection)
-            assert len(turns._models) <= 70 + 64
+            assert turns.remembered() <= 70 + 64
 
 
 def test_an_account_with_nothing_there_may_have_one_however_large() -> None:
@@ -409,15 +410,23 @@ def test_one_process_feeds_at_a_time(engine: Engine, feeder: Feeder) -> None:
 
 
 def test_one_that_ends_after_it_was_chosen_is_not_queued(
-    engine: Engine, feeder: Feeder, redis_client: redis.Redis
+    engine: Engine,
+    feeder: Feeder,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hold(engine, accounts=1, models=1)
-    with engine.begin() as connection:
-        chosen = Rotation().next(connection)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE predictions SET status = 'canceled', completed_at = now()"))
-    with engine.begin() as connection:
-        feeder._release(connection, chosen)
+    chosen: list[Held] = []
+
+    def choose_late(*held: Any, **limits: Any) -> list[Held]:
+        chosen.extend(choose(*held, **limits))
+        end = "UPDATE predictions SET status = 'canceled', completed_at = now()"
+        with engine.begin() as connection:
+            connection.execute(text(end))
+        return chosen
+
+    monkeypatch.setattr(feeding, "choose", choose_late)
+    feeder.step()
     assert len(chosen) == 1
     assert queued(redis_client, "o/1") == []
 

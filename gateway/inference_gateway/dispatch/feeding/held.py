@@ -88,6 +88,10 @@ class Rotation:
         self._models: dict[UUID, str] = {}
         """The same of accounts that have more models than a look takes in."""
 
+    def remembered(self) -> int:
+        """Accounts whose last model is in memory."""
+        return len(self._models)
+
     def next(self, connection: Connection) -> list[Held]:
         """By owner and model, the oldest first; nothing if nothing is held."""
         lines = self._lines(connection, self._accounts(connection))

@@ -60,7 +60,8 @@ class InsertConnection:
         self._postgres = Polled(connect, statements.PREPARE, threads)
         self._find = find
         self._threads = threads
-        self._in_doubt_seconds = in_doubt_seconds
+        self.in_doubt_seconds = in_doubt_seconds
+        """How long the next batch that is in doubt is sent again."""
 
     async def insert(self, rows: Sequence[dict[str, Any]]) -> list[Row]:
         """Store rows in one statement; fills in `created_at` and `deadline`.
@@ -83,7 +84,7 @@ class InsertConnection:
                 raise  # And so it was the first time.
             except InDoubt as error:
                 if until is None:
-                    until = time.monotonic() + self._in_doubt_seconds
+                    until = time.monotonic() + self.in_doubt_seconds
                     log.warning("the connection broke while storing: %s", error)
             except psycopg2.Error:
                 if until is None:
@@ -94,7 +95,7 @@ class InsertConnection:
 
     def hurry(self) -> None:
         """Stay in doubt no longer: the process is about to stop."""
-        self._in_doubt_seconds = 0.0
+        self.in_doubt_seconds = 0.0
 
     def close(self) -> None:
         self._postgres.close()

@@ -72,7 +72,7 @@ class Endings:
             pieces = events(ending.row)
             size, until, is_last = 0, time.monotonic() + _READ_SECONDS, False
             while not is_last:
-                piece, is_last = await self._lane.run(owner, _next, pieces)
+                piece, is_last = await self._lane.run(owner, next_piece, pieces)
                 size += len(piece)
                 if time.monotonic() > until + size / _SLOWEST_BYTES_PER_SECOND:
                     raise ConnectionResetError("the client does not read its stream")
@@ -85,7 +85,7 @@ class Endings:
         self._lane.close()
 
 
-def _next(events: Iterator[bytes]) -> tuple[bytes, bool]:
+def next_piece(events: Iterator[bytes]) -> tuple[bytes, bool]:
     """Some events or parts of them, and whether they are the last."""
     taken, size = [], 0
     for event in events:

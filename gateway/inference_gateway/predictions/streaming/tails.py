@@ -76,6 +76,10 @@ class Tails:
             del self._streams[name]
             self._new.discard(name)
 
+    def followed(self) -> int:
+        """Streams that somebody follows."""
+        return len(self._streams)
+
     async def _add_stream(self, name: str) -> None:
         """Begin to read a stream, from its present end on; from its beginning if Redis is away."""
         position = _BEGINNING

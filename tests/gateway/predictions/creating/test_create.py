@@ -322,7 +322,7 @@ async def test_waiting_again_under_a_key_waits_for_the_first(
     made = (await _create(client, auth, Idempotency_Key="k")).json()
     call = asyncio.create_task(_create(client, auth, Idempotency_Key="k", Prefer="wait=10"))
     hub = app.state.services.predictions.hub
-    await eventually(lambda: made["id"] in hub._waiters)
+    await eventually(lambda: hub.waited_for() == 1)
     (job,) = runner.waiting()
     runner.say("failed", job, error="no", error_code="model_error")
     answered = (await call).json()

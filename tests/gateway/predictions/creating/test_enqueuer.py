@@ -13,6 +13,7 @@ from narrow import decoded
 from prometheus_client import REGISTRY
 
 from inference_contract import queues
+from inference_gateway.lifecycle.job_queue import JobQueue
 from inference_gateway.predictions.creating import enqueuer as module
 from inference_gateway.predictions.creating.enqueuer import Enqueuer
 
@@ -49,7 +50,8 @@ async def test_one_asks_and_the_others_go_on(
 ) -> None:
     monkeypatch.setattr(module, "_AWAY_SECONDS", 0.0)
     silent = Silent()
-    enqueuer._jobs = silent  # type: ignore[assignment]
+    monkeypatch.setattr(JobQueue, "has_rung", lambda _, model_id: silent.has_rung(model_id))
+    monkeypatch.setattr(JobQueue, "enqueue", lambda _, *what: silent.enqueue(*what))
     silent.timeout.set()
     await enqueuer.enqueue(MODEL, [_row()])
     silent.timeout.clear()

@@ -58,7 +58,7 @@ class Flaky:
     """Connects; tells what is to break."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self.is_away = False
         self.then: Callable[[], None] = lambda: None
         """Done when the name of the server is to be resolved."""
@@ -68,7 +68,7 @@ class Flaky:
         if self.is_away:
             raise psycopg2.OperationalError("away")
         self.then()
-        self.connections.append(psycopg2.connect(self._url, async_=True))
+        self.connections.append(psycopg2.connect(self.url, async_=True))
         return self.connections[-1]
 
 
@@ -112,16 +112,16 @@ async def test_a_connection_that_a_restart_cut_is_replaced(
 
 
 async def test_a_connection_that_is_cut_while_nobody_uses_it_is_forgotten(
-    store: InsertConnection, sql: Sql, eventually: Callable[..., Any]
+    store: InsertConnection, connect: Flaky, sql: Sql, eventually: Callable[..., Any]
 ) -> None:
     """Its file stays readable for ever: a loop that goes on looking at it does nothing else."""
     await store.insert(_rows(1))
-    postgres = store._postgres
     sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%EXECUTE create%'"
         " AND pid <> pg_backend_pid()"
     )
-    await eventually(lambda: not postgres.is_open)
+    closed_by_us = 1
+    await eventually(lambda: connect.connections[0].closed == closed_by_us)
     await store.insert(_rows(1))
     assert len(_stored(sql)) == 2
 
@@ -139,7 +139,7 @@ async def test_a_large_batch_passes_piece_by_piece(store: InsertConnection, sql:
 async def test_a_commit_whose_answer_is_lost_counts_once(
     store: InsertConnection, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
 ) -> None:
-    connect._url = lossy_postgres.url(database_url)
+    connect.url = lossy_postgres.url(database_url)
     lossy_postgres.loses = b"EXECUTE create"
     rows = _rows(3)
     stored = await store.insert(rows)
@@ -150,22 +150,14 @@ async def test_a_commit_whose_answer_is_lost_counts_once(
 
 
 async def test_what_may_be_stored_is_said_to_be_in_doubt_and_stays(
-    store: InsertConnection, connect: Flaky, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    store: InsertConnection, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
 ) -> None:
-    original = InsertConnection._insert
-
-    async def go_away(self: InsertConnection, content: str, given: Any, **how: Any) -> Any:
-        monkeypatch.setattr(InsertConnection, "_insert", original)
-        await original(self, content, given, **how)
-        self.close()
-        connect.is_away = True
-        raise InDoubt("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(InsertConnection, "_insert", go_away)
+    connect.url = lossy_postgres.url(database_url)
+    lossy_postgres.loses, lossy_postgres.is_away_after = b"EXECUTE create", True
     rows = _rows(2)
     with pytest.raises(InDoubt):
         await store.insert(rows)
-    connect.is_away = False
+    lossy_postgres.is_up = True
     await store.insert(_rows(1))
     assert {row["id"] for row in rows} <= set(_stored(sql))
 
@@ -174,7 +166,7 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_in_doubt(
     store: InsertConnection, lossy_postgres: Any, connect: Flaky, sql: Sql, database_url: str
 ) -> None:
     """The server that comes after may be a standby: it knows nothing of the commit."""
-    connect._url = lossy_postgres.url(database_url)
+    connect.url = lossy_postgres.url(database_url)
     await store.insert(_rows(1))
     name = database_url.partition("?")[0].rpartition("/")[2]
     lossy_postgres.loses = b"EXECUTE create"

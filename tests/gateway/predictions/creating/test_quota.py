@@ -21,6 +21,11 @@ from inference_gateway.settings import GatewaySettings
 
 Headers = Callable[..., dict[str, str]]
 MakeModel = Callable[..., InferenceModel]
+TRUTH = (
+    "SELECT owner, sum(pg_column_size(input) + coalesce(pg_column_size(output), 0)"
+    " + pg_column_size(logs))::bigint FROM predictions GROUP BY owner ORDER BY 1"
+)
+"""What each account has stored."""
 
 
 @pytest.fixture
@@ -131,19 +136,18 @@ async def test_the_database_knows_what_is_stored(
     url = settings.database_url.replace("postgresql://", "postgresql+psycopg2://")
     engine = create_engine(url)
     usage = Usage(engine)
-    truth = (
-        "SELECT owner, sum(pg_column_size(input) + coalesce(pg_column_size(output), 0)"
-        " + pg_column_size(logs))::bigint FROM predictions GROUP BY owner ORDER BY 1"
-    )
     counted = "SELECT owner, stored_bytes FROM account_usage ORDER BY owner"
     usage.step()
-    assert sql(settings, counted) == sql(settings, truth) != []
+    assert sql(settings, counted) == sql(settings, TRUTH) != []
     # What has ended long ago is added up once, the rest anew.
     sql(settings, "UPDATE predictions SET output = '[1, 2, 3]'")
     end_all(settings)
     usage.step()
-    assert sql(settings, counted) == sql(settings, truth)
-    assert not usage._settled.sizes
+    assert sql(settings, counted) == sql(settings, TRUTH)
+    # These ended a moment ago: they are still added up anew.
+    sql(settings, "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions LIMIT 1)")
+    usage.step()
+    assert sql(settings, counted) == sql(settings, TRUTH)
     engine.dispose()
 
 
@@ -162,10 +166,13 @@ def test_what_has_ended_is_added_up_once_in_pages(
     usage = Usage(engine)
     while not sql(settings, "SELECT * FROM account_usage"):
         usage.step()
-    assert sum(usage._settled.sizes.values()) == sum(
-        size for (size,) in sql(settings, "SELECT stored_bytes FROM account_usage")
-    )
-    assert len(usage._settled.sizes) == 2
+    counted = "SELECT owner, stored_bytes FROM account_usage ORDER BY owner"
+    before = sql(settings, counted)
+    assert before == sql(settings, TRUTH)
+    assert len(before) == 2
+    sql(settings, "DELETE FROM predictions")  # Nobody looks at them again.
+    usage.step()
+    assert sql(settings, counted) == before
     engine.dispose()
 
 

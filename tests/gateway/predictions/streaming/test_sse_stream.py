@@ -333,14 +333,14 @@ def test_of_an_output_of_line_ends_no_more_is_in_memory_than_is_read(
 ) -> None:
     """An event of them is seven times as large as they are."""
     sizes = []
-    make = endings._next
+    make = endings.next_piece
 
     def watched(events: Iterator[bytes]) -> tuple[bytes, bool]:
         piece, is_last = make(events)
         sizes.append(len(piece))
         return piece, is_last
 
-    monkeypatch.setattr(endings, "_next", watched)
+    monkeypatch.setattr(endings, "next_piece", watched)
     job = _ended(stack, sql, "to_jsonb(repeat(chr(10), 300000))")
     with stack.read(job) as reader:
         assert reader.rest() == [("output", "\n" * 300_000), DONE]
