@@ -129,7 +129,20 @@ def json_schema(parameters: dict[str, Parameter]) -> dict[str, Any]:
 
 
 _TEXT_GENERATION = {
-    "prompt": Parameter(type="string", description="Text, or one user turn for a chat model."),
+    "prompt": Parameter(
+        type="string",
+        required=False,
+        description="Text, or one user turn for a chat model. Either this or messages.",
+    ),
+    "messages": Parameter(
+        type="array",
+        required=False,
+        items={"type": "object"},
+        description="A conversation: objects with role and content, as in OpenAI's API.",
+    ),
+    "system_prompt": Parameter(
+        type="string", required=False, description="The system's message, before all others."
+    ),
     "max_new_tokens": Parameter(type="integer", default=128, minimum=1, maximum=32_768),
     "min_new_tokens": Parameter(
         type="integer", default=0, minimum=0, description="Before them the text does not end."
@@ -172,6 +185,12 @@ _TEXT_GENERATION = {
     ),
     "seed": Parameter(type="integer", required=False, description="Default: from the id."),
     "stop": Parameter(type="array", required=False, items={"type": "string"}),
+    "response_format": Parameter(
+        type="object",
+        required=False,
+        description="The output's form: an object whose type is text, json_object, json_schema"
+        " (with json_schema.schema), regex or choice.",
+    ),
 }
 _IMAGE = Parameter(type="string", description="A data: URL of a picture.")
 _DEFAULTS: dict[str, dict[str, Parameter]] = {

@@ -91,7 +91,7 @@ class Event(TypedDict):
     predict_time: NotRequired[float]
     """Seconds since the prediction started, by the runner's monotonic clock. No wall-clock time
     leaves a runner: entry ids of the stream carry Redis' time, which is the same for all."""
-    metrics: NotRequired[dict[str, float]]
+    metrics: NotRequired[dict[str, Any]]
     suspect: NotRequired[bool]
     """`returned`: it may be what the runner ends of, and counts as a crash."""
     streamed: NotRequired[bool]

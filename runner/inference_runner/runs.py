@@ -109,10 +109,10 @@ class Outcome:
     error_code: ErrorCode | None = None
     suspect: bool = False
     """Of `returned`: it may be what the process ends of."""
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def succeeded(output: Any, metrics: dict[str, float] | None = None) -> Outcome:
+def succeeded(output: Any, metrics: dict[str, Any] | None = None) -> Outcome:
     return Outcome(EventType.SUCCEEDED, output, metrics=metrics or {})
 
 

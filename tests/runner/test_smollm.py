@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 
@@ -105,6 +107,32 @@ def test_a_stop_string_ends_the_text(idle: Any) -> None:
     assert " of " in full
     cut = idle.predict({"prompt": PROMPTS[0], "max_new_tokens": NEW_TOKENS, "stop": [" of "]})
     assert cut == full.partition(" of ")[0]
+
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 20}, "people": {"type": "integer"}},
+    "required": ["city", "people"],
+    "additionalProperties": False,
+}
+
+
+def test_a_schema_is_kept_beside_texts_that_are_free(idle: Any) -> None:
+    free = {"prompt": PROMPTS[0], "max_new_tokens": NEW_TOKENS}
+    wanted = {"type": "json_schema", "json_schema": {"schema": CITY}}
+    bound = {"prompt": PROMPTS[0], "max_new_tokens": 200, "response_format": wanted}
+    said = drive(idle, {0: [Request("free", free)], 2: [Request("bound", bound)]})
+    assert said["free"] == reference(idle, PROMPTS[0])
+    jsonschema.validate(json.loads(said["bound"]), CITY)
+
+
+def test_a_conversation_is_gone_on_with(idle: Any) -> None:
+    turns = [
+        {"role": "user", "content": "My name is Clementine."},
+        {"role": "assistant", "content": "Nice to meet you, Clementine."},
+        {"role": "user", "content": [{"type": "text", "text": "What is my name?"}]},
+    ]
+    assert "Clementine" in idle.predict({"messages": turns, "max_new_tokens": NEW_TOKENS})
 
 
 def test_a_prompt_that_is_too_long_is_refused(idle: Any) -> None:

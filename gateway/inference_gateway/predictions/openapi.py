@@ -29,7 +29,7 @@ PREDICTION: dict[str, Any] = {
         "logs": _TEXT,
         "error": _or_null(_TEXT),
         "error_code": _or_null(_TEXT),
-        "metrics": {"type": "object", "additionalProperties": {"type": "number"}},
+        "metrics": {"type": "object", "additionalProperties": {"type": ["number", "string"]}},
         "created_at": _TIME,
         "started_at": _or_null(_TIME),
         "completed_at": _or_null(_TIME),

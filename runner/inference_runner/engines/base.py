@@ -79,7 +79,7 @@ class Delta:
     done: bool = False
     """The request has left the engine."""
     error: BaseException | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     """With `done`."""
     is_item: bool = False
     """`output` is an item even if it is None."""

@@ -309,6 +309,60 @@ def test_a_chat_template_that_refuses_an_answer_has_no_end(tmp_path: Path) -> No
     assert engine._requests.vocabulary.ends == frozenset()
 
 
+def test_a_conversation_reaches_the_model_as_its_template_writes_it(tmp_path: Path) -> None:
+    engine = chat(tmp_path, CHAT)
+    conversation = [
+        {"role": "user", "content": "red sea"},
+        {"role": "assistant", "content": [{"type": "text", "text": "bad"}]},
+        {"role": "user", "content": "tree"},
+    ]
+    (text,) = engine._requests.read(Request("a", {"messages": conversation}))
+    assert " ".join(engine._tokenizer.convert_ids_to_tokens(text.prompt)) == (
+        "<|user|> red sea <|done|> <|assistant|> bad <|done|> <|user|> tree <|done|> <|assistant|>"
+    )
+
+
+def test_what_the_chat_template_refuses_is_told(tmp_path: Path) -> None:
+    engine = chat(
+        tmp_path,
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m.content }}{% endfor %}",
+    )
+    assert engine.predict({"prompt": "red", "max_new_tokens": 1})
+    with pytest.raises(InputError, match=r"^the model's chat template refuses this: no system$"):
+        engine.predict({"prompt": "red", "system_prompt": "good"})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason", "tokens"),
+    [
+        ({"max_new_tokens": 2}, "length", 2),
+        ({"max_new_tokens": 4}, "stop", 4),
+        ({}, "stop", 4),
+        ({"stop": ["day"]}, "stop", 2),
+        ({"stop": ["day bad"]}, "stop", 3),
+        ({"max_new_tokens": 6, "ignore_eos": True}, "length", 6),
+    ],
+)
+def test_it_is_told_why_a_text_ended_and_of_how_many_tokens_it_is(
+    inputs: dict[str, Any],
+    reason: str,
+    tokens: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = chat(tmp_path, CHAT)
+    Scripted(engine, monkeypatch, ["good", "day", "bad", "<|done|>", "sea", "red"])
+    engine.add(Request("a", {"prompt": "red", **inputs}))
+    deltas = [engine.step()[0]]
+    while not deltas[-1].done:
+        deltas += engine.step()
+    metrics = deltas[-1].metrics
+    assert (metrics["finish_reason"], metrics["output_token_count"]) == (reason, tokens)
+    assert metrics["input_token_count"] == 4
+    assert not any(delta.metrics for delta in deltas[:-1])
+
+
 @pytest.mark.parametrize(
     ("stop", "expected"),
     [

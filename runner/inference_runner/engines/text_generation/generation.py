@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from inference_runner.engines.base import Delta
 from inference_runner.engines.text_generation.detokenizer import Detokenizer
 from inference_runner.engines.text_generation.options import TextOptions
 from inference_runner.engines.text_generation.sampling import Sampler
+from inference_runner.engines.text_generation.structured_output import Grammar
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,18 @@ class Generation:
     """
 
     def __init__(
-        self, id: str, prompt: list[int], options: TextOptions, vocabulary: Vocabulary
+        self,
+        id: str,
+        prompt: list[int],
+        options: TextOptions,
+        vocabulary: Vocabulary,
+        grammar: Grammar | None = None,
     ) -> None:
         self.id, self.prompt = id, prompt
-        self.sampler = Sampler(options, prompt, vocabulary.ends)
+        self.sampler = Sampler(options, prompt, vocabulary.ends, grammar)
         self.done = False
-        self.cached = 0
-        """Tokens of the prompt that the engine has not had to read."""
+        self.cached: int | None = None
+        """Tokens of the prompt that the engine need not read, if it says so."""
         self._options, self._vocabulary = options, vocabulary
         self._text = Detokenizer(vocabulary.decode, options.stop, vocabulary.hidden, prompt)
         self._begun = time.monotonic()
@@ -52,18 +59,23 @@ class Generation:
             return Delta(self.id, done=True, error=token)
         is_end = token in self._vocabulary.ends
         text = self._text.add(token) if not is_end or token in self._vocabulary.hidden else ""
-        ended = is_end and not self._options.ignore_eos
-        self.done = (
-            ended or self._text.stopped or self.sampler.tokens >= self._options.max_new_tokens
-        )
-        if self.done:
-            text += self._text.finish()
-        return Delta(self.id, text or None, self.done, metrics=self._metrics() if self.done else {})
+        ended = (is_end and not self._options.ignore_eos) or self.sampler.is_complete
+        full = self.sampler.tokens >= self._options.max_new_tokens
+        self.done = ended or self._text.stopped or full
+        if not self.done:
+            return Delta(self.id, text or None)
+        text += self._text.finish()
+        # A stop string may have come whole with what was held back only.
+        reason = "stop" if ended or self._text.stopped else "length"
+        return Delta(self.id, text or None, done=True, metrics=self._metrics(reason))
 
-    def _metrics(self) -> dict[str, float]:
+    def _metrics(self, finish_reason: str) -> dict[str, Any]:
         seconds = max(time.monotonic() - self._begun, 1e-9)
+        cached = {} if self.cached is None else {"cached_token_count": self.cached}
         return {
+            "finish_reason": finish_reason,
             "input_token_count": len(self.prompt),
+            **cached,
             "output_token_count": self.sampler.tokens,
             "tokens_per_second": round(self.sampler.tokens / seconds, 2),
         }

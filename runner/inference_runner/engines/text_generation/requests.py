@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inference_runner.engines import inputs, pretrained
+from jinja2 import TemplateError
+
+from inference_runner.engines import pretrained
 from inference_runner.engines.base import InputError, Request
-from inference_runner.engines.text_generation import end_tokens, options
+from inference_runner.engines.text_generation import chat, end_tokens, options
 from inference_runner.engines.text_generation.generation import Generation, Vocabulary
+from inference_runner.engines.text_generation.structured_output import Grammars
 
 
 class RequestReader:
@@ -25,28 +28,42 @@ class RequestReader:
         self.vocabulary = Vocabulary(
             self._decode, end_tokens.of(model, tokenizer), end_tokens.hidden(tokenizer)
         )
+        self._grammars = Grammars(tokenizer, self._size, self.vocabulary.ends)
 
     def read(self, request: Request) -> list[Generation]:
         """The texts that it asks for. Raises InputError."""
-        prompt = self._encode(inputs.text(request.inputs, "prompt"))
+        prompt = self._prompt(request.inputs)
         asked = options.read(request.id, request.inputs, len(prompt), self._context)
-        return [Generation(request.id, prompt, asked, self.vocabulary)]
-
-    def _encode(self, prompt: str) -> list[int]:
-        """Raises InputError."""
-        if self._tokenizer.chat_template:
-            turn: Any = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        grammar = self._grammars.make(request.inputs)
+        if grammar is not None and (asked.ignore_eos or asked.min_new_tokens):
+            raise InputError(
+                "response_format says where a text ends: no ignore_eos or min_new_tokens with it"
             )
-            ids = self._tokenizer(turn, add_special_tokens=False)["input_ids"]
+        return [Generation(request.id, prompt, asked, self.vocabulary, grammar)]
+
+    def _prompt(self, inputs: Mapping[str, Any]) -> list[int]:
+        """Its tokens, at least one. Raises InputError."""
+        if self._tokenizer.chat_template:
+            text = self._render(chat.messages(inputs))
+            ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            ids = self._tokenizer(prompt)["input_ids"]
+            ids = self._tokenizer(chat.plain_prompt(inputs))["input_ids"]
         if not ids:
             raise InputError("prompt is empty")
         if max(ids) >= self._size:
             token = self._tokenizer.convert_ids_to_tokens(max(ids))
             raise InputError(f"prompt holds {token!r}: a token that the model itself does not have")
         return list(ids)
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=True
+                )
+            )
+        except TemplateError as error:
+            raise InputError(f"the model's chat template refuses this: {error}") from error
 
     def _decode(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 
 from inference_runner.engines.text_generation.options import TextOptions
 from inference_runner.engines.text_generation.penalties import Seen, penalize
+from inference_runner.engines.text_generation.structured_output import Grammar, constrain
 
 _BLOCK = 128
 NO_NUMBERS = "the model's scores for the next token are NaN or infinite"
@@ -27,22 +28,29 @@ class Sampler:
     Args:
         prompt: its tokens, for the repetition penalty.
         ends: tokens that may not come before options.min_new_tokens have.
+        grammar: the form that the text must have.
     """
 
     def __init__(
-        self, options: TextOptions, prompt: Sequence[int] = (), ends: frozenset[int] = frozenset()
+        self,
+        options: TextOptions,
+        prompt: Sequence[int] = (),
+        ends: frozenset[int] = frozenset(),
+        grammar: Grammar | None = None,
     ) -> None:
         self.options = options
         self.tokens = 0
         """That it has chosen."""
         self._ends = sorted(ends)
         self._random = random.Random(options.seed)
+        self.grammar = grammar
         self.seen = Seen(prompt) if options.has_penalties else None
 
     @property
     def is_plain(self) -> bool:
         """Whether the likeliest token is what it chooses, and nothing changes the scores."""
-        return self.options.is_greedy and self.seen is None and not self.forbidden
+        changes = self.seen is not None or self.grammar is not None or self.forbidden
+        return self.options.is_greedy and not changes
 
     @property
     def forbidden(self) -> list[int]:
@@ -52,8 +60,15 @@ class Sampler:
         """From 0 to below 1."""
         return self._random.random()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing but the end may come."""
+        return self.grammar is not None and self.grammar.is_complete
+
     def accept(self, token: int) -> None:
         self.tokens += 1
+        if self.grammar is not None:
+            self.grammar.accept(token)
         if self.seen is not None:
             self.seen.add(token)
 
@@ -61,14 +76,16 @@ class Sampler:
 def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int | Exception]:
     """For each row of [rows, vocabulary] its token, or why it has none: what is wrong with one row
     is no matter of the others. `logits` stay as they are."""
+    errors: dict[int, Exception] = {}
     if all(row.is_plain for row in rows):
         scores = logits
     else:
         scores = logits.to(torch.float32, copy=True)
         _forbid(scores, rows)
         penalize(scores, [(at, row.seen, row.options) for at, row in enumerate(rows) if row.seen])
+        errors = constrain(scores, {at: row.grammar for at, row in enumerate(rows) if row.grammar})
     tokens, best = greedy(scores)
-    drawn, numbers, errors = _draw(rows)
+    drawn, numbers = _draw(rows, errors)
     if drawn:
         some = torch.tensor(drawn, device=scores.device)
         mine = scores if len(drawn) == len(rows) else scores[some]
@@ -196,16 +213,15 @@ def _forbid(scores: torch.Tensor, rows: Sequence[Sampler]) -> None:
         scores.index_put_((at, tokens), scores.new_tensor(float("-inf")))
 
 
-def _draw(rows: Sequence[Sampler]) -> tuple[list[int], list[float], dict[int, Exception]]:
-    """Which rows are drawn, the number of each, and what went wrong with others."""
+def _draw(rows: Sequence[Sampler], errors: dict[int, Exception]) -> tuple[list[int], list[float]]:
+    """Which rows are drawn, and the number of each; what goes wrong is put to `errors`."""
     drawn: list[int] = []
     numbers: list[float] = []
-    errors: dict[int, Exception] = {}
     for at, row in enumerate(rows):
-        if not row.options.is_greedy:
+        if not row.options.is_greedy and at not in errors:
             try:
                 numbers.append(row.draw())
                 drawn.append(at)
             except Exception as error:
                 errors[at] = error
-    return drawn, numbers, errors
+    return drawn, numbers

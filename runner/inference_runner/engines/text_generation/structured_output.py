@@ -1,0 +1,158 @@
+"""Texts of a form that the request gives (`response_format`): which tokens may come next.
+
+By llguidance, which follows a grammar as the tokens come: nothing is compiled beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import llguidance
+import llguidance.hf
+import numpy as np
+import torch
+
+from inference_runner.engines.base import InputError
+
+_FORMS = {
+    "text": None,
+    "json_object": None,
+    "json_schema": "json_schema",
+    "regex": "regex",
+    "choice": "choice",
+}
+"""The types of `response_format`, and the key that says more."""
+_WHITESPACE = r"[\x20\x0A\x0D\x09]{0,32}"
+"""Between the parts of JSON: a model that indents for ever would never end."""
+_LONGEST_MESSAGE = 300
+
+
+class Grammar:
+    """How far one text is along its form."""
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing but the end may come."""
+        return bool(self._matcher.is_stopped())
+
+    def fill(self, mask: np.ndarray[Any, np.dtype[np.int32]]) -> None:
+        """Set a bit, the lowest first, for each token that may come next. Raises RuntimeError."""
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        self._check()
+
+    def accept(self, token: int) -> None:
+        """Raises RuntimeError if the token may not come."""
+        self._matcher.consume_token(token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise RuntimeError(f"response_format: {_brief(self._matcher.get_error())}")
+
+
+class Grammars:
+    """Makes grammars over one model's tokens.
+
+    Args:
+        tokenizer: of transformers.
+        size: tokens that the model has scores for.
+        ends: tokens that end a text.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
+        self._tokenizer, self._size, self._ends = tokenizer, size, sorted(ends)
+        self._tokens: Any = None
+        """The vocabulary as llguidance has it; takes a while, so not before it is needed."""
+
+    def make(self, inputs: Mapping[str, Any]) -> Grammar | None:
+        """What `response_format` asks for; None if any text will do. Raises InputError."""
+        grammar = read(inputs.get("response_format"))
+        if grammar is None:
+            return None
+        if not self._ends:
+            raise InputError("response_format: this model has no token that ends a text")
+        if self._tokens is None:
+            self._tokens = self._read_tokens()
+        matcher = llguidance.LLMatcher(self._tokens, grammar, log_level=0)
+        if matcher.is_error():
+            raise InputError(f"response_format: {_brief(matcher.get_error())}")
+        return Grammar(matcher)
+
+    def _read_tokens(self) -> Any:
+        try:
+            return llguidance.hf.from_tokenizer(
+                self._tokenizer,
+                n_vocab=max(self._size, len(self._tokenizer)),
+                eos_token=self._ends,
+            )
+        except Exception as error:
+            message = f"not with this model's tokenizer: {_brief(str(error))}"
+            raise InputError(f"response_format: {message}") from error
+
+
+def read(response_format: Any) -> str | None:
+    """A grammar of llguidance; None: any text. Raises InputError."""
+    if response_format is None:
+        return None
+    kind = response_format.get("type") if isinstance(response_format, dict) else None
+    if not isinstance(kind, str) or kind not in _FORMS:
+        raise InputError(
+            f"response_format must be an object whose type is one of: {', '.join(_FORMS)}"
+        )
+    key = _FORMS[kind]
+    said = response_format.get(key) if key else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return _json({"type": "object"})
+    if kind == "json_schema":
+        if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
+            raise InputError("response_format.json_schema must be an object with a schema")
+        return _json(said["schema"])
+    if kind == "regex":
+        if not isinstance(said, str):
+            raise InputError("response_format.regex must be a string")
+        return str(llguidance.grammar_from("regex", said))
+    if not isinstance(said, list) or not said or not all(isinstance(one, str) for one in said):
+        raise InputError("response_format.choice must be a list of strings, at least one")
+    return str(llguidance.grammar_from("choice", json.dumps(said)))
+
+
+def constrain(scores: torch.Tensor, grammars: Mapping[int, Grammar]) -> dict[int, Exception]:
+    """Leave those rows of [rows, vocabulary] only the tokens that may come; in place. What went
+    wrong with some of them."""
+    errors: dict[int, Exception] = {}
+    size = scores.shape[-1]
+    masks = np.zeros((len(grammars), -(-size // 32)), dtype=np.int32)
+    for mask, (at, grammar) in zip(masks, grammars.items(), strict=True):
+        try:
+            grammar.fill(mask)
+        except Exception as error:
+            errors[at] = error
+    if grammars:
+        bits = np.unpackbits(masks.view(np.uint8), axis=-1, bitorder="little")[:, :size]
+        refused = torch.from_numpy(bits == 0).to(scores.device)
+        for at, some in zip(grammars, refused, strict=True):
+            scores[at].masked_fill_(some, float("-inf"))
+    return errors
+
+
+def _json(schema: dict[str, Any]) -> str:
+    try:
+        return str(
+            llguidance.LLMatcher.grammar_from_json_schema(
+                schema, overrides={"whitespace_pattern": _WHITESPACE}
+            )
+        )
+    except ValueError as error:
+        raise InputError(f"response_format: {_brief(str(error))}") from error
+
+
+def _brief(message: str) -> str:
+    """On one line, without the state of the parser."""
+    return " ".join(message.partition("<state>")[0].split())[:_LONGEST_MESSAGE]
