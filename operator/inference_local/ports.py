@@ -5,10 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
-from pathlib import Path
-
-PROC = Path("/proc")
-_LISTEN = "0A"
 
 
 class PortError(Exception):
@@ -49,24 +45,11 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def holder(port: int) -> str | None:
     """`name (pid)` of the process that listens on the port; None if it is another user's."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listeners(table, port)}
-    if not inodes:
-        return None
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for folder in PROC.glob("[0-9]*"):
-        with suppress(OSError):
-            if any(str(link.readlink()) in wanted for link in (folder / "fd").iterdir()):
-                return f"{(folder / 'comm').read_text().strip()} ({folder.name})"
+    import psutil
+
+    for found in psutil.net_connections("tcp"):
+        is_listening = found.status == psutil.CONN_LISTEN and found.pid
+        if is_listening and found.laddr and found.laddr.port == port:
+            with suppress(psutil.Error):
+                return f"{psutil.Process(found.pid).name()} ({found.pid})"
     return None
-
-
-def _listeners(table: str, port: int) -> list[str]:
-    """Inodes of the listening sockets of this port; fields as in proc(5), addresses in hex."""
-    try:
-        lines = (PROC / "net" / table).read_text().splitlines()[1:]
-    except OSError:
-        return []
-    rows = [line.split() for line in lines]
-    return [
-        row[9] for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port
-    ]

@@ -22,6 +22,7 @@ import httpx
 import kubernetes.client
 import kubernetes.config
 import kubernetes.watch
+from event_stream import events
 from narrow import there
 
 import report
@@ -97,10 +98,10 @@ def _first_token(api: httpx.Client) -> float:
     headers = {"Accept": "text/event-stream"}
     first = 0.0
     with api.stream("GET", path, headers=headers, timeout=300) as stream:
-        for line in stream.iter_lines():
-            if line == "event: output":
+        for event in events(stream):
+            if event.event == "output":
                 first = first or time.monotonic()
-            if line == "event: done":
+            if event.event == "done":
                 break
     if not first:
         raise SystemExit("the prediction ended without a token: see `kubectl describe im`")

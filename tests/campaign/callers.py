@@ -7,10 +7,10 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
+from event_stream import events
 
 from cases import Case, End, draw, text
 from ledger import Call, Claim, Ledger
@@ -194,12 +194,12 @@ class Caller:
                     if reply.status_code != 200:
                         time.sleep(_PAUSE)
                         continue
-                    for name, event_id, data in _events(reply):
-                        if name == "output":
-                            output.append(data)
-                        if name == "done":
-                            return self._done(prediction, json.loads(data), output)
-                        last_id = event_id
+                    for event in events(reply):
+                        if event.event == "output":
+                            output.append(event.data)
+                        if event.event == "done":
+                            return self._done(prediction, event.json(), output)
+                        last_id = event.id
                         if time.monotonic() > end or self._chance.random() < _CUT:
                             break
             except httpx.TransportError:
@@ -246,23 +246,6 @@ class Caller:
         if reply.status_code >= 400 and "problem+json" not in reply.headers["content-type"]:
             self._ledger.complain(f"{method} {path}: {reply.status_code} is no problem+json")
         return reply
-
-
-def _events(reply: httpx.Response) -> Iterator[tuple[str, str, str]]:
-    """Name, id and data of each event."""
-    name, event_id = "", ""
-    data: list[str] = []
-    for line in reply.iter_lines():
-        field, _, value = line.partition(": ")
-        if not line and name:
-            yield name, event_id, "\n".join(data)
-            name, event_id, data = "", "", []
-        elif field == "event":
-            name = value
-        elif field == "id":
-            event_id = value
-        elif field == "data":
-            data.append(value)
 
 
 def _text(piece: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from event_stream import events
 from release import Account, Release, apply, host_volume, kubectl
 
 from inference_contract.pods import LABEL_OWNER
@@ -95,16 +96,14 @@ def test_weights_outlive_their_pod(account: Account, shelf: Path) -> None:
 def _follow(account: Account, url: str) -> tuple[float, str]:
     """When the first piece came, and the whole text."""
     path = httpx.URL(url).path
-    first, pieces, event = 0.0, [], ""
+    first, pieces = 0.0, []
     headers = {"Accept": "text/event-stream"}
     with account.api.stream("GET", path, headers=headers, timeout=120) as stream:
-        for line in stream.iter_lines():
-            if line.startswith("event: "):
-                event = line.removeprefix("event: ")
-            elif line.startswith("data: ") and event == "output":
+        for event in events(stream):
+            if event.event == "output":
                 first = first or time.monotonic()
-                pieces.append(line.removeprefix("data: "))
-            if event == "done":
+                pieces.append(event.data)
+            if event.event == "done":
                 break
     return first, "".join(pieces)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import event_stream
 import pytest
 
 
@@ -37,9 +38,9 @@ def test_prints_are_logs_of_get_stream_and_webhook_while_it_runs(
     )
     assert (running["status"], running["logs"]) == ("processing", "hello you\n")
     with client.http.stream("GET", made["urls"]["stream"]) as reply:
-        lines = list(reply.iter_lines())
-    said = [line for line in lines if line.startswith(("event: ", "data: "))]
-    assert said.index("data: hello you") < said.index("data: bye") < said.index("event: done")
+        *said, end = event_stream.pairs(reply)
+    assert "".join(data for name, data in said if name == "logs") == "hello you\nbye\n"
+    assert end == ("done", "{}")
     assert client.prediction(made["id"])["logs"] == "hello you\nbye\n"
     bodies = wait_until(
         lambda: (

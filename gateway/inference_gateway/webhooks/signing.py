@@ -1,4 +1,8 @@
-"""Standard Webhooks: how a receiver knows that a webhook is ours, and meant now."""
+"""Standard Webhooks: how a receiver knows that a webhook is ours, and meant now.
+
+The scheme's own library signs a text as a whole, which would be copied twice: a body has up to
+64 MB, and is signed in the pieces that it is sent in. The tests verify with that library.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from inference_contract.inferencemodel import Reason
 from inference_contract.queues import model_key
@@ -15,6 +14,7 @@ from inference_operator.cluster.api.objects import Key
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.resource import Refusal, Resource, require_ours
 from inference_operator.cluster.settings import ClusterSettings
+from inference_operator.redis import address
 from inference_operator.redis.connection import RedisUnavailable
 from inference_operator.redis.credentials import runner_url, url_in
 from inference_operator.redis.users import RedisUsers, Suspended, UsersRefused
@@ -41,7 +41,7 @@ class RedisAccess:
         self._url_of_all = settings.runner_redis_url
         self._resync = settings.resync_seconds
         self._known: dict[Key, _Known] = {}
-        if not (self._url_of_all or urlsplit(self._url).password):
+        if not (self._url_of_all or address.parse(self._url).password):
             log.warning("REDIS_URL has no password: models reach all of this Redis without one too")
 
     def url(self, resource: Resource, *, is_new: bool) -> str:

@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from inference_contract.inferencemodel import Pod, Resources
 from inference_operator.plan import CPU
+from inference_operator.redis.address import RedisUrl
 from inference_operator.settings import CommonSettings
 
 CACHE_DIR = "/cache"
@@ -23,10 +24,10 @@ class ClusterSettings(CommonSettings):
     runner_image_pull_secrets: str = Field(
         "", description="Image pull Secrets in models' namespaces, separated by commas."
     )
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         description="Redis from which load is read, and where runners' users are created."
     )
-    runner_redis_url: str | None = Field(
+    runner_redis_url: RedisUrl | None = Field(
         None, description="One URL for all runners; unset: a Redis user for each model."
     )
     runner_redis_bytes: int = Field(

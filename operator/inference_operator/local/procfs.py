@@ -1,6 +1,7 @@
 """Identify Linux processes although pids are reused.
 
 A process is identified by its pid, its start in clock ticks since boot, and the boot's id.
+psutil would identify it by wall clock time, which is corrected now and then.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from inference_operator.redis.address import RedisUrl
 from inference_operator.settings import CommonSettings
 
 
@@ -14,7 +15,9 @@ class LocalSettings(CommonSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     inference_home: Path = Field(description="Folder of documents, statuses, logs and state.")
-    redis_url: str = Field(description="redis://…, rediss://… or unix://…; runners get it too.")
+    redis_url: RedisUrl = Field(
+        description="redis://…, rediss://… or unix://…; runners get it too."
+    )
     model_cache_dir: Path = Field(
         Path("/tmp/model_cache"),  # noqa: S108 - the documented default
         description="Where runners keep downloaded and converted weights.",

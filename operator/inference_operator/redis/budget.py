@@ -14,8 +14,8 @@ from collections.abc import Callable
 import hiredis
 
 from inference_contract import functions
-from inference_operator.redis import usage
-from inference_operator.redis.connection import RedisConnection, RedisUnavailable, database
+from inference_operator.redis import address, usage
+from inference_operator.redis.connection import RedisConnection, RedisUnavailable
 from inference_operator.redis.users import RedisUsers
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class RedisBudget:
         self._redis, self._users = redis, users
         self._budget, self._allowed, self._suspended = budget, allowed, suspended
         self._seconds = seconds
-        self._database = database(redis.url)
+        self._database = address.parse(redis.url).database
         self._audited = 0
         """Bytes that Redis used at the last full audit."""
         self._closing = threading.Event()

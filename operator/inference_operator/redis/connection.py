@@ -11,11 +11,11 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
 from inference_contract import primary
+from inference_operator.redis import address
 
 TIMEOUT = 1.0
 """Seconds for connecting and for every answer; Redis answers within a millisecond."""
@@ -121,34 +121,27 @@ def _connect(url: str) -> tuple[socket.socket, list[Command]]:
     Raises:
         OSError: if the address cannot be connected to.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
+    at = address.parse(url)
+    if at.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(TIMEOUT)
         try:
-            connection.connect(unquote(parts.path))
+            connection.connect(at.socket)
         except OSError:
             connection.close()
             raise
     else:
-        host = parts.hostname or "localhost"
-        connection = socket.create_connection((host, parts.port or 6379), TIMEOUT)
-        if parts.scheme == "rediss":
-            connection = ssl.create_default_context().wrap_socket(connection, server_hostname=host)
+        connection = socket.create_connection((at.host, at.port), TIMEOUT)
+        if at.is_encrypted:
+            context = ssl.create_default_context()
+            connection = context.wrap_socket(connection, server_hostname=at.host)
     greeting: list[Command] = []
-    if parts.password:
-        credentials = [unquote(part) for part in (parts.username, parts.password) if part]
+    if at.password:
+        credentials = (part for part in (at.username, at.password) if part)
         greeting.append(("AUTH", *credentials))
-    if (number := database(url)) != "0":
-        greeting.append(("SELECT", number))
+    if at.database != "0":
+        greeting.append(("SELECT", at.database))
     return connection, greeting
-
-
-def database(url: str) -> str:
-    """The number of a URL's database, as redis-py reads it."""
-    parts = urlsplit(url)
-    in_query = parse_qs(parts.query).get("db", ["0"])[0]
-    return in_query if parts.scheme == "unix" else parts.path.strip("/") or in_query
 
 
 def _exchange(connection: socket.socket, commands: Sequence[Command]) -> Answers:

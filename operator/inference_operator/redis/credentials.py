@@ -6,11 +6,11 @@ import base64
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from inference_contract.pods import RunnerEnv
+from inference_operator.redis import address
 from inference_operator.redis.acl import user_name
-from inference_operator.redis.connection import database
 
 _CREDENTIALS = ("username", "password")
 """redis-py takes them from a URL's query too."""
@@ -29,7 +29,7 @@ def runner_url(
         url: the operator's own URL.
         earlier: URLs that the runners may have now; the first password of this user is kept.
     """
-    user = user_name(key, database(url))
+    user = user_name(key, address.parse(url).database)
     kept = (_password(known, user) for known in earlier)
     password = next(filter(None, kept), "") or new_password()
     parts = urlsplit(url)
@@ -50,7 +50,7 @@ def url_in(secret: Mapping[str, Any] | None) -> str:
 def _password(url: str, user: str) -> str:
     """The password in the URL; empty if the URL is empty or has another user."""
     try:
-        parts = urlsplit(url)
+        known = address.parse(url)
     except ValueError:
         return ""
-    return unquote(parts.password or "") if unquote(parts.username or "") == user else ""
+    return known.password if known.username == user else ""

@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from inference_contract import backoff, functions
+from inference_operator.redis import address
 from inference_operator.redis.acl import RIGHTS_OF_OPERATOR, lock_user, orphans, set_user, user_name
 from inference_operator.redis.connection import (
     Command,
     RedisConnection,
     RedisUnavailable,
     Tell,
-    database,
 )
 
 FIRST_PAUSE = 60.0
@@ -67,7 +66,7 @@ class RedisUsers:
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
-        self._database = database(redis.url)
+        self._database = address.parse(redis.url).database
         self._suspended: dict[str, _Suspension] = {}
         self._users: dict[str, Command] = {}
         """By model key: the command that sets the user, sent again on every new connection."""
@@ -84,7 +83,7 @@ class RedisUsers:
             UsersRefused: the operator lacks the right to create users.
             RedisUnavailable: Redis does not answer.
         """
-        command = set_user(key, self._database, unquote(urlsplit(url).password or ""))
+        command = set_user(key, self._database, address.parse(url).password)
         if self._users.get(key) == command:
             return
         with self._redis.lock:
@@ -223,7 +222,7 @@ def _has_another_password(before: object, command: Command) -> bool:
 def _refused(url: str, error: Exception) -> UsersRefused | RedisUnavailable:
     if not str(error).startswith(("NOPERM", "ERR")):  # Busy, loading, not logged in …
         return RedisUnavailable(str(error))
-    us = unquote(urlsplit(url).username or "") or "default"
+    us = address.parse(url).username or "default"
     return UsersRefused(
         f"Redis lets the operator make no user for this model's runners ({error}): "
         f"run ACL SETUSER {us} {RIGHTS_OF_OPERATOR} there, or give the runners of all models one "

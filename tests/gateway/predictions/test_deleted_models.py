@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import event_stream
 import httpx
 import pytest
 import redis
@@ -87,9 +88,9 @@ def test_everybody_hears_of_it(
         (job,) = wait_until(runner.waiting)
         with http.stream("GET", f"/v1/predictions/{job['id']}/stream") as stream:
             document.remove()
-            lines = list(stream.iter_lines())
+            said = event_stream.pairs(stream)
         waiter.join(10)
-    assert 'data: {"reason":"canceled"}' in lines
+    assert said[-1] == ("done", '{"reason":"canceled"}')
     (reply,) = replies
     assert reply.status_code == 201
     assert GONE.items() <= reply.json().items()

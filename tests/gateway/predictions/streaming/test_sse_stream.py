@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from event_stream import events
 from fastapi import FastAPI
 
 from inference_contract import queues
@@ -24,22 +25,16 @@ class Reader:
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
-        self._lines = response.iter_lines()
+        self._events = events(response)
         self.last_id = ""
 
     def event(self) -> tuple[str, str]:
-        fields: dict[str, list[str]] = {}
-        for line in self._lines:
-            if line.startswith(":"):
-                continue
-            if not line:
-                break
-            name, _, value = line.partition(": ")
-            fields.setdefault(name, []).append(value)
-        if not fields:
+        """Name and data; both empty at the end."""
+        found = next(self._events, None)
+        if found is None:
             return ("", "")
-        self.last_id = fields["id"][0]
-        return fields["event"][0], "\n".join(fields["data"])
+        self.last_id = found.id
+        return found.event, found.data
 
     def rest(self) -> list[tuple[str, str]]:
         return list(iter(self.event, ("", "")))
