@@ -52,8 +52,7 @@ def _scalar(value: Any) -> Any:
         if type(plain) is float:
             values.check(plain)
             return plain
-    kind = f"{type(value).__module__}.{type(value).__name__}"
-    raise TypeError(f"{kind}, which JSON does not have")
+    raise TypeError  # orjson says what it is
 
 
 def _where(value: Any, path: str, depth: int) -> str:

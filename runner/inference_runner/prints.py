@@ -22,6 +22,8 @@ class Prints:
         self._size = 0
         self._dropped = 0
         self._fresh: list[str] = []
+        self._missed = 0
+        """Bytes that were to be told, and were dropped before."""
 
     def add(self, text: str) -> None:
         if "\0" in text:
@@ -41,7 +43,9 @@ class Prints:
         """What is new since the last call; of much, the end."""
         with _lock:
             fresh, self._fresh = "".join(self._fresh), []
+            missed, self._missed = self._missed, 0
         text, dropped = _last(fresh, MAX_DELTA_BYTES)
+        dropped += missed
         said = _shown(text)
         return (_note(dropped) if dropped else "") + ("\r" if "\r" in text[:1] else "") + said
 
@@ -58,7 +62,9 @@ class Prints:
         self._parts, self._size = [text], _bytes(text)
         self._dropped += dropped
         if len(self._fresh) > 1:
-            self._fresh = [_last("".join(self._fresh), MAX_LOG_BYTES)[0]]
+            text, dropped = _last("".join(self._fresh), MAX_LOG_BYTES)
+            self._fresh = [text]
+            self._missed += dropped
 
 
 def _bytes(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,42 @@ def test_of_many_news_the_end_is_told_with_what_is_missing() -> None:
     prints.add("x" * MAX_DELTA_BYTES + "\n")
     kept = "x" * (MAX_DELTA_BYTES - 1) + "\n"
     assert prints.news() == f"[1 bytes before this are not kept]\n{kept}"
+
+
+def test_news_that_were_dropped_before_they_were_told_are_counted_once() -> None:
+    prints = Prints()
+    lines = "".join(f"{number:09}\n" for number in range(30_000))
+    for start in range(0, len(lines), 7000):
+        prints.add(lines[start : start + 7000])
+    missing = len(lines) - MAX_DELTA_BYTES
+    kept = lines[-MAX_DELTA_BYTES:]
+    assert prints.news() == f"[{missing} bytes before this are not kept]\n{kept}"
+    prints.add("x")
+    assert prints.news() == "x"
+
+
+def test_however_much_is_printed_takes_bounded_memory() -> None:
+    prints = Prints()
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            prints.add(f"{number:09}\n" * 500)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10 * MAX_LOG_BYTES
+
+
+def test_what_is_overwritten_is_not_told() -> None:
+    prints = Prints()
+    prints.add("a\rb")
+    assert prints.news() == "b"
+
+
+def test_half_of_a_surrogate_pair_in_a_flood_does_no_harm() -> None:
+    prints = Prints()
+    prints.add("\ud800" + "x" * MAX_DELTA_BYTES)
+    assert prints.news() == "[1 bytes before this are not kept]\n" + "x" * MAX_DELTA_BYTES
 
 
 def test_no_character_is_cut_in_two() -> None:

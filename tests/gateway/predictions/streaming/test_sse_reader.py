@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from inference_gateway.postgres.stored import PassedOn
 from inference_gateway.predictions.streaming.sse import StreamReader, parse_id, render
 from inference_gateway.predictions.waiting.waiters import StreamEntry
 
@@ -135,7 +136,9 @@ def test_a_newcomer_gets_all_of_it_once_whatever_the_stream_lacks(
         ([_output("1-1", "ab")], "a"),
         ([_output("1-1", "ab")], None),
         ([_output("1-1", "a"), _output("1-2", "bc")], ["ab", "c"]),
+        ([_output("1-1", "a"), _output("1-2", "bc"), _output("1-3", "d")], ["ab", "c", "d"]),
         ([_output("1-1", {"n": 1})], [{"n": 2}]),
+        ([_output("1-1", [1])], [[2]]),
         ([_output("1-1", {"n": 1}), _output("1-2", 2)], [{"n": 1}]),
     ],
 )
@@ -144,11 +147,18 @@ def test_what_the_row_does_not_confirm_ends_in_an_error(
 ) -> None:
     events = _read(sent, _row("succeeded", output))
     assert [name for name, _ in events[-2:]] == ["error", "done"]
+    assert "another answer" in json.loads(events[-2][1])["detail"]
     assert events[-1] == ("done", '{"reason":"error"}')
     ids: list[str] = []
     _read(sent, ids=ids)
     events = _read([], _row("succeeded", output), after=ids[-1])
     assert [name for name, _ in events] == ["error", "done"]
+
+
+def test_an_output_of_too_many_values_ends_in_an_error_that_says_so() -> None:
+    error, done = _read([], _row("succeeded", PassedOn(b"[]")))
+    assert "too many values" in json.loads(error[1])["detail"]
+    assert done == ("done", '{"reason":"error"}')
 
 
 def test_the_stream_alone_tells_no_end() -> None:
@@ -177,10 +187,17 @@ def test_logs_are_those_of_the_last_attempt() -> None:
         ("a", b"data: a\n"),
         ("a\nb\n", b"data: a\ndata: b\ndata: \n"),
         ("\r\nb", b"data: \ndata: b\n"),
+        ("a\rb", b"data: a\ndata: b\n"),
     ],
 )
 def test_an_event_of_many_lines(text: str, lines: bytes) -> None:
     assert b"".join(render("output", text, "1-2")) == b"event: output\nid: 1-2\n" + lines + b"\n"
+
+
+def test_logs_that_are_not_those_that_the_reader_has_are_sent_as_they_are() -> None:
+    ids: list[str] = []
+    _read([_entry("1-1", "logs", logs="one")], ids=ids)
+    assert _read([_entry("1-1", "logs", logs="other")], after=ids[0]) == [("logs", "other")]
 
 
 def test_a_large_text_is_cut_between_its_lines() -> None:
@@ -212,6 +229,39 @@ def test_entries_that_come_twice_are_sent_once() -> None:
     assert _read([*entries, *entries]) == [("output", "a"), ("output", "b")]
 
 
+def test_what_follows_an_entry_that_came_twice_is_sent() -> None:
+    a, b, c = (_output(f"1-{n}", piece) for n, piece in enumerate("abc", 1))
+    assert _joined(_read([a, a, b])) == "ab"
+    assert _joined(_read([a, b, a, c])) == "abc"
+
+
+def test_what_follows_an_entry_that_is_not_ours_waits_for_the_row() -> None:
+    assert _read([StreamEntry(b"1-1", b"7"), _output("1-2", "b")]) == []
+
+
+def test_a_large_output_comes_whole_from_the_stream() -> None:
+    assert _read([_output("1-1", "x" * 20_000)]) == [("output", "x" * 20_000)]
+
+
+def test_a_whole_number_comes_as_the_float_that_it_is() -> None:
+    assert _read([_output("1-1", {"b": 1.0})]) == [("output", '{"b":1.0}')]
+
+
+def test_after_the_end_nothing_more_is_said() -> None:
+    reader = StreamReader()
+    assert list(reader.finish(_row("succeeded", "a")))
+    assert reader.feed(_output("1-1", "b")) == b""
+    assert list(reader.finish(_row("succeeded", "ab"))) == []
+
+
+def test_after_an_error_nothing_more_is_said() -> None:
+    reader = StreamReader()
+    reader.feed(_output("1-1", "a"))
+    assert b"event: done" in reader.feed(_output("2-1", "x"))
+    assert reader.feed(_output("2-2", "y")) == b""
+    assert list(reader.finish(_row("succeeded", "a", attempt=2))) == []
+
+
 @pytest.mark.parametrize(
     ("row", "events"),
     [
@@ -219,6 +269,11 @@ def test_entries_that_come_twice_are_sent_once() -> None:
         (_row("succeeded", ["a", {"b": 1}]), [("output", "a"), ("output", '{"b":1}'), DONE]),
         (_row("succeeded", {"x": 1}), [("output", '{"x":1}'), DONE]),
         (_row("succeeded"), [DONE]),
+        (_row("succeeded", ""), [DONE]),
+        (
+            _row("failed"),
+            [("error", '{"detail":"the prediction failed"}'), ("done", '{"reason":"error"}')],
+        ),
         (
             _row("failed", error="no"),
             [("error", '{"detail":"no"}'), ("done", '{"reason":"error"}')],
@@ -252,6 +307,13 @@ def test_a_repeated_run_sends_only_what_is_new(second: list[str]) -> None:
     assert events[-1] == DONE
 
 
+def test_of_a_longer_piece_of_a_repeated_run_the_rest_is_sent() -> None:
+    assert _read([_output("1-1", "a"), _output("2-1", "abc")]) == [
+        ("output", "a"),
+        ("output", "bc"),
+    ]
+
+
 def test_a_repeated_run_of_items() -> None:
     entries = [_output("1-1", {"n": 1}), _output("2-1", {"n": 1}), _output("2-2", {"n": 2})]
     assert _read(entries) == [("output", '{"n":1}'), ("output", '{"n":2}')]
@@ -261,9 +323,10 @@ def test_a_repeated_run_of_items() -> None:
     "second",
     [
         [_output("2-1", "x"), _output("2-2", "y")],
+        [_output("2-1", "xyz")],
         [_output("2-1", {"a": 1})],
     ],
-    ids=["other", "no-text"],
+    ids=["other", "other and longer", "no-text"],
 )
 def test_a_repeated_run_with_another_answer_ends_the_stream(second: list[StreamEntry]) -> None:
     events = _read([_output("1-1", "a"), _output("1-2", "b"), *second, _output("2-9", "late")])
