@@ -52,10 +52,11 @@ _PREDICTIONS = "/v1/predictions"
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """Connects to nothing before it is started, and starts whether or not its servers answer.
+    """The application. It connects to nothing before its start, and starts even if PostgreSQL and
+    Redis do not answer.
 
     Raises:
-        ConfigurationError: if the settings ask for what is not there.
+        ConfigurationError: if the settings name a cluster or folder that does not exist.
     """
     store = model_store(settings)
     limiter = Limiter()
@@ -82,7 +83,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     app.add_middleware(edge)
     error_handlers.install(app)
-    # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
+    # An ASGI endpoint instead of a FastAPI route: a third of the cost, on the hot path.
     create = CreatePrediction()
     app.router.routes.insert(0, Route(_PREDICTIONS, create, methods=["POST"]))
     multipart = MultipartPrediction(create, settings.max_input_bytes)
@@ -99,9 +100,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 def prepare(app: FastAPI) -> None:
-    """Build what FastAPI would build while the first requests wait: routes, the OpenAPI document.
+    """Build routes and the OpenAPI document, which FastAPI would build during the first requests.
 
-    Not done in `create_app`: it takes a fifth of a second.
+    Not part of `create_app`, as it takes a fifth of a second.
     """
     nowhere: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
     for route in app.routes:
@@ -110,7 +111,7 @@ def prepare(app: FastAPI) -> None:
 
 
 def front(app: FastAPI) -> ASGIApp:
-    """The same, but that POST of predictions passes by the framework's layers: they cost 70 µs."""
+    """The app, with POST of predictions routed past the framework's layers: they cost 70 µs."""
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         is_http = scope["type"] == "http"
@@ -132,7 +133,7 @@ def model_store(settings: GatewaySettings) -> ModelStore:
             "INFERENCE_HOME is not set, and this is no pod of a Kubernetes cluster: "
             "name the folder of the model documents, or a cluster by KUBECONFIG"
         )
-    # Only here: on one machine the client would cost 10 MiB for nothing.
+    # Imported here: in embedded mode the client would waste 10 MiB.
     from inference_gateway.models.kubernetes import api
     from inference_gateway.models.kubernetes import store as kubernetes_store
 
@@ -151,7 +152,7 @@ async def running(
     admission: Admission,
     in_flight: InFlight,
 ) -> AsyncIterator[Services]:
-    """Everything that a gateway needs, started; stopped in the reverse order."""
+    """Start all services of a gateway, and stop them in the reverse order."""
     engine = db.engine(settings)
     standing_engine = db.engine(settings, pool_size=1)
     redis_sync, redis_async = redis_clients(settings)
@@ -205,7 +206,7 @@ async def running(
 
 
 def redis_clients(settings: GatewaySettings) -> tuple[redis.Redis, redis.asyncio.Redis]:
-    """One that blocks and one that does not; both return bytes and give up on a hung server."""
+    """A blocking and an asynchronous client; both return bytes and have timeouts."""
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 2}
     options |= settings.redis_credentials
     return (
