@@ -76,7 +76,7 @@ class Answer:
         `send`."""
 
     async def send(self, message: Message) -> None:
-        """Raises TooManyRequests, Unavailable at the start of a response: too many bytes in flight."""
+        """Raises TooManyRequests, Unavailable at the start of a response, as its size is known."""
         if message["type"] == "http.response.start":
             headers = message.get("headers", ())
             if size := _large_size(headers):
