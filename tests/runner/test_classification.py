@@ -171,7 +171,10 @@ def test_a_text_without_a_token_is_refused(tmp_path: Path) -> None:
 @contextmanager
 def forward_passes() -> Iterator[list[torch.nn.Module]]:
     """Classifiers, once for each pass through them."""
-    kinds = transformers.GPT2ForSequenceClassification, transformers.BertForSequenceClassification
+    kinds = (
+        transformers.DistilBertForSequenceClassification,
+        transformers.GPT2ForSequenceClassification,
+    )
     seen: list[torch.nn.Module] = []
 
     def note(module: torch.nn.Module, *_: object) -> None:
