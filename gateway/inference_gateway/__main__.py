@@ -46,7 +46,7 @@ class Server(AcceptingServer):
         self._app = app
         self._settings = settings
         self._port = port
-        self._reclaiming = memory.Reclaiming(lambda: len(self.server_state.connections))
+        self._reclaiming = memory.MemoryReclaim(lambda: len(self.server_state.connections))
         self._stopping = Stopping(_END_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

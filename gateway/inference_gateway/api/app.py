@@ -19,15 +19,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from inference_gateway.api import error_handlers, health, openapi_document
 from inference_gateway.api.admission import Admission
 from inference_gateway.api.health import Health
-from inference_gateway.api.middleware import Edge
+from inference_gateway.api.middleware import Middleware
 from inference_gateway.auth import router as auth
 from inference_gateway.auth import users
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.auth.passwords import Passwords
 from inference_gateway.auth.throttle import LoginThrottle
-from inference_gateway.cleanup.deleted_accounts import Departures
-from inference_gateway.cleanup.deleted_models import Orphans
+from inference_gateway.cleanup.deleted_accounts import DeletedAccounts
+from inference_gateway.cleanup.deleted_models import DeletedModels
 from inference_gateway.http.addresses import Proxies, parse_networks
 from inference_gateway.http.body_limit import InFlight
 from inference_gateway.models import router as models
@@ -78,8 +78,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
     in_flight = InFlight(settings.max_bytes_in_flight)
 
-    def edge(inner: ASGIApp) -> Edge:
-        return Edge(inner, settings.max_body_bytes, in_flight, proxies, admission)
+    def edge(inner: ASGIApp) -> Middleware:
+        return Middleware(inner, settings.max_body_bytes, in_flight, proxies, admission)
 
     app.add_middleware(edge)
     error_handlers.install(app)
@@ -162,7 +162,7 @@ async def running(
     )
     authenticator = Authenticator(engine, tokens, standing_engine)
     passwords = Passwords()
-    orphans = Orphans(engine, redis_sync, catalog)
+    deleted_models = DeletedModels(engine, redis_sync, catalog)
     services = Services(
         settings=settings,
         engine=engine,
@@ -171,8 +171,8 @@ async def running(
         catalog=catalog,
         model_quotas=ModelQuotas(settings, catalog),
         runs=RunCounts(engine),
-        orphans=orphans,
-        departures=Departures(engine, catalog, orphans),
+        deleted_models=deleted_models,
+        deleted_accounts=DeletedAccounts(engine, catalog, deleted_models),
         authenticator=authenticator,
         admission=admission,
         predictions=PredictionService(
@@ -187,13 +187,13 @@ async def running(
     limiter.start(redis_async)
     await catalog.start()
     await services.predictions.start()
-    await services.orphans.start()
-    await services.departures.start()
+    await services.deleted_models.start()
+    await services.deleted_accounts.start()
     try:
         yield services
     finally:
-        await services.departures.stop()
-        await services.orphans.stop()
+        await services.deleted_accounts.stop()
+        await services.deleted_models.stop()
         await services.predictions.stop()
         await catalog.stop()
         await limiter.stop()

@@ -30,7 +30,7 @@ from inference_gateway.http.body_limit import (
     largest_body,
     too_large,
 )
-from inference_gateway.http.response import Answer, about
+from inference_gateway.http.response import ResponseSender, about
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _TWO = b"two"
 _ID = re.compile(rb"[\w.:-]{1,64}")
 
 
-class Edge:
+class Middleware:
     """Plain ASGI in a single layer, as each layer costs time for every request.
 
     The request's id (the caller's `X-Request-Id` or a new one) is in `scope["request_id"]`.
@@ -70,7 +70,7 @@ class Edge:
         self._proxies.resolve(scope)
         request_id, length, host, authorization = self._read_headers(scope)
         scope["request_id"] = request_id
-        answer = Answer(scope, send, request_id, self._in_flight, self._who_of)
+        answer = ResponseSender(scope, send, request_id, self._in_flight, self._who_of)
         body: CountedBody | None = None
         try:
             urls.check(scope, host)

@@ -97,7 +97,7 @@ async def delete_user(username: Username, _: Administrator, services: AppService
     Its name cannot be used again."""
     await to_thread(administration.remove, services.engine, username)
     await services.authenticator.refresh()
-    await to_thread(services.departures.account_deleted)
+    await to_thread(services.deleted_accounts.account_deleted)
     return Response(status_code=204)
 
 

@@ -8,7 +8,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from inference_gateway.background.periodic import Repeated
+from inference_gateway.background.periodic import Periodic
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
@@ -46,7 +46,7 @@ def keep_for_good() -> None:
     gc.set_threshold(*_YOUNG, _MOST)
 
 
-class Reclaiming(Repeated):
+class MemoryReclaim(Periodic):
     """Runs a full collection and returns freed memory after many connections have closed.
 
     Args:

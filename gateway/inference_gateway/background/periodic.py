@@ -12,7 +12,7 @@ from inference_gateway.postgres import db
 log = logging.getLogger(__name__)
 
 
-class Repeated(ABC):
+class Periodic(ABC):
     """Runs a blocking step periodically on a thread. Of failures in a row the first is logged.
 
     Args:

@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 from inference_gateway.auth import administration
 from inference_gateway.auth.administration import Leaver
 from inference_gateway.background import set_aside
-from inference_gateway.background.periodic import Repeated
-from inference_gateway.cleanup.deleted_models import Orphans
+from inference_gateway.background.periodic import Periodic
+from inference_gateway.cleanup.deleted_models import DeletedModels
 from inference_gateway.errors import GatewayError, NotFound
 from inference_gateway.models.catalog import ModelCatalog, owner_of
 from inference_gateway.postgres import db
@@ -24,12 +24,14 @@ log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0
 
 
-class Departures(Repeated):
-    def __init__(self, engine: Engine, catalog: ModelCatalog, orphans: Orphans) -> None:
+class DeletedAccounts(Periodic):
+    def __init__(
+        self, engine: Engine, catalog: ModelCatalog, deleted_models: DeletedModels
+    ) -> None:
         super().__init__("deleted accounts", _PAUSE_SECONDS)
         self._engine = engine
         self._catalog = catalog
-        self._orphans = orphans
+        self._deleted_models = deleted_models
 
     def step(self) -> None:
         """One round. Blocks."""
@@ -74,5 +76,5 @@ class Departures(Repeated):
                 log.warning("model %s of a deleted account: %s", model, said)
                 continue
             log.info("account %s is gone: model %s removed", leaver.id, model)
-            self._orphans.model_deleted(model)
+            self._deleted_models.model_deleted(model)
         return not found

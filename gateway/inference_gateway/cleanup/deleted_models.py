@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import Engine
 
 from inference_gateway.background import set_aside
-from inference_gateway.background.periodic import Repeated
+from inference_gateway.background.periodic import Periodic
 from inference_gateway.lifecycle import cancel
 from inference_gateway.lifecycle.open_models import open_models
 from inference_gateway.models.catalog import ModelCatalog
@@ -28,7 +28,7 @@ GRACE_SECONDS = 1.0
 its predictions are kept for this time."""
 
 
-class Orphans(Repeated):
+class DeletedModels(Periodic):
     def __init__(self, engine: Engine, client: redis.Redis, catalog: ModelCatalog) -> None:
         super().__init__("predictions without a model", _PAUSE_SECONDS)
         self._engine = engine

@@ -38,7 +38,7 @@ from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
 from inference_gateway.webhooks.claims import MOST, Claims
 from inference_gateway.webhooks.delivery import Delivery
-from inference_gateway.webhooks.reading import Content
+from inference_gateway.webhooks.reading import ContentReader
 from inference_gateway.webhooks.sending import Sender
 
 _log = logging.getLogger("inference_gateway.dispatch")
@@ -130,7 +130,7 @@ def _webhooks(settings: GatewaySettings, wake: threading.Event) -> Delivery:
     outbox = db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS)
     return Delivery(
         Claims(outbox, hold_seconds=settings.webhook_timeout_seconds),
-        Content(outbox),
+        ContentReader(outbox),
         Sender(
             timeout_seconds=settings.webhook_timeout_seconds,
             allow_loopback=settings.webhook_allow_loopback,

@@ -12,7 +12,7 @@ _SPACED = re.compile(rb'"[ \t\r\n]+:')
 _CONTAINERS = (dict, list)
 
 
-class Twice(ValueError):
+class DuplicateKey(ValueError):
     """The message is the path of the key: `input.prompt`."""
 
 
@@ -33,7 +33,7 @@ def check(content: bytes, keys: int) -> None:
         keys: number of keys in the parsed value.
 
     Raises:
-        Twice
+        DuplicateKey
     """
     if content.count(b'":') == keys and _SPACED.search(content) is None:
         return
@@ -56,7 +56,7 @@ def count(value: object) -> int:
 
 
 def find(content: bytes) -> None:
-    """Raises Twice for a duplicate key. Finds none in JSON that is nested too deep for `json`."""
+    """Raises DuplicateKey. Finds none in JSON that is nested too deep for `json`."""
     try:
         whole = json.loads(content, object_pairs_hook=_Pairs)
     except RecursionError:
@@ -67,7 +67,7 @@ def find(content: bytes) -> None:
             seen: set[str] = set()
             for key, inner in node:
                 if key in seen:
-                    raise Twice(_written((path, key)))
+                    raise DuplicateKey(_written((path, key)))
                 seen.add(key)
                 if isinstance(inner, list):
                     nodes.append(((path, key), inner))

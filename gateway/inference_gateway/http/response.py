@@ -43,7 +43,7 @@ _PAGE: Headers = (
 )
 
 
-class Answer:
+class ResponseSender:
     """The `send` of one request."""
 
     __slots__ = (

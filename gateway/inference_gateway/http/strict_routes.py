@@ -42,7 +42,7 @@ def check_keys(content: bytes, value: object) -> None:
     """
     try:
         duplicate_keys.check(content, duplicate_keys.count(value))
-    except duplicate_keys.Twice as error:
+    except duplicate_keys.DuplicateKey as error:
         field, message = f"body.{error}", "is there twice"
         errors: list[FieldError] = [{"field": field, "message": message}]
         raise Invalid(f"{field} {message}", errors=errors) from error

@@ -146,7 +146,7 @@ async def delete_model(owner: str, name: str, user: CurrentUser, services: AppSe
 
 def _delete(services: Services, model_id: str) -> None:
     services.catalog.delete(model_id)
-    services.orphans.model_deleted(model_id)
+    services.deleted_models.model_deleted(model_id)
 
 
 async def _shown(

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 import urllib3
 import yaml
 from kubernetes.client.api_client import ApiClient
@@ -27,7 +26,7 @@ from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from inference_contract import values
+from inference_contract import kubernetes_status, values
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -200,7 +199,7 @@ class KubernetesApi:
             raise Unanswered(" ".join(str(error).split())) from error
         response: urllib3.BaseHTTPResponse = answer.response
         if not 200 <= response.status < 300:
-            raise KubernetesRefused(response.status, _status_of(_read(response)))
+            raise KubernetesRefused(response.status, kubernetes_status.read(_read(response)))
         return response
 
 
@@ -216,15 +215,6 @@ def _parsed(content: bytes) -> Any:
         return values.parse(content)
     except ValueError as error:
         raise Unanswered(f"what answers is not an API server: {error}") from error
-
-
-def _status_of(content: bytes) -> Mapping[str, Any]:
-    """The `Status` object; empty if the body is something else, as from a proxy."""
-    try:
-        found = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        found = None
-    return found if isinstance(found, dict) else {"message": content[:200].decode(errors="replace")}
 
 
 def _events(response: urllib3.BaseHTTPResponse) -> Iterator[Object]:

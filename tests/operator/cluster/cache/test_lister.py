@@ -20,6 +20,7 @@ from inference_operator.cluster.cache.lister import Lister
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.handlers import kopf_settings
 from inference_operator.cluster.metrics import ClusterMetrics
+from inference_operator.cluster.reconciler import Reconciler
 from inference_operator.cluster.settings import ClusterSettings
 
 MODEL = {"apiVersion": "inference-server.dev/v1alpha1", "kind": "InferenceModel", "spec": {}}
@@ -164,7 +165,7 @@ def test_the_operator_works_on_the_others_and_tells_of_it(
     )
     operator = program.ClusterOperator(settings)
     worked: list[Any] = []
-    monkeypatch.setattr(operator.queue, "put", worked.append)
+    monkeypatch.setattr(Reconciler, "__call__", lambda _, key: worked.append(key))
     told: list[str] = []
 
     def page(path: str) -> str:
@@ -177,7 +178,10 @@ def test_the_operator_works_on_the_others_and_tells_of_it(
     def meanwhile(registry: Callable[[Any], None], **_: Any) -> None:
         wait_until(lambda: FINE in worked)
         wait_until(lambda: "odd" in page("/health/ready"))
-        registry(ODD)  # a watch tells of it
+        before = worked.count(FINE)
+        for key in (ODD, FINE):  # watches tell of them
+            registry(key)
+        wait_until(lambda: worked.count(FINE) > before)
         told.extend(map(page, ("/health/ready", "/metrics")))
 
     monkeypatch.setattr(program, "register", watch)
