@@ -1,4 +1,4 @@
-"""Health states of the gateway's dependencies."""
+"""What is said of a server that the gateway needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 class HealthState(StrEnum):
     OK = "ok"
     DEGRADED = "degraded"
-    """Works, with limitations."""
+    """Serves, with less."""
     UNAVAILABLE = "unavailable"
 
 

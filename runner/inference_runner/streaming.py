@@ -18,7 +18,7 @@ NOTIFY_EVERY = 0.5
 """Seconds between two `output` events of one run."""
 
 
-class StreamedOutput:
+class Output:
     """Collects the deltas of one run.
 
     Args:

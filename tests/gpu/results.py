@@ -1,9 +1,10 @@
-"""Each engine's results in float32 against the library's own on the CPU."""
+"""Each engine's results in float32 against the library's own."""
 
 from __future__ import annotations
 
 import base64
 import io
+import random
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,20 @@ from inference_contract.modeltype import ModelType
 from inference_runner.engines import images, registry
 from inference_runner.engines.base import EngineOptions, Request
 
-PROMPTS = ["good day", "red tree sea bad", "w7 " * 100, "bad w1 w2 w3 w4 w5"]
 NEW_TOKENS = 24
+REQUESTS = 24
+SMALL: dict[str, Any] = {
+    "vocab_size": 500,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "bos_token_id": 2,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
 CLOSE = 1e-3
 
 
@@ -30,9 +43,8 @@ def rows(folder: Path, cuda: bool) -> Iterator[tuple[str, str, bool]]:
         (folder / engine.__name__).mkdir()
         try:
             yield from engine(folder / engine.__name__, device)
-        except Exception as error:
-            traceback.print_exc()
-            yield engine.__name__.strip("_"), f"{type(error).__name__}: {error}", False
+        except Exception:
+            yield engine.__name__.strip("_"), last_lines(), False
 
 
 def load(model_type: ModelType, folder: Path, device: str, **more: Any) -> Any:
@@ -60,38 +72,92 @@ def _where(model: Any) -> str:
 
 
 def _text(folder: Path, device: str) -> Iterator[tuple[str, str, bool]]:
-    tiny_models.text_generator(folder)
-    engine = load(ModelType.TEXT_GENERATION, folder, device, dtype="float32")
-    inputs = [{"prompt": prompt, "max_new_tokens": NEW_TOKENS} for prompt in PROMPTS]
-    texts = together(engine, inputs)
+    """Requests that join at random, against generate on the same device."""
+    configs = {
+        "llama": transformers.LlamaConfig(**SMALL),
+        "qwen3": transformers.Qwen3Config(**SMALL, head_dim=32),
+        "gpt2": transformers.GPT2Config(
+            vocab_size=500, n_positions=1024, n_embd=64, n_layer=2, n_head=4, eos_token_id=None
+        ),
+    }
+    for name, config in configs.items():
+        try:
+            yield from _joining(folder / name, device, name, config)
+        except Exception:
+            yield f"text-generation, {name}", last_lines(), False
+
+
+def last_lines() -> str:
+    return "\n".join(traceback.format_exc().splitlines()[-15:])
+
+
+def _joining(folder: Path, device: str, name: str, config: Any) -> Iterator[tuple[str, str, bool]]:
+    tiny_models.causal(folder, config)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = model.to(device).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    equal, difference = 0, 0.0
-    for prompt, text in zip(PROMPTS, texts, strict=True):
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
+    dice = random.Random(name)
+    asked = []
+    for _ in range(REQUESTS):
+        length, first = dice.choice([1, 3, 17, 40, 300]), dice.choice([0, 5, 11])
+        prompt = " ".join(f"w{(first + 7 * n) % 400}" for n in range(length))
+        asked.append({"prompt": prompt, "max_new_tokens": dice.randint(1, 2 * NEW_TOKENS)})
+    expected = []
+    for one in asked:
+        ids = tokenizer(one["prompt"], return_tensors="pt").input_ids.to(device)
+        new = {"max_new_tokens": one["max_new_tokens"], "do_sample": False, "pad_token_id": 0}
         with torch.inference_mode():
-            found = model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
-            logits = engine._model(ids.to(device)).logits.cpu() - model(ids).logits
-        before, now = (tokenizer.decode(one[0], skip_special_tokens=True) for one in (ids, found))
-        equal += text == now[len(before) :]
-        difference = max(difference, float(logits.abs().max()))
-    seen = f"{equal} of {len(PROMPTS)} texts equal, logits within {difference:.1e}"
-    right = equal == len(PROMPTS) and difference < CLOSE
-    yield "text-generation, 4 at once", f"{seen}; {_where(engine._model)}", right
+            found = model.generate(ids, attention_mask=torch.ones_like(ids), **new)
+        before, now = (tokenizer.decode(it[0], skip_special_tokens=True) for it in (ids, found))
+        expected.append(now[len(before) :])
+    engine = load(ModelType.TEXT_GENERATION, folder, device, dtype="float32", max_batch_size=8)
+    for graphs in (True, False) if device == "cuda" else (False,):
+        if not graphs:
+            engine.decoder.graphs = None
+        engine.pace.most = engine.pace.least = 64
+        texts = joining(engine, asked, dice)
+        equal = sum(text == wanted for text, wanted in zip(texts, expected, strict=True))
+        seen = f"{equal} of {REQUESTS} texts equal; {decoder(engine)}"
+        yield f"text-generation, {name}, joining and leaving", seen, equal == REQUESTS
     sampled = {"prompt": "good", "max_new_tokens": NEW_TOKENS, "temperature": 1.0, "seed": 7}
     again = engine.predict(sampled) == engine.predict(sampled)
-    yield (
-        "text-generation, the same seed twice",
-        f"{'the same' if again else 'another'} text",
-        again,
-    )
+    seen = f"{'the same' if again else 'another'} text"
+    yield f"text-generation, {name}, the same seed twice", seen, again
+
+
+def decoder(engine: Any) -> str:
+    """What runs: which forward, and whether CUDA graphs do."""
+    decoder = engine.decoder
+    kind = type(getattr(decoder, "forward", decoder)).__name__
+    graphs = getattr(decoder, "graphs", None)
+    if graphs is None:
+        return f"{kind}, no graphs"
+    if graphs.failure is not None:
+        return f"{kind}, CAPTURE FAILED: {graphs.failure}"
+    return f"{kind}, {len(graphs.sizes)} graphs"
+
+
+def joining(engine: Any, asked: list[dict[str, Any]], dice: random.Random) -> list[str]:
+    texts, begun, active = [""] * len(asked), 0, 0
+    while active or begun < len(asked):
+        while begun < len(asked) and active < engine.slots and dice.random() < 0.5:
+            engine.add(Request(str(begun), asked[begun]))
+            begun, active = begun + 1, active + 1
+        for delta in engine.step() if active else ():
+            if delta.error is not None:
+                raise delta.error
+            texts[int(delta.id)] += delta.output or ""
+            active -= delta.done
+    return texts
 
 
 def _text_half(folder: Path, device: str) -> Iterator[tuple[str, str, bool]]:
     tiny_models.text_generator(folder, dtype=torch.bfloat16)
     engine = load(ModelType.TEXT_GENERATION, folder, device)
-    right = engine._model.dtype == torch.bfloat16 and engine._model.device.type == device
-    yield "text-generation, dtype auto, saved in bfloat16", _where(engine._model), right
+    cache = engine.decoder.cache
+    seen = f"{str(cache.dtype).removeprefix('torch.')} on {cache.device}; {decoder(engine)}"
+    right = cache.dtype == torch.bfloat16 and cache.device == device
+    yield "text-generation, dtype auto, saved in bfloat16", seen, right
 
 
 def _classes(folder: Path, device: str) -> Iterator[tuple[str, str, bool]]:

@@ -92,6 +92,11 @@ TARGETS = [
         "runner/test_outputs.py runner/test_prints.py",
     ),
     _target(
+        f"{RUNNER}/engines/text_generation",
+        "schedule.py slots.py",
+        "runner/text_generation/test_schedule.py runner/text_generation/test_slots.py",
+    ),
+    _target(
         f"{RUNNER}/engines",
         "inputs.py text_generation/options.py",
         "runner/text_generation/test_options.py",

@@ -66,6 +66,18 @@ def text_generator(folder: Path, device: str = "cpu", dtype: Any = None, **shape
     tokenizer(words, eos_token=None, model_max_length=longest).save_pretrained(folder)
 
 
+def causal(folder: Path, config: Any) -> None:
+    """Any causal language model, of the words of `vocabulary(config.vocab_size)`."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:  # As large as is needed for texts that differ.
+                parameter.normal_(0, 0.2)
+    model.save_pretrained(folder)
+    tokenizer(vocabulary(config.vocab_size), eos_token=None).save_pretrained(folder)
+
+
 def classifier(folder: Path, **more: Any) -> None:
     torch.manual_seed(0)
     words = vocabulary(more.pop("vocab_size", len(WORDS)))

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+import transformers
 
 from inference_runner.engines import registry
 from inference_runner.engines.base import EngineOptions, InputError, Request
@@ -33,18 +34,23 @@ def engine(smollm: Path) -> Any:
 @pytest.fixture
 def idle(engine: Any) -> Iterator[Any]:
     yield engine
-    engine._waiting = []
-    engine._batches.keep(lambda row: False)
+    for name in PROMPTS:
+        engine.remove(name)
 
 
-def reference(engine: Any, prompt: str) -> str:
+@pytest.fixture(scope="module")
+def model(smollm: Path) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32).eval()
+
+
+def reference(model: Any, engine: Any, prompt: str) -> str:
     """What transformers' own generate says."""
     turn = [{"role": "user", "content": prompt}]
     encoded = engine._tokenizer.apply_chat_template(
         turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.inference_mode():
-        ids = engine._model.generate(**encoded, max_new_tokens=NEW_TOKENS, do_sample=False)
+        ids = model.generate(**encoded, max_new_tokens=NEW_TOKENS, do_sample=False)
     return str(
         engine._tokenizer.decode(
             ids[0, encoded["input_ids"].shape[1] :],
@@ -71,8 +77,8 @@ def drive(engine: Any, joins: dict[int, list[Request]]) -> dict[str, str]:
     return texts
 
 
-def test_greedy_equals_generate_together_and_joining(idle: Any) -> None:
-    expected = {prompt: reference(idle, prompt) for prompt in PROMPTS}
+def test_greedy_equals_generate_together_and_joining(idle: Any, model: Any) -> None:
+    expected = {prompt: reference(model, idle, prompt) for prompt in PROMPTS}
     requests = [Request(p, {"prompt": p, "max_new_tokens": NEW_TOKENS}) for p in PROMPTS]
     assert drive(idle, {0: list(requests)}) == expected
     assert drive(idle, {n * 3: [request] for n, request in enumerate(requests)}) == expected
@@ -117,12 +123,12 @@ CITY = {
 }
 
 
-def test_a_schema_is_kept_beside_texts_that_are_free(idle: Any) -> None:
+def test_a_schema_is_kept_beside_texts_that_are_free(idle: Any, model: Any) -> None:
     free = {"prompt": PROMPTS[0], "max_new_tokens": NEW_TOKENS}
     wanted = {"type": "json_schema", "json_schema": {"schema": CITY}}
     bound = {"prompt": PROMPTS[0], "max_new_tokens": 200, "response_format": wanted}
     said = drive(idle, {0: [Request("free", free)], 2: [Request("bound", bound)]})
-    assert said["free"] == reference(idle, PROMPTS[0])
+    assert said["free"] == reference(model, idle, PROMPTS[0])
     jsonschema.validate(json.loads(said["bound"]), CITY)
 
 

@@ -1,7 +1,7 @@
-"""The current state of callers' accounts and tokens: one query for all callers, twice a second.
+"""What callers may still do: asked of the database for all of them at once, twice a second.
 
 So a request costs no query, and a token ends on every gateway within a second of the commit that
-ends it, whether that came from another gateway, a command, or psql.
+ends it, whoever made that: another gateway, a command, or somebody with psql.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class AccountState(NamedTuple):
 @dataclass(frozen=True)
 class Standing:
     accounts: dict[str, AccountState]
-    """Existing, enabled accounts by id."""
+    """By id: those that are there, and not disabled."""
     api_tokens: frozenset[str]
-    """Ids of tokens that are not revoked."""
+    """Ids: those that are not revoked."""
 
     def apply(self, principal: Principal) -> bool:
-        """Update the caller's rights. Returns whether the caller is still valid."""
+        """Whether the caller may go on, with the rights that they now have."""
         account = self.accounts.get(principal.user_id)
         if account is None:
             return False
@@ -56,13 +56,13 @@ class Standing:
 
 
 def read(engine: Engine, principals: Iterable[Principal]) -> Standing:
-    """The standing of these callers. Blocks."""
+    """Of these callers. Blocks."""
     principals = list(principals)
     users = {principal.user_id for principal in principals}
     tokens = {p.api_token_id for p in principals if p.api_token_id is not None}
     try:
         return _read(engine, users, tokens)
-    except (DataError, ValueError):  # One invalid id must not block the check of the others.
+    except (DataError, ValueError):  # One who has no id shall not keep the others' tokens alive.
         set_aside.ITEMS.labels("standing").inc()
         log.exception("a caller has an id that is none: they may not go on")
         return _read(engine, set(filter(_is_id, users)), set(filter(_is_id, tokens)))

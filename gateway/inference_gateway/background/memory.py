@@ -1,4 +1,4 @@
-"""Tuning of the garbage collector, and the return of freed memory to the system."""
+"""When memory is looked through for garbage, and given back to the system."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from inference_gateway.background.periodic import Periodic
+from inference_gateway.background.periodic import Repeated
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 """malloc.h"""
 _YOUNG = (700, 10)
-"""Python's defaults for the thresholds of the two young generations."""
+"""Python's own: objects, and collections of the youngest."""
 _USUAL = 10
-"""Python's default for collections of the middle generation before a full collection."""
+"""Python's own: of the middle generation, before a full collection."""
 _MOST = 100
-"""The same with many connections: 700,000 new objects before a full collection."""
+"""The same while there are many connections: 700,000 more objects than before."""
 _FEW_CONNECTIONS = 200
-"""Up to here a full collection takes some milliseconds."""
+"""What they hold is looked through in some milliseconds."""
 _GROWN_BYTES = 10_000_000
-"""Growth of the process since the last trim at which memory is trimmed again."""
+"""Of the process, since free memory was given back: it may be free again, here and there."""
 _PAUSE_SECONDS = 5.0
 
 
 def return_freed_memory() -> None:
-    """Make glibc return large freed blocks to the system.
+    """Have glibc give large blocks back when they are freed.
 
-    A password hash takes 19 MiB for a moment. By default glibc raises its threshold after the first
-    one and keeps such blocks, one for each thread. For smaller blocks each thread would have its
-    own arena, although only one thread runs at a time.
+    A password's hash takes 19 MiB for a moment. Left to itself glibc would raise its threshold
+    after the first one and keep such blocks for good, one for each thread. Of smaller blocks each
+    thread would keep an arena of its own, though one thread runs at a time.
     """
     if (mallopt := _libc("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, 1_000_000)
@@ -39,18 +39,18 @@ def return_freed_memory() -> None:
 
 
 def keep_for_good() -> None:
-    """Exclude all present objects from full collections (gc.freeze), and make these rare: one stops
-    all threads for half a microsecond an object, and 1,500 streams have 160,000 objects."""
+    """What is there now stays, and full collections do not look at it. They become rare: one stops
+    all threads for half a microsecond an object, and 1,500 streams are 160,000."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_YOUNG, _MOST)
 
 
-class MemoryReclaim(Periodic):
-    """Runs a full collection and returns freed memory after many connections have closed.
+class Reclaiming(Repeated):
+    """A full collection, and free memory given back, once those are gone who brought much.
 
     Args:
-        connections: returns the number of connections.
+        connections: how many there are.
     """
 
     def __init__(self, connections: Callable[[], int]) -> None:
@@ -58,7 +58,7 @@ class MemoryReclaim(Periodic):
         self._connections = connections
         self._trim = _libc("malloc_trim")
         self._usual = _resident()
-        """Bytes of the process when freed memory was last returned."""
+        """Bytes of the process when free memory was last given back."""
 
     def step(self) -> None:
         if self._connections() > _FEW_CONNECTIONS:
@@ -73,7 +73,7 @@ class MemoryReclaim(Periodic):
 
 
 def _resident() -> int:
-    """Resident memory of this process, bytes; 0 if unknown."""
+    """Bytes of this process in memory; 0 where that is not known."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -82,5 +82,5 @@ def _resident() -> int:
 
 
 def _libc(name: str) -> Callable[..., int] | None:
-    """A function of glibc; None with another C library."""
+    """A function of glibc's that others may not have."""
     return getattr(ctypes.CDLL(None), name, None)

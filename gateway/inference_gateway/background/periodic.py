@@ -1,4 +1,4 @@
-"""Periodic tasks of every gateway."""
+"""What every gateway does again and again beside its requests."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from inference_gateway.postgres import db
 log = logging.getLogger(__name__)
 
 
-class Periodic(ABC):
-    """Runs a blocking step periodically on a thread. Of failures in a row the first is logged.
+class Repeated(ABC):
+    """A step that blocks, on a thread; of failures in a row the first is logged.
 
     Args:
-        name: name in the log.
-        pause_seconds: pause before each step.
+        name: what the log calls it.
+        pause_seconds: before each step.
     """
 
     def __init__(self, name: str, pause_seconds: float) -> None:
@@ -28,7 +28,7 @@ class Periodic(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """One round. Blocks."""
+        """One look. Blocks."""
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=self._name)

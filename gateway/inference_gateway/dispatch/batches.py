@@ -1,4 +1,4 @@
-"""Writes many items in one statement; an item that the database refuses does not block others."""
+"""Statements that carry many items: one that the database does not take holds up no other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _DATA_ERRORS = ("21", "22", "23", "54")
-"""Classes of SQLSTATE for errors of the data: a retry fails again."""
+"""Classes of SQLSTATE that blame the data: sent again, they fail again."""
 
 
 def write(
@@ -22,15 +22,14 @@ def write(
     items: Sequence[Item],
     set_aside: Callable[[Item, Exception], Result],
 ) -> list[Result]:
-    """Write all items in one statement. After an error of the data, write the halves separately,
-    until each bad item is alone.
+    """All items in one statement; if the data is to blame in halves, until the culprits are alone.
 
     Args:
-        set_aside: called with a bad item and its error.
+        set_aside: gets a culprit, and what is wrong with it.
 
     Raises:
-        sqlalchemy.exc.DBAPIError, psycopg2.Error: the database does not answer or is busy; retry
-            the whole batch.
+        sqlalchemy.exc.DBAPIError, psycopg2.Error: the database is away or busy; to be tried again
+            as a whole.
     """
     if not items:
         return []
@@ -47,7 +46,7 @@ def write(
 
 
 def blames_data(error: Exception) -> bool:
-    """Whether the error is one of the data. TypeError and ValueError come from encoders."""
+    """TypeError and ValueError come from encoders."""
     origin = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(origin, psycopg2.Error):
         return str(origin.pgcode)[:2] in _DATA_ERRORS
@@ -55,5 +54,5 @@ def blames_data(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """The error in one line."""
+    """In one line."""
     return db.describe(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The listening sockets of the REST API, and how connections are accepted."""
+"""The addresses that the REST API listens on, and how its connections are taken."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 _ACCEPT_AT_ONCE = 256
-"""Some 20 µs each: limits how long accepting blocks the event loop."""
+"""Some 20 µs each. Others have as much of a turn, and whoever comes last waits for both."""
 _PAUSE_SECONDS = 1.0
 _BOTH = {
     "localhost": ("127.0.0.1", "::1"),
     "127.0.0.1": ("127.0.0.1", "::1"),
     "0.0.0.0": ("0.0.0.0", "::"),  # noqa: S104 - the caller's choice
 }
-"""Hosts that stand for both address families: a client may resolve `localhost` to either first."""
+"""Where the name means this machine or all its addresses: whoever resolves `localhost` may get
+either family first."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets on the same port; the first one is for the host as given.
+    """Sockets of the same port, the first of which is the host as it was written.
 
-    The IPv6 socket is left out on machines without IPv6.
+    IPv6 beside IPv4 is for where there is IPv6.
 
     Raises:
         OSError
@@ -58,9 +59,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class Acceptor:
-    """Accepts many connections of a listener in one iteration of the event loop.
+    """Takes the connections of a listener, many in one turn of the event loop.
 
-    libuv accepts one per iteration: the thousandth connection would wait for a thousand iterations.
+    libuv would take one: whoever comes behind a thousand others would wait for a thousand turns.
     """
 
     def __init__(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
@@ -96,8 +97,8 @@ class Acceptor:
             self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        """Runs the loop's coroutine without a task, which would start an iteration later. It awaits
-        only once, for the protocol's connection_made."""
+        """What a task would do, but it would begin a turn later: the loop's coroutine awaits once,
+        that the protocol is told."""
         steps = self._loop.connect_accepted_socket(self._make, connection)
         try:
             steps.send(None).add_done_callback(lambda _: self._finish(steps))
@@ -110,7 +111,7 @@ class Acceptor:
 
 
 class AcceptingServer(uvicorn.Server):
-    """uvicorn's server, with our Acceptor."""
+    """uvicorn's, but for who accepts."""
 
     _acceptors: tuple[Acceptor, ...] = ()
 

@@ -1,1 +1,1 @@
-"""InferenceModels: their stores, the catalog, and the routes."""
+"""InferenceModels: where they are kept, a cache of them, and their routes."""

@@ -17,6 +17,7 @@ from inference_contract.modeltype import ModelType
 from inference_runner.engines import registry
 from inference_runner.engines.base import EngineOptions, InputError, Request
 from inference_runner.engines.text_generation import sampling
+from inference_runner.engines.text_generation.decoders import Work
 from inference_runner.engines.text_generation.detokenizer import Detokenizer
 from inference_runner.engines.text_generation.sampling import Sampler
 
@@ -45,8 +46,8 @@ def loaded(folder: Path) -> Any:
 @pytest.fixture
 def engine(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     yield loaded
-    loaded._waiting = []
-    loaded._batches.keep(lambda row: False)
+    for number in range(16):
+        loaded.remove(str(number))
 
 
 def reference(folder: Path, prompt: str, new_tokens: int = NEW_TOKENS) -> str:
@@ -82,38 +83,39 @@ def words(count: int, first: int = 0) -> str:
 def test_long_and_short_prompts_say_what_each_says_alone(
     engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_budget", 64)
+    monkeypatch.setattr(engine.pace, "most", 64)
     prompts = [words(500), *(words(length, length) for length in (3, 4, 5, 9, 30, 31, 64, 65))]
     inputs = [{"prompt": prompt, "max_new_tokens": NEW_TOKENS} for prompt in prompts]
     assert together(engine, inputs) == [reference(folder, prompt) for prompt in prompts]
 
 
 def test_no_forward_is_larger_than_its_budget(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_budget", 64)
-    sizes, forward = [], engine._causal.forward
+    monkeypatch.setattr(engine.pace, "most", 64)
+    sizes, run = [], engine.decoder.run
 
-    def noted(lengths: Any, ids: Any, *more: Any) -> Any:
-        sizes.append(len(ids) * len(ids[0]))
-        return forward(lengths, ids, *more)
+    def noted(work: Work) -> Any:
+        sizes.append(work.prompt_tokens)
+        return run(work)
 
-    monkeypatch.setattr(engine._causal, "forward", noted)
-    prompts = [words(500), *[words(9, n) for n in range(15)]]
+    monkeypatch.setattr(engine.decoder, "run", noted)
+    prompts = [words(500, 1), *[words(9, 20 + n) for n in range(15)]]
     together(engine, [{"prompt": prompt, "max_new_tokens": 2} for prompt in prompts])
     assert max(sizes) <= 64
-    assert sum(sizes) < 2 * (500 + 15 * 9)
+    assert sum(sizes) == 500 + 15 * 9
 
 
 def test_a_long_prompt_holds_nobody_up(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_budget", 64)
-    engine.add(Request("long", {"prompt": words(590), "max_new_tokens": 2}))
+    monkeypatch.setattr(engine.pace, "most", 64)
+    engine.add(Request("long", {"prompt": words(590, 3), "max_new_tokens": 2}))
     for number in range(15):
         engine.add(Request(f"{number}", {"prompt": words(3, number), "max_new_tokens": 2}))
     done: list[str] = []
     while len(done) < 16:
         done += [delta.id for delta in engine.step() if delta.done]
         if len(done) == 15:
-            (long,) = engine._waiting
+            (long,) = engine.decoder.rows()
             assert long.missing > 300
+            engine.remove("long")
             break
     assert "long" not in done
 
@@ -181,7 +183,7 @@ def test_odd_values_work(engine: Any, options: Any) -> None:
 def test_what_no_model_takes_is_refused(engine: Any, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         engine.add(Request("a", {"prompt": "good", **options}))
-    assert not engine._waiting
+    assert not engine.step()
 
 
 def test_nan_of_one_row_ends_no_other(
@@ -194,8 +196,11 @@ def test_nan_of_one_row_ends_no_other(
         nonlocal calls
         calls += 1
         logits = logits.clone()
-        if calls == 2 and len(rows) == 6:
-            logits[1], logits[2, 5], logits[3] = math.nan, math.nan, -math.inf
+        names = {row.text.sampler: row.text.id for row in engine.decoder.rows()}
+        at = {names[sampler]: place for place, sampler in enumerate(rows)}
+        if calls == 2:
+            assert len(rows) == 6
+            logits[at["1"]], logits[at["2"], 5], logits[at["3"]] = math.nan, math.nan, -math.inf
         return choose(logits, rows)
 
     monkeypatch.setattr(sampling, "choose", broken)
@@ -213,18 +218,38 @@ def test_nan_of_one_row_ends_no_other(
 def test_an_error_of_one_prompt_is_no_matter_of_the_others(
     engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = engine._causal.forward
+    run = engine.decoder.run
 
-    def broken(lengths: Any, ids: Any, *more: Any) -> Any:
-        if any(7 in row for row in ids):  # "sea"
+    def broken(work: Work) -> Any:
+        if any(7 in row.prompt for row in work.rows):  # "sea"
             raise RuntimeError("out of memory")
-        return forward(lengths, ids, *more)
+        return run(work)
 
-    monkeypatch.setattr(engine._causal, "forward", broken)
+    monkeypatch.setattr(engine.decoder, "run", broken)
     prompts = ["good day", "sea day", "bad day"]
     said = together(engine, [{"prompt": p, "max_new_tokens": 2} for p in prompts])
     assert [said[0], said[2]] == [reference(folder, p, 2) for p in ("good day", "bad day")]
     assert isinstance(said[1], RuntimeError)
+
+
+def test_a_step_that_is_too_large_for_the_memory_is_done_in_parts(
+    engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = engine.decoder.run
+    failed = 0
+
+    def tight(work: Work) -> Any:
+        nonlocal failed
+        if len(work.writing) > 2 or work.prompt_tokens > 20:
+            failed += 1
+            raise torch.OutOfMemoryError("out of memory")
+        return run(work)
+
+    monkeypatch.setattr(engine.decoder, "run", tight)
+    prompts = [words(70, 4), words(9, 5), words(9, 6), words(12, 7)]
+    said = together(engine, [{"prompt": p, "max_new_tokens": NEW_TOKENS} for p in prompts])
+    assert said == [reference(folder, p) for p in prompts]
+    assert failed
 
 
 def test_a_token_that_only_the_tokenizer_has_is_refused(folder: Path, tmp_path: Path) -> None:

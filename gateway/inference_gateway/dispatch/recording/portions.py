@@ -1,5 +1,5 @@
-"""Limits each model's share of a batch: on a cluster runners count as hostile, and may write any
-number of entries of any size.
+"""How much of a batch is each model's: on a cluster its runners are hostile, and may write entries
+as many and as large as they like.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from typing import NamedTuple
 from inference_gateway.redis.bounded_reader import MAX_ENTRIES
 
 MAX_COUNT = 500
-"""Small entries of one stream that are read at once."""
+"""Entries of one stream that are asked for at once, if they are small."""
 _PORTION_BYTES = 1_000_000
-"""Bytes of one model in one batch, unless a single entry is larger."""
+"""Of one model in one batch, unless a single entry is larger."""
 _BATCH_BYTES = 8_000_000
-"""Bytes of all models that exceed their portion."""
+"""Of all models that have more than fits into their portions."""
 _FIELD_BYTES = 100
-"""Overhead of a field of an entry."""
+"""What a field of an entry costs beside its text."""
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 Read = Mapping[bytes, Entries]
-"""Entries by stream."""
+"""By stream."""
 
 
 class Portion(NamedTuple):
     stream: bytes
     entries: Entries
     size: int
-    """Approximate bytes."""
+    """Bytes, roughly."""
     is_whole: bool
-    """Whether these are all entries that were read."""
+    """There is no more than this."""
 
 
 def portions(read: Read) -> list[Portion]:
-    """The entries to record now: all of models with few bytes, and a part of some others."""
+    """What is recorded now: all of those who have little, and something of some others."""
     found = [_portion(stream, entries) for stream, entries in read.items()]
     chosen = [one for one in found if one.is_whole and one.size <= _PORTION_BYTES]
     large = [one for one in found if not one.is_whole or one.size > _PORTION_BYTES]
@@ -65,7 +65,7 @@ def _size(fields: Mapping[bytes, bytes]) -> int:
 
 
 class Part(NamedTuple):
-    """Streams to read, and how many entries of each."""
+    """Streams that are asked for so many entries each."""
 
     keys: Set[str]
     most: int
@@ -76,18 +76,18 @@ def _most(keys: Set[str]) -> int:
 
 
 class Counts:
-    """How many entries to read: fewer from streams with large entries."""
+    """How many entries are asked for: fewer of the streams whose entries are large."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        """By model key; models that are read at the maximum are left out."""
+        """By model key; without those of which as many as can be are asked for."""
 
     def least(self, keys: Set[str]) -> int:
         counts = (count for key, count in self._known.items() if key in keys)
         return min([*counts, _most(keys)])
 
     def parts(self, keys: Set[str]) -> Sequence[Part]:
-        """A few entries of all streams first, then more of those with small entries."""
+        """Some of all, so that nobody has to be waited for; and then more of the others."""
         first = Part(keys, self.least(keys))
         others = keys - self._known.keys()
         if first.most == _most(keys) or not others:

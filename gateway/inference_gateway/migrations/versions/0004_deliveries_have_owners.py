@@ -1,4 +1,4 @@
-"""Webhook deliveries have owners, for a fair order of delivery."""
+"""Webhook deliveries have owners, by whom they are sent in turn."""
 
 from __future__ import annotations
 

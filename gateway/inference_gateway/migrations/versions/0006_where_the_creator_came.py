@@ -1,4 +1,4 @@
-"""The base URL of the creator's request, for the links in webhooks."""
+"""What the creator reached the API at, for the links in webhooks."""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ Adapt = Callable[[Any], Any]
 
 
 def adapter(schema: object) -> Adapt | None:
-    """A function from a valid value to the model's value; None if no value changes.
+    """From a valid value to what the model gets for it; None if that is always the same.
 
-    Follows `items` and `properties`. Values under other keywords, such as `anyOf`, stay unchanged.
+    Follows `items` and `properties`. What neither names, or only `anyOf` and its like, stays as it
+    is.
     """
     if not isinstance(schema, dict):
         return None

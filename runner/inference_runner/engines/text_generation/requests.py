@@ -23,7 +23,8 @@ class RequestReader:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._context = pretrained.positions(model)
+        self.context = pretrained.positions(model)
+        """Most tokens of a text, its prompt included."""
         self._size = int(model.get_input_embeddings().weight.shape[0])
         self.vocabulary = Vocabulary(
             self._decode, end_tokens.of(model, tokenizer), end_tokens.hidden(tokenizer)
@@ -33,7 +34,7 @@ class RequestReader:
     def read(self, request: Request) -> list[Generation]:
         """The texts that it asks for. Raises InputError."""
         prompt = self._prompt(request.inputs)
-        asked = options.read(request.id, request.inputs, len(prompt), self._context)
+        asked = options.read(request.id, request.inputs, len(prompt), self.context)
         grammar = self._grammars.make(request.inputs)
         if grammar is not None and (asked.ignore_eos or asked.min_new_tokens):
             raise InputError(

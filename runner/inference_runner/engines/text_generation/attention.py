@@ -1,0 +1,138 @@
+"""Attention of a packed step over the slot cache.
+
+A step is one row of tokens: first one token of each sequence that is being written (those of the
+slots `first` to `last`), then chunks of prompts. Each token's keys and values go to its row of the
+buffer before anybody reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+
+from inference_runner.engines.text_generation.slot_cache import SlotCache
+
+
+@dataclass
+class Decoding:
+    """One token each of neighbouring slots."""
+
+    first: int
+    last: int
+    length: int
+    """Cached tokens that are read, at least of the longest."""
+    mask: torch.Tensor
+    """[slots, 1, 1, length], added to the scores."""
+
+
+@dataclass
+class Beginnings:
+    """Chunks that are first ones of their prompts: they see nothing but themselves."""
+
+    start: int
+    stop: int
+    """Of the packed row."""
+    pad: torch.Tensor | None = None
+    """[chunks, longest]: the packed token at each place; None: a single chunk."""
+    unpad: torch.Tensor | None = None
+    """[tokens]: the place of each packed token in `pad`, flattened."""
+
+
+@dataclass
+class Continuation:
+    """A chunk that goes on where an earlier one, or a shared prefix, ended."""
+
+    start: int
+    stop: int
+    slot: int
+    length: int
+    """Of its sequence, this chunk included."""
+    mask: torch.Tensor
+    """[tokens, length], added to the scores."""
+
+
+@dataclass
+class Step:
+    """What attention needs to know; tensors on the model's device."""
+
+    rows: torch.Tensor
+    """[T]: where in the cache's buffer each token's keys and values go."""
+    decoding: Decoding | None = None
+    chunks: list[Beginnings | Continuation] = field(default_factory=list)
+
+
+def attend(
+    cache: SlotCache,
+    layer: int,
+    step: Step,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scale: float | None,
+) -> torch.Tensor:
+    """[T, heads, dim], [T, key heads, dim] twice → [T, heads, dim]."""
+    cache.write(layer, step.rows, keys, values)
+    parts = []
+    if step.decoding is not None:
+        parts.append(_decode(cache, layer, step.decoding, query, scale))
+    for chunk in step.chunks:
+        if isinstance(chunk, Beginnings):
+            parts.append(_begin(chunk, query, keys, values, scale))
+        else:
+            parts.append(_continue(cache, layer, chunk, query, scale))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _decode(
+    cache: SlotCache, layer: int, part: Decoding, query: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    count, (_, heads, dim) = part.last - part.first, query.shape
+    keys, values = cache.read(layer, part.first, part.last, part.length)
+    # The query heads of one key head are its rows: `enable_gqa` is several times slower on CPUs.
+    grouped = query[:count].reshape(count, keys.shape[1], -1, dim)
+    found = F.scaled_dot_product_attention(grouped, keys, values, part.mask, scale=scale)
+    return found.reshape(count, heads, dim)
+
+
+def _begin(
+    part: Beginnings,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scale: float | None,
+) -> torch.Tensor:
+    if part.pad is None or part.unpad is None:
+        chunk = (states[None, part.start : part.stop] for states in (query, keys, values))
+        return _causal(*chunk, scale=scale).flatten(0, 1)
+    chunks = (states[part.pad] for states in (query, keys, values))
+    return _causal(*chunks, scale=scale).flatten(0, 1)[part.unpad]
+
+
+def _causal(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, scale: float | None
+) -> torch.Tensor:
+    """All [chunks, tokens, heads, dim]."""
+    query, keys, values = (states.transpose(1, 2) for states in (query, keys, values))
+    keys, values = _repeat(keys, query.shape[1]), _repeat(values, query.shape[1])
+    found = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scale)
+    return found.transpose(1, 2)
+
+
+def _continue(
+    cache: SlotCache, layer: int, part: Continuation, query: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    heads = query.shape[1]
+    keys, values = cache.read(layer, part.slot, part.slot + 1, part.length)
+    chunk = query[None, part.start : part.stop].transpose(1, 2)
+    found = F.scaled_dot_product_attention(
+        chunk, _repeat(keys, heads), _repeat(values, heads), part.mask[None, None], scale=scale
+    )
+    return found.transpose(1, 2).flatten(0, 1)
+
+
+def _repeat(states: torch.Tensor, heads: int) -> torch.Tensor:
+    """[n, key heads, tokens, dim] → [n, heads, tokens, dim]."""
+    times = heads // states.shape[1]
+    return states if times == 1 else states.repeat_interleave(times, 1)

@@ -1,0 +1,115 @@
+"""Keys and values of the sequences in work: one buffer, laid out as slots of equal capacity.
+
+The buffer never grows. How long a slot is follows the longest sequence in work: twice the capacity
+is half the slots. On a CPU pages that nobody wrote to take no memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Of one token: what a model's attention layers keep."""
+
+    layers: int
+    heads: int
+    dim: int
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        return 2 * self.layers * self.heads * self.dim * self.dtype.itemsize
+
+
+class SlotCache:
+    """
+    Args:
+        tokens: what it holds, over all slots.
+        capacity: tokens of one slot.
+    """
+
+    def __init__(self, shape: CacheShape, tokens: int, capacity: int, device: str) -> None:
+        self.tokens = tokens
+        # One row more: padding of a captured step writes there.
+        self.spare_row = tokens
+        size = (shape.layers, 2, tokens + 1, shape.heads, shape.dim)
+        self.dtype, self.device = shape.dtype, device
+        self._states = _zeros(size, shape.dtype, device)
+        self._rows = [(layer[0], layer[1]) for layer in self._states]
+        self.lay_out(capacity)
+
+    @property
+    def count(self) -> int:
+        return self.tokens // self.capacity
+
+    def lay_out(self, capacity: int) -> None:
+        """Other slots over the same rows; what they held is at other places then."""
+        self.capacity = capacity
+        used = self.count * capacity
+        self._slots = [
+            tuple(states[:used].unflatten(0, (self.count, capacity)) for states in layer)
+            for layer in self._rows
+        ]
+
+    def grow(self, capacity: int, lengths: list[int]) -> None:
+        """Longer slots. The first ones keep their tokens, of each as many as `lengths` has."""
+        old = self.capacity
+        # The last one first: nobody is overwritten before it has moved.
+        for slot, length in reversed(list(enumerate(lengths))):
+            source = self._states[:, :, slot * old : slot * old + length]
+            self._states[:, :, slot * capacity : slot * capacity + length] = source.clone()
+        self.lay_out(capacity)
+
+    def write(
+        self, layer: int, rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        """[T, heads, dim] to these rows [T] of the buffer."""
+        into_keys, into_values = self._rows[layer]
+        into_keys.index_copy_(0, rows, keys)
+        into_values.index_copy_(0, rows, values)
+
+    def read(
+        self, layer: int, first: int, last: int, length: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [slots, heads, length, dim] of the slots from `first` to before `last`.
+
+        Views: nothing is copied."""
+        keys, values = self._slots[layer]
+        return (
+            keys[first:last, :length].transpose(1, 2),
+            values[first:last, :length].transpose(1, 2),
+        )
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """The first tokens of a slot."""
+        if length:
+            self._part(target, length).copy_(self._part(source, length))
+
+    def swap(self, one: int, length: int, other: int, other_length: int) -> None:
+        held = self._part(other, other_length).clone()
+        self.copy(one, other, length)
+        self._part(one, other_length).copy_(held)
+
+    def clear(self, slot: int) -> None:
+        """What is masked must be finite all the same: NaN times nothing is NaN."""
+        self._part(slot, self.capacity).zero_()
+
+    def _part(self, slot: int, length: int) -> torch.Tensor:
+        first = slot * self.capacity
+        return self._states[:, :, first : first + length]
+
+
+def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    if device != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    items = 1
+    for part in size:
+        items *= part
+    # Pages of the system are zero already, and none is there before somebody writes to it.
+    pages = mmap.mmap(-1, items * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype).view(size)

@@ -1,0 +1,178 @@
+"""Which sequence has which slot of the cache, and what free slots still hold.
+
+The sequences that are being written have the first slots, so that one view is all that attention
+needs. A free slot keeps its tokens until somebody needs the place: who begins with the same ones
+takes them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from inference_runner.engines.text_generation import schedule
+
+SHORTEST_PREFIX = 16
+"""Tokens that are worth a copy."""
+
+
+class Row(Protocol):
+    slot: int
+    length: int
+    """Its tokens in the cache."""
+
+    @property
+    def prompt(self) -> list[int]: ...
+    @property
+    def tokens(self) -> list[int]:
+        """Those of its prompt, and what was said."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Tokens that it may come to have."""
+        ...
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether its whole prompt is in the cache."""
+        ...
+
+
+S = TypeVar("S", bound=Row)
+
+
+class Cache(Protocol):
+    """What is moved here: `SlotCache`, or a list in a test."""
+
+    tokens: int
+    capacity: int
+
+    @property
+    def count(self) -> int: ...
+    def lay_out(self, capacity: int) -> None: ...
+    def grow(self, capacity: int, lengths: list[int]) -> None: ...
+    def copy(self, source: int, target: int, length: int) -> None: ...
+    def swap(self, one: int, length: int, other: int, other_length: int) -> None: ...
+    def clear(self, slot: int) -> None: ...
+
+
+class Slots(Generic[S]):
+    """
+    Args:
+        longest: tokens of a sequence; the cache holds as many at least.
+    """
+
+    def __init__(self, cache: Cache, longest: int) -> None:
+        self._cache, self._longest = cache, longest
+        self._smallest = cache.capacity
+        self._forget()
+
+    def _forget(self) -> None:
+        count = self._cache.count
+        self._rows: list[S | None] = [None] * count
+        self._kept: list[list[int]] = [[] for _ in range(count)]
+        """The tokens whose keys and values each free slot has."""
+        self._left = [0] * count
+        """When each slot became free; 0: never used."""
+        self._leavings = 0
+
+    def __iter__(self) -> Iterator[S]:
+        return (row for row in self._rows if row is not None)
+
+    def admit(self, row: S) -> int | None:
+        """Give it a slot; how many tokens of its prompt are there already: its length then. None:
+        there is no room until somebody leaves."""
+        if not self._fits(row.room):
+            return None
+        free = [slot for slot, held_by in enumerate(self._rows) if held_by is None]
+        if not free:
+            return None
+        source, shared = self._best_prefix(row.prompt)
+        mostly = shared and 2 * shared >= len(self._held(source))
+        if source in free and (mostly or len(free) == 1):
+            slot = source
+        else:
+            others = [one for one in free if one != source] or free
+            slot = min(others, key=lambda one: (self._left[one], one))
+            if shared:
+                self._cache.copy(source, slot, shared)
+        self._kept[slot] = []
+        self._rows[slot], row.slot, row.length = row, slot, shared
+        return shared
+
+    def leave(self, row: S, *, sound: bool = True) -> None:
+        """
+        Args:
+            sound: whether others may go on with what it leaves.
+        """
+        self._leavings += 1
+        self._rows[row.slot], self._left[row.slot] = None, self._leavings
+        if sound:
+            self._kept[row.slot] = row.tokens[: row.length]
+        else:
+            self._cache.clear(row.slot)
+
+    def arrange(self) -> list[S]:
+        """Those that are being written, in the order of their slots: the first ones."""
+        writing = [row for row in self if row.is_writing]
+        first = range(len(writing))
+        holes = [slot for slot in first if not self._is_writing(slot)]
+        for row, hole in zip([r for r in writing if r.slot not in first], holes, strict=True):
+            self._swap(row.slot, hole)
+        return [row for row in self._rows[: len(writing)] if row is not None]
+
+    def _is_writing(self, slot: int) -> bool:
+        row = self._rows[slot]
+        return row is not None and row.is_writing
+
+    def _held(self, slot: int) -> list[int]:
+        row = self._rows[slot]
+        return self._kept[slot] if row is None else row.tokens[: row.length]
+
+    def _swap(self, one: int, other: int) -> None:
+        length, other_length = len(self._held(one)), len(self._held(other))
+        if self._rows[other] is not None or other_length >= SHORTEST_PREFIX:
+            self._cache.swap(one, length, other, other_length)
+        else:
+            self._cache.copy(one, other, length)
+            self._kept[other] = []
+        for lists in (self._rows, self._kept, self._left):
+            both: list[object] = lists  # type: ignore[assignment]  # of three kinds
+            both[one], both[other] = both[other], both[one]
+        for slot in (one, other):
+            row = self._rows[slot]
+            if row is not None:
+                row.slot = slot
+
+    def _best_prefix(self, prompt: list[int]) -> tuple[int, int]:
+        """The slot that shares most tokens with a prompt, and how many: all but the last at most,
+        for that one's scores are wanted."""
+        best, most = 0, 0
+        head = prompt[:SHORTEST_PREFIX]
+        for slot, held in enumerate(map(self._held, range(len(self._rows)))):
+            if held[:SHORTEST_PREFIX] == head:
+                shared = schedule.shared_prefix(held, prompt[:-1])
+                if shared > most:
+                    best, most = slot, shared
+        return (best, most) if most >= SHORTEST_PREFIX else (0, 0)
+
+    def _fits(self, room: int) -> bool:
+        """Whether slots are long enough, or were made so."""
+        active = list(self)
+        cache = self._cache
+        if not active and cache.capacity > self._smallest and room <= self._smallest:
+            cache.lay_out(self._smallest)
+            self._forget()
+        if room <= cache.capacity:
+            return True
+        capacity = schedule.capacity(room, self._smallest, self._longest)
+        if len(active) >= cache.tokens // capacity:
+            return False
+        for target, row in enumerate(active):
+            if row.slot != target:
+                self._swap(row.slot, target)
+        cache.grow(capacity, [row.length for row in active])
+        self._forget()
+        self._rows[: len(active)] = active
+        return True
