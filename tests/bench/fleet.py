@@ -22,6 +22,7 @@ from typing import Any
 
 import kubernetes.client
 import kubernetes.config
+import psutil
 import yaml
 from kubernetes.client import V1Namespace, V1ObjectMeta
 
@@ -201,8 +202,8 @@ class Operator:
 
     def cpu_seconds(self) -> float:
         assert self._process is not None
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
 
 def _until_quiet(operator: Operator, seconds: float = 5) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg2
 import pytest
 import redis
@@ -272,8 +273,7 @@ def listening(process: subprocess.Popen[str], state_file: Path) -> int:
 
 
 def resident_kib(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    return int(psutil.Process(pid).memory_info().rss) // 1024
 
 
 def test_the_process(start: Start, tmp_path: Path) -> None:

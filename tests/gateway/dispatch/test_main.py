@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -144,7 +145,7 @@ def test_a_round_under_way_at_the_signal_is_ended(
 
 
 def threads(process: subprocess.Popen[bytes]) -> int:
-    return len(list(Path(f"/proc/{process.pid}/task").iterdir()))
+    return int(psutil.Process(process.pid).num_threads())
 
 
 def test_the_feeder_goes_by_the_budget_of_the_settings(
@@ -175,9 +176,7 @@ def test_killed_and_started_again_it_goes_on(start: Any, lab: Any, wait_until: A
 def test_it_is_small(start: Any, lab: Any, wait_until: Any) -> None:
     process, url = start()
     wait_until(lambda: get(f"{url}/health/ready")[0] == 200)
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    (resident,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
-    assert int(resident) / 1024 < 80
+    assert psutil.Process(process.pid).memory_info().rss < 80 * 2**20
 
 
 def test_it_may_open_as_many_files_as_the_machine_allows(start: Any) -> None:

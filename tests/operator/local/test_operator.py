@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from inference_contract import layout, queues
@@ -16,8 +17,7 @@ from inference_operator.local import runner_files
 
 
 def _environ(pid: int) -> dict[str, str]:
-    content = Path(f"/proc/{pid}/environ").read_text()
-    return dict(entry.split("=", 1) for entry in content.split("\0") if entry)
+    return dict(psutil.Process(pid).environ())
 
 
 def _is_alive(pid: int) -> bool:
