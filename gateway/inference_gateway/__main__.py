@@ -29,15 +29,15 @@ from inference_gateway.startup import ConfigurationError, read_settings
 log = logging.getLogger("inference_gateway")
 
 _GRACE_SECONDS = 5
-"""How long a stopping gateway waits for answers that are under way."""
+"""How long a stopping gateway waits for unfinished responses."""
 _END_SECONDS = 10
-"""From the signal to the end, whatever is left. Kubernetes waits for 30."""
+"""Limit from the signal to the exit. Kubernetes kills the process after 30 seconds."""
 _RESERVED_FILES = 256
-"""For what is no client: logs, PostgreSQL, Redis, model documents, the Kubernetes API."""
+"""File descriptors for other uses than clients: logs, PostgreSQL, Redis, documents, Kubernetes."""
 
 
 class Server(AcceptingServer):
-    """Says when it listens, and tells streams when it stops."""
+    """Reports when it listens, and ends streams when it stops."""
 
     def __init__(
         self, config: uvicorn.Config, app: FastAPI, settings: GatewaySettings, port: int
@@ -46,7 +46,7 @@ class Server(AcceptingServer):
         self._app = app
         self._settings = settings
         self._port = port
-        self._reclaiming = memory.Reclaiming(lambda: len(self.server_state.connections))
+        self._reclaiming = memory.MemoryReclaim(lambda: len(self.server_state.connections))
         self._stopping = Stopping(_END_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -73,7 +73,7 @@ class Server(AcceptingServer):
 
 
 def protocol(settings: GatewaySettings) -> Any:
-    """What uvicorn makes its connections with."""
+    """The protocol factory for uvicorn."""
     limits = Limits(
         max_header_bytes=settings.max_header_bytes,
         max_headers=settings.max_headers,
@@ -101,12 +101,12 @@ def serve(settings: GatewaySettings, app: FastAPI, listeners: list[socket.socket
         access_log=False,
         log_config=None,
         server_header=False,
-        # Its own believes whoever connects from this machine; the edge sees to it.
+        # uvicorn's own would trust every local peer; the middleware handles proxy headers.
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = Server(config, app, settings, port=listeners[0].getsockname()[1])
-    # uvicorn raises the signal again when it is done: by then there is nothing left to stop.
+    # uvicorn raises the signal again at the end, when nothing is left to stop.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=listeners)

@@ -1,7 +1,7 @@
-"""Whether a request may have changed anything by now: what an error may say of it.
+"""Whether the current request may have changed anything, for the text of error messages.
 
-Whoever is about to commit, or to write where models live, says so first. An error that comes before
-left nothing behind; after that nobody knows, whatever the error is.
+Code calls `begin` before it commits or writes a model. An error before that has changed nothing;
+after it the outcome is unknown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 
 class _Changes:
-    """Of one request; threads that work for it share the object."""
+    """The state of one request; threads that work for it share the object."""
 
     have_begun = False
 
@@ -29,6 +29,6 @@ def begin() -> None:
 
 
 def have_begun() -> bool:
-    """Of code that is not told which request it is for: perhaps."""
+    """True if unknown: outside of a request."""
     changes = _CURRENT.get()
     return changes is None or changes.have_begun

@@ -1,7 +1,7 @@
-"""What can go wrong, and what the caller is told: RFC 9457 problem details.
+"""Errors of the API, as RFC 9457 problem details.
 
 GatewayError
-├── BadRequest 400      not even HTTP, or a URL that nothing can read
+├── BadRequest 400      not valid HTTP, or an unreadable URL
 ├── Unauthorized 401
 ├── Forbidden 403
 ├── NotFound 404
@@ -13,7 +13,7 @@ GatewayError
 ├── TooManyRequests 429  with Retry-After
 ├── LargeHeaders 431
 └── Unavailable 503      nothing was stored
-    └── Unconfirmed      or it was: nobody knows
+    └── Unconfirmed      it may have been stored
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from inference_contract.field_errors import FieldError
 PROBLEM_JSON = "application/problem+json"
 NOT_KNOWN = "whether this was done is not known: look before you repeat it"
 _MAX_ERRORS = 20
-"""Listed by name; more are counted."""
+"""Field errors that are listed; further ones are only counted."""
 _MAX_TEXT = 1000
-"""Characters that an answer quotes of what it was sent."""
+"""Characters of a request that a response quotes."""
 
 
 class Problem(TypedDict):
-    """The body of an answer (RFC 9457)."""
+    """The body of an error response (RFC 9457)."""
 
     type: str
     title: str
@@ -44,9 +44,9 @@ class Problem(TypedDict):
     detail: str
     errors: NotRequired[list[FieldError]]
     error_count: NotRequired[int]
-    """All of them, if more were found than are listed."""
+    """The number of all errors, if not all are listed."""
     prediction_id: NotRequired[str]
-    """What may have been stored."""
+    """The prediction that may have been stored."""
 
 
 class GatewayError(Exception):
@@ -69,7 +69,7 @@ class GatewayError(Exception):
         self.prediction_id: str | None = None
 
     def problem(self) -> bytes:
-        """The body of the answer."""
+        """The body of the response."""
         body: Problem = {
             "type": "about:blank",
             "title": self.title,
@@ -92,7 +92,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
 def raises(*errors: type[GatewayError]) -> Callable[[_Endpoint], _Endpoint]:
-    """Marks an endpoint, or a dependency of some, for the OpenAPI document."""
+    """Declare the errors of an endpoint or dependency, for the OpenAPI document."""
 
     def mark(endpoint: _Endpoint) -> _Endpoint:
         endpoint.raises = errors  # type: ignore[attr-defined]
@@ -102,7 +102,7 @@ def raises(*errors: type[GatewayError]) -> Callable[[_Endpoint], _Endpoint]:
 
 
 def cut(text: str) -> str:
-    """Long enough to find the mistake by; half characters, which no answer can hold, as `?`."""
+    """Shorten a quoted text; lone surrogates, which JSON cannot hold, become `?`."""
     text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
     return text.encode(errors="replace").decode()
 
@@ -176,7 +176,7 @@ class Unavailable(GatewayError):
 
 
 class Unconfirmed(Unavailable):
-    """It may have been done: PostgreSQL, Kubernetes or this process went away in the middle.
+    """The change may have been made: PostgreSQL, Kubernetes or this process stopped in the middle.
 
     Args:
         prediction_id: the prediction that was stored, if one was.

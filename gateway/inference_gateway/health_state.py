@@ -1,4 +1,4 @@
-"""What is said of a server that the gateway needs."""
+"""Health states of the gateway's dependencies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 class HealthState(StrEnum):
     OK = "ok"
     DEGRADED = "degraded"
-    """Serves, with less."""
+    """Works, with limitations."""
     UNAVAILABLE = "unavailable"
 
 

@@ -1,4 +1,4 @@
-"""`python -m inference_gateway.migrate`: bring the database to this version's schema."""
+"""`python -m inference_gateway.migrate`: migrate the database to this version's schema."""
 
 from __future__ import annotations
 

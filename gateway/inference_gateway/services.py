@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from inference_gateway.auth.jwt import AccessTokens
     from inference_gateway.auth.passwords import Passwords
     from inference_gateway.auth.throttle import LoginThrottle
-    from inference_gateway.cleanup.deleted_accounts import Departures
-    from inference_gateway.cleanup.deleted_models import Orphans
+    from inference_gateway.cleanup.deleted_accounts import DeletedAccounts
+    from inference_gateway.cleanup.deleted_models import DeletedModels
     from inference_gateway.models.catalog import ModelCatalog
     from inference_gateway.models.quota import ModelQuotas
     from inference_gateway.models.runs import RunCounts
@@ -39,8 +39,8 @@ class Services:
     catalog: ModelCatalog
     model_quotas: ModelQuotas
     runs: RunCounts
-    orphans: Orphans
-    departures: Departures
+    deleted_models: DeletedModels
+    deleted_accounts: DeletedAccounts
     authenticator: Authenticator
     admission: Admission
     predictions: PredictionService

@@ -26,7 +26,7 @@ from inference_runner.model_code.interrupt import Interrupt
 from inference_runner.model_code.watchdog import Watchdog, every
 from inference_runner.settings import RunnerSettings, SettingsError
 from inference_runner.sources import locate
-from inference_runner.state_reporter import Reporter
+from inference_runner.state_reporter import StateReporter
 from inference_runner.worker import BatchWorker
 
 log = logging.getLogger("inference_runner")
@@ -50,7 +50,7 @@ def main(ends: Ends) -> int:
         signal.signal(signum, lambda *_: os._exit(RunnerExit.OK))  # nothing is claimed yet
     metrics = RunnerMetrics()
     try:
-        reporter = Reporter(settings.state_file, settings.host, settings.port, metrics)
+        reporter = StateReporter(settings.state_file, settings.host, settings.port, metrics)
     except OSError as error:
         log.error("the probes' port is taken", extra={"port": settings.port, "error": str(error)})
         return RunnerExit.MISCONFIGURED
@@ -65,7 +65,7 @@ def main(ends: Ends) -> int:
     return _work(settings, model, metrics, reporter, seconds, capture, ends)
 
 
-def _load(settings: RunnerSettings, reporter: Reporter) -> BaseInferenceModel | None:
+def _load(settings: RunnerSettings, reporter: StateReporter) -> BaseInferenceModel | None:
     """The loaded model, or None: then the state file says why. Ends the process if it hangs."""
     limit = settings.spec.timeouts.load_seconds
 
@@ -124,7 +124,7 @@ def _work(
     settings: RunnerSettings,
     model: BaseInferenceModel,
     metrics: RunnerMetrics,
-    reporter: Reporter,
+    reporter: StateReporter,
     load_seconds: float,
     capture: Capture,
     ends: Ends,

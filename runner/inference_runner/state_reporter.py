@@ -20,7 +20,7 @@ STUCK_SECONDS = 60.0
 """Without progress of the loop, and without the model's code running, the runner is not alive."""
 
 
-class Reporter:
+class StateReporter:
     """The phase, in memory, in the state file and at /health.
 
     Args:

@@ -18,7 +18,7 @@ from inference_runner.model_code.interrupt import Stopped
 from inference_runner.redis.emitter import MAX_OUTPUT_BYTES
 from inference_runner.run_context import RunContext
 from inference_runner.runs import Outcome, Run
-from inference_runner.streaming import Output
+from inference_runner.streaming import StreamedOutput
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class StepLoop:
     def __init__(self, engine: StepEngine, context: RunContext, predict_seconds: float) -> None:
         self._engine, self._context = engine, context
         self._predict_seconds = predict_seconds
-        self._active: dict[str, Output] = {}
+        self._active: dict[str, StreamedOutput] = {}
         self._next_exchange = 0.0
         self._next_output = 0.0
 
@@ -100,7 +100,7 @@ class StepLoop:
             if not isinstance(error, InputError):
                 self._check([run])
         else:
-            self._active[run.id] = Output(run, is_text=self._engine.is_text)
+            self._active[run.id] = StreamedOutput(run, is_text=self._engine.is_text)
 
     def _deadline(self, active: list[Run]) -> float:
         """Of a call: as long as one of them has time left. Who has had its own is ended meanwhile,

@@ -18,7 +18,7 @@ NOTIFY_EVERY = 0.5
 """Seconds between two `output` events of one run."""
 
 
-class Output:
+class StreamedOutput:
     """Collects the deltas of one run.
 
     Args:

@@ -68,7 +68,7 @@ class Gateway:
     async def look(self) -> None:
         """Without grace."""
         await asyncio.to_thread(self.services.catalog.refresh)
-        await asyncio.to_thread(self.services.orphans.step)
+        await asyncio.to_thread(self.services.deleted_models.step)
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from inference_contract import layout, queues
 from inference_contract.inferencemodel import InferenceModelStatus, Reason
 from inference_operator.cluster.api.client import Cluster, connect
 from inference_operator.local.operator import LocalOperator
-from inference_operator.local.processes import stop_all
+from inference_operator.local.processes import Processes, stop_all
 from inference_operator.local.settings import LocalSettings
+from inference_operator.redis.connection import RedisConnection
 
 STUB = Path(__file__).parent / "stub"
 MODEL = "alice/m"
@@ -33,6 +34,7 @@ class Machine:
         self.redis = redis.Redis.from_url(redis_url)
         self._wait_until = wait_until
         self.operators: list[LocalOperator] = []
+        self._processes: list[Processes] = []
 
     def document(self, stub: str = "ready", name: str = "m", **spec: Any) -> dict[str, Any]:
         env = [{"name": "PYTHONPATH", "value": str(STUB)}, {"name": "STUB", "value": stub}]
@@ -67,7 +69,11 @@ class Machine:
         return LocalSettings(_env_file=None, **values)
 
     def start(self, **changes: Any) -> LocalOperator:
-        self.operators.append(LocalOperator(self.settings(**changes)))
+        settings = self.settings(**changes)
+        self.connection = RedisConnection(settings.redis_url)
+        processes = Processes(self.home)
+        self._processes.append(processes)
+        self.operators.append(LocalOperator(settings, self.connection, processes))
         return self.operators[-1]
 
     def until(self, condition: Callable[[], Any], timeout: float = 10.0) -> Any:
@@ -116,8 +122,9 @@ class Machine:
 
     def close(self) -> None:
         stop_all(self.home, grace_seconds=0)
+        for processes in self._processes:
+            processes.observe(0)  # Collects the children.
         for operator in self.operators:
-            operator._processes.observe(0)  # Collects the children.
             operator.close()
         self.redis.close()
 

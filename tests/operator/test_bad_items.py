@@ -39,7 +39,7 @@ def test_the_mirror_knows_the_others(odd: Any, kind: Kind) -> None:
     mirror = Mirror()
     items = [found("before"), odd, found("later")]
     mirror.replace(kind, "", [(items, "9")])
-    assert mirror._objects[kind].names() == {("team", "before"), ("team", "later")}
+    assert mirror.names(kind) == {("team", "before"), ("team", "later")}
 
 
 @pytest.mark.parametrize("levels", [190, 1100, 9000])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,24 @@ def test_a_text_without_a_token_is_refused(tmp_path: Path) -> None:
         load(tmp_path).predict({"text": " "})
 
 
+@contextmanager
+def forward_passes() -> Iterator[list[torch.nn.Module]]:
+    """Classifiers, once for each pass through them."""
+    kinds = (
+        transformers.DistilBertForSequenceClassification,
+        transformers.GPT2ForSequenceClassification,
+    )
+    seen: list[torch.nn.Module] = []
+
+    def note(module: torch.nn.Module, *_: object) -> None:
+        if isinstance(module, kinds):
+            seen.append(module)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    yield seen
+    hook.remove()
+
+
 @pytest.mark.parametrize(
     ("make", "forwards"),
     [
@@ -181,7 +200,6 @@ def test_a_batch_is_one_forward_if_a_token_fills_it_up(
 ) -> None:
     make(tmp_path)
     engine = load(tmp_path)
-    seen: list[object] = []
-    engine._model.register_forward_hook(lambda *_: seen.append(None))
-    engine.predict_batch([{"text": "A text."}, {"text": "A longer text."}])
+    with forward_passes() as seen:
+        engine.predict_batch([{"text": "A text."}, {"text": "A longer text."}])
     assert len(seen) == forwards

@@ -12,6 +12,7 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from diffusers import AutoencoderKL
 from PIL import Image
 
 from inference_contract.inferencemodel import InferenceModelSpec
@@ -92,14 +93,14 @@ def test_a_text_becomes_a_picture(painter: Any) -> None:
 
 
 def test_a_black_picture_of_nan_is_an_error(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = painter._pipeline.vae.decode
+    decode = AutoencoderKL.decode
 
     def broken(*arguments: Any, **more: Any) -> Any:
         found = decode(*arguments, **more)
         found[0][..., 0, 0] = torch.nan
         return found
 
-    monkeypatch.setattr(painter._pipeline.vae, "decode", broken)
+    monkeypatch.setattr(AutoencoderKL, "decode", broken)
     with pytest.raises(FloatingPointError, match="pixels are NaN"):
         painter.predict({"prompt": "red tree", "num_inference_steps": 1, "width": 16})
 

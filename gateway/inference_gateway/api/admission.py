@@ -1,7 +1,7 @@
-"""Who is let in: known callers by the rates of their token and account, others by their address.
+"""Rate limits at the door: authenticated callers by token and account, others by address.
 
-An address counts for those only who have not said, rightly, who they are: behind one address there
-may be an office, or an ingress that is not set up as a trusted proxy.
+The address is used only for requests without a valid token: many users may share one address, as
+behind an ingress that is not configured as a trusted proxy.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class _Caller(NamedTuple):
     user_id: str
     is_admin: bool
     charges: list[Charge]
-    """What a request of theirs counts against."""
+    """The limits that a request counts against."""
 
 
 class Admission:
-    """On one event loop. All limits of 0 are none."""
+    """For one event loop. A limit of 0 means no limit."""
 
     def __init__(self, settings: GatewaySettings, limiter: Limiter) -> None:
         self._limiter = limiter
@@ -49,13 +49,13 @@ class Admission:
             _hourly("REGISTRATIONS_PER_HOUR", "in all", settings),
         ]
         self._known: dict[bytes, _Caller] = {}
-        """By Authorization header that was right; oldest first."""
+        """Callers by valid Authorization header; oldest first."""
 
     def enter(self, authorization: bytes | None, address: str) -> None:
         """Count a request. Raises TooManyRequests.
 
-        What says nothing, or nothing that was found right before, counts by its address: to find
-        out costs a look into the database.
+        A request without token, or with one that was not verified before, counts by its address:
+        to verify it costs a database query.
         """
         caller = self._known.get(authorization) if authorization else None
         if caller is not None:
@@ -64,7 +64,7 @@ class Admission:
             self._limiter.take([Charge.of(self._address, site(address))])
 
     def who_of(self, scope: Scope) -> str:
-        """The account whose request this is; while that is not known, its address."""
+        """The account of the request; its address as long as the account is not known."""
         given = (value for name, value in scope["headers"] if name == b"authorization")
         caller = self._known.get(next(given, b""))
         return site(client_of(scope)) if caller is None else caller.user_id
@@ -72,7 +72,7 @@ class Admission:
     async def authenticate(
         self, authenticator: Authenticator, authorization: str | None
     ) -> Principal:
-        """Who is calling. Raises Unauthorized, Unavailable."""
+        """Authenticate the caller. Raises Unauthorized, Unavailable."""
         key = (authorization or "").encode("latin-1")
         try:
             user = await authenticator.authenticate(authorization)
@@ -93,7 +93,7 @@ class Admission:
         await self._limiter.take_exactly(charges)
 
     def _remember(self, authorization: bytes, user: Principal) -> None:
-        # Hashed: what Redis holds opens nothing.
+        # Hashed: Redis must not hold usable tokens.
         token = hashlib.sha256(authorization).hexdigest()[:32]
         pairs = ((self._token, token), (self._user, user.user_id))
         charges = [Charge.of(rate, who) for rate, who in pairs if rate is not None]

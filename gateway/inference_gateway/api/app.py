@@ -19,15 +19,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from inference_gateway.api import error_handlers, health, openapi_document
 from inference_gateway.api.admission import Admission
 from inference_gateway.api.health import Health
-from inference_gateway.api.middleware import Edge
+from inference_gateway.api.middleware import Middleware
 from inference_gateway.auth import router as auth
 from inference_gateway.auth import users
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.auth.passwords import Passwords
 from inference_gateway.auth.throttle import LoginThrottle
-from inference_gateway.cleanup.deleted_accounts import Departures
-from inference_gateway.cleanup.deleted_models import Orphans
+from inference_gateway.cleanup.deleted_accounts import DeletedAccounts
+from inference_gateway.cleanup.deleted_models import DeletedModels
 from inference_gateway.http.addresses import Proxies, parse_networks
 from inference_gateway.http.body_limit import InFlight
 from inference_gateway.models import router as models
@@ -52,10 +52,11 @@ _PREDICTIONS = "/v1/predictions"
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """Connects to nothing before it is started, and starts whether or not its servers answer.
+    """The application. It connects to nothing before its start, and starts even if PostgreSQL and
+    Redis do not answer.
 
     Raises:
-        ConfigurationError: if the settings ask for what is not there.
+        ConfigurationError: if the settings name a cluster or folder that does not exist.
     """
     store = model_store(settings)
     limiter = Limiter()
@@ -77,12 +78,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
     in_flight = InFlight(settings.max_bytes_in_flight)
 
-    def edge(inner: ASGIApp) -> Edge:
-        return Edge(inner, settings.max_body_bytes, in_flight, proxies, admission)
+    def edge(inner: ASGIApp) -> Middleware:
+        return Middleware(inner, settings.max_body_bytes, in_flight, proxies, admission)
 
     app.add_middleware(edge)
     error_handlers.install(app)
-    # A class of its own instead of a FastAPI route: the hot path, at a third of the cost.
+    # An ASGI endpoint instead of a FastAPI route: a third of the cost, on the hot path.
     create = CreatePrediction()
     app.router.routes.insert(0, Route(_PREDICTIONS, create, methods=["POST"]))
     multipart = MultipartPrediction(create, settings.max_input_bytes)
@@ -99,9 +100,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 def prepare(app: FastAPI) -> None:
-    """Build what FastAPI would build while the first requests wait: routes, the OpenAPI document.
+    """Build routes and the OpenAPI document, which FastAPI would build during the first requests.
 
-    Not done in `create_app`: it takes a fifth of a second.
+    Not part of `create_app`, as it takes a fifth of a second.
     """
     nowhere: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
     for route in app.routes:
@@ -110,7 +111,7 @@ def prepare(app: FastAPI) -> None:
 
 
 def front(app: FastAPI) -> ASGIApp:
-    """The same, but that POST of predictions passes by the framework's layers: they cost 70 µs."""
+    """The app, with POST of predictions routed past the framework's layers: they cost 70 µs."""
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         is_http = scope["type"] == "http"
@@ -132,7 +133,7 @@ def model_store(settings: GatewaySettings) -> ModelStore:
             "INFERENCE_HOME is not set, and this is no pod of a Kubernetes cluster: "
             "name the folder of the model documents, or a cluster by KUBECONFIG"
         )
-    # Only here: on one machine the client would cost 10 MiB for nothing.
+    # Imported here: in embedded mode the client would waste 10 MiB.
     from inference_gateway.models.kubernetes import api
     from inference_gateway.models.kubernetes import store as kubernetes_store
 
@@ -151,7 +152,7 @@ async def running(
     admission: Admission,
     in_flight: InFlight,
 ) -> AsyncIterator[Services]:
-    """Everything that a gateway needs, started; stopped in the reverse order."""
+    """Start all services of a gateway, and stop them in the reverse order."""
     engine = db.engine(settings)
     standing_engine = db.engine(settings, pool_size=1)
     redis_sync, redis_async = redis_clients(settings)
@@ -161,7 +162,7 @@ async def running(
     )
     authenticator = Authenticator(engine, tokens, standing_engine)
     passwords = Passwords()
-    orphans = Orphans(engine, redis_sync, catalog)
+    deleted_models = DeletedModels(engine, redis_sync, catalog)
     services = Services(
         settings=settings,
         engine=engine,
@@ -170,8 +171,8 @@ async def running(
         catalog=catalog,
         model_quotas=ModelQuotas(settings, catalog),
         runs=RunCounts(engine),
-        orphans=orphans,
-        departures=Departures(engine, catalog, orphans),
+        deleted_models=deleted_models,
+        deleted_accounts=DeletedAccounts(engine, catalog, deleted_models),
         authenticator=authenticator,
         admission=admission,
         predictions=PredictionService(
@@ -186,13 +187,13 @@ async def running(
     limiter.start(redis_async)
     await catalog.start()
     await services.predictions.start()
-    await services.orphans.start()
-    await services.departures.start()
+    await services.deleted_models.start()
+    await services.deleted_accounts.start()
     try:
         yield services
     finally:
-        await services.departures.stop()
-        await services.orphans.stop()
+        await services.deleted_accounts.stop()
+        await services.deleted_models.stop()
         await services.predictions.stop()
         await catalog.stop()
         await limiter.stop()
@@ -205,7 +206,7 @@ async def running(
 
 
 def redis_clients(settings: GatewaySettings) -> tuple[redis.Redis, redis.asyncio.Redis]:
-    """One that blocks and one that does not; both return bytes and give up on a hung server."""
+    """A blocking and an asynchronous client; both return bytes and have timeouts."""
     options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 2}
     options |= settings.redis_credentials
     return (

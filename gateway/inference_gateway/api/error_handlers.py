@@ -37,13 +37,13 @@ _DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg2.InterfaceError,
 )
 _UNUSABLE: tuple[type[Exception], ...] = (DataError, psycopg2.DataError, UnicodeEncodeError)
-"""What PostgreSQL and its driver say of values that passed everything before."""
+"""Errors of PostgreSQL and its driver about values that passed all earlier checks."""
 RETRY_AFTER = {"Retry-After": "2"}
 
 
 def install(app: FastAPI) -> None:
-    # None is a plain function: Starlette would call it on a thread, which keeps what it was given
-    # until it gets something else to do.
+    # All are async: Starlette calls a plain function on a thread, which keeps references to its
+    # arguments until its next job.
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -53,7 +53,7 @@ def install(app: FastAPI) -> None:
 
 
 def known(error: Exception) -> GatewayError | None:
-    """What an error says to the caller, for code outside the framework's own handlers."""
+    """The GatewayError for an exception, for code outside the framework's handlers."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, _UNUSABLE):
@@ -80,7 +80,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    # FastAPI wraps whatever goes wrong while it reads a body.
+    # FastAPI wraps every error that occurs while it reads a body.
     if isinstance(error.__cause__, GatewayError):
         return respond(error.__cause__)
     detail = error.detail
@@ -88,7 +88,7 @@ async def _http(request: Request, error: Exception) -> Response:
         detail = f"nothing at {request.url.path}: /docs lists what there is"
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        # The framework names those of one route, and a path can have several.
+        # The framework lists the methods of one route, but a path can have several routes.
         headers["Allow"] = methods.allowed(request.app, request.scope)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)

@@ -1,4 +1,4 @@
-"""Whether this gateway can serve, dependency by dependency."""
+"""Health of this gateway: overall, and of each dependency."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from inference_gateway.redis.clients import NotPrimary
 log = logging.getLogger(__name__)
 
 _HOLDS_SECONDS = 0.5
-"""Anybody may ask: the answer is kept this long, so that asking costs the dependencies nothing."""
+"""How long a report is cached: the endpoint is public and must not load the dependencies."""
 _TIMEOUT_SECONDS = 3.0
 _WRITE_KEY = "inference:health"
 _IS_REPLICA = (
@@ -79,7 +79,8 @@ class Report:
 
 
 def schema_state(revision: str | None) -> Dependency:
-    """Older: this code would fail. Newer: an upgrade is under way, and the old code serves on."""
+    """The state by schema revision. Older: this code would fail. Newer: an upgrade is in progress,
+    and this code still works."""
     wanted = migrations.HEAD
     if revision == wanted:
         return Dependency(HealthState.OK, f"the schema is at revision {wanted}")
@@ -125,14 +126,14 @@ class Health:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 revision = await asyncio.to_thread(_revision, self._engine)
         except (SQLAlchemyError, TimeoutError) as error:
-            # The reason names hosts and users: it is for the log.
+            # The reason names hosts and users, so it goes to the log only.
             log.warning("PostgreSQL does not answer: %s", db.describe(error))
             away = Dependency(HealthState.UNAVAILABLE, "PostgreSQL does not answer")
             return away, Dependency(HealthState.UNAVAILABLE, "unknown while PostgreSQL is away")
         return Dependency(HealthState.OK, "answers"), schema_state(revision)
 
     async def _redis_state(self) -> tuple[Dependency, Dependency]:
-        """Redis, and what it knows of dispatch. It counts only if it takes writes."""
+        """The states of Redis and of dispatch. Redis is OK only if it accepts writes."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 written, scores, now = await self._ask()
@@ -151,7 +152,7 @@ class Health:
         return Dependency(HealthState.OK, "answers"), _dispatch(scores, now)
 
     async def _ask(self) -> list[Any]:
-        """The reply to a write, the progress of dispatch's loops, the time."""
+        """Redis' replies: to a write, the progress of dispatch's loops, the time."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.set(_WRITE_KEY, "1", ex=60)
             pipe.zrange(progress.KEY, 0, -1, withscores=True)
@@ -163,7 +164,7 @@ class Health:
         return replies
 
     async def _operator_state(self) -> Dependency:
-        """By the sign that it leaves in Redis with every reading of the load."""
+        """The operator's state, by the key that it writes at every reading of the load."""
         sign: Awaitable[Any] = self._redis.exists(queues.OPERATOR)
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -180,7 +181,7 @@ class Health:
 
 
 def _dispatch(scores: Any, now: Any, reason: str = "") -> Dependency:
-    """Degraded: what is accepted waits, or its end is not recorded."""
+    """Dispatch's state. Degraded: accepted predictions wait, or their ends are not recorded."""
     stalled = progress.stalled(scores, now)
     if not stalled:
         return Dependency(HealthState.OK, "its loops get on")
@@ -204,7 +205,7 @@ def _unknown(reason: str) -> Dependency:
 
 
 def _revision(engine: Engine) -> str | None:
-    """None if the schema was never made."""
+    """None if the schema was never created."""
     with engine.connect() as connection:
         try:
             found: str | None = connection.execute(
@@ -233,11 +234,11 @@ async def health(request: Request, response: Response) -> ReportOut:
 
 @router.get("/live")
 async def live() -> Live:
-    """Whether the process answers at all; looks at nothing else."""
+    """Whether the process answers at all; checks nothing else."""
     return {"status": HealthState.OK}
 
 
 @router.get("/ready", responses=_UNREADY)
 async def ready(request: Request, response: Response) -> ReportOut:
-    """503 while requests cannot be served: then send none here."""
+    """503 while requests cannot be served: take this gateway out of the load balancer."""
     return await health(request, response)

@@ -1,5 +1,5 @@
-"""The outermost layer of every request: its id, its size, its time, errors nobody expected, and
-the headers that tell browsers and caches to be careful."""
+"""The outermost middleware: request id, body size, duration, unexpected errors, and the security
+headers for browsers and caches."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from inference_gateway.http.body_limit import (
     largest_body,
     too_large,
 )
-from inference_gateway.http.response import Answer, about
+from inference_gateway.http.response import ResponseSender, about
 
 log = logging.getLogger(__name__)
 
 _TWO = b"two"
-"""Authorizations: who reads headers takes the first, or the last."""
+"""Marks a request with two Authorization headers: programs differ in which one they use."""
 _ID = re.compile(rb"[\w.:-]{1,64}")
 
 
-class Edge:
-    """Plain ASGI and one layer only: each costs every request.
+class Middleware:
+    """Plain ASGI in a single layer, as each layer costs time for every request.
 
-    A request's id, the caller's `X-Request-Id` or one of ours, is in `scope["request_id"]`.
+    The request's id (the caller's `X-Request-Id` or a new one) is in `scope["request_id"]`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Edge:
         self._proxies.resolve(scope)
         request_id, length, host, authorization = self._read_headers(scope)
         scope["request_id"] = request_id
-        answer = Answer(scope, send, request_id, self._in_flight, self._who_of)
+        answer = ResponseSender(scope, send, request_id, self._in_flight, self._who_of)
         body: CountedBody | None = None
         try:
             urls.check(scope, host)
@@ -81,7 +81,7 @@ class Edge:
             await self._app(*methods.as_get(scope, receive, answer.send))
         except ConnectionResetError:
             return
-        except asyncio.CancelledError:  # The server stops, and has waited long enough.
+        except asyncio.CancelledError:  # The server stops; its grace is over.
             if answer.has_begun:
                 raise
             await _send_problem(answer.send, _stopped(scope["method"]))
@@ -89,8 +89,8 @@ class Edge:
             problem = answer.refused or _problem(error, scope, request_id)
             if answer.has_begun:
                 raise
-            # Its frames hold what the request held, and some hold it: only the garbage collector
-            # would free them.
+            # The traceback's frames reference the request's objects, some in cycles: without this
+            # only the garbage collector would free them.
             problem.__traceback__ = error.__traceback__ = None
             await _send_problem(answer.send, problem)
         finally:
@@ -112,17 +112,16 @@ class Edge:
         return CountedBody(scope, receive, most, self._in_flight, self._who_of)
 
     def _read_headers(self, scope: Scope) -> tuple[bytes, int | None, bytes, bytes | None]:
-        """The request's id, its length (None if only counting will tell), its Host, and its
-        Authorization."""
+        """The request's id, its Content-Length (None if it has none), Host and Authorization."""
         request_id, host = b"", b""
         length: int | None = 0
         authorization: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"host":
-                host = b"%b,%b" % (host, value) if host else value  # Two are none that is allowed.
+                host = b"%b,%b" % (host, value) if host else value  # Two make an invalid one.
             elif name == b"content-length":
-                # The server refuses what is no number, a body that is longer than this, and
-                # both this and Transfer-Encoding.
+                # The server itself refuses an invalid number, a longer body, and a request that
+                # also has Transfer-Encoding.
                 length = int(value)
             elif name == b"transfer-encoding":
                 length = None
@@ -157,7 +156,7 @@ async def _send_problem(send: Send, error: GatewayError) -> None:
     body = error.problem()
     headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
     headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
-    # What is left of a refused body must not be read as the next request.
+    # The rest of a refused body must not be parsed as the next request.
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,7 +1,7 @@
-"""The OpenAPI document: what FastAPI knows, the routes that it does not, and what can go wrong.
+"""The OpenAPI document: FastAPI's, plus routes that FastAPI does not know, plus error responses.
 
-Whoever raises says so, an endpoint or a dependency of it, with `errors.raises`; what the server and
-the edge answer stands here. The answers follow from the classes.
+Endpoints and dependencies declare their errors with `errors.raises`; errors of the server and the
+middleware are declared here. The responses are derived from the error classes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVERYWHERE = (
     GatewayError,
     errors.Unavailable,
 )
-"""Of the server and the edge, whatever is asked."""
+"""Errors of the server and the middleware, possible for every request."""
 _ANSWERS: tuple[type[GatewayError], ...] = (
     *_EVERYWHERE,
     errors.Unauthorized,
@@ -61,7 +61,7 @@ _OF_STATUS = {
 def install(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
     """
     Args:
-        routes: all that are documented.
+        routes: the documented routes.
     """
     generate = app.openapi
     documented = [route for route in routes if isinstance(route, Route | APIRoute)]
@@ -106,14 +106,14 @@ def _add_answers(schema: dict[str, Any], routes: Iterable[Route | APIRoute]) -> 
 
 
 def _share(schema: dict[str, Any], components: dict[str, Any]) -> None:
-    """What a schema of pydantic's defines for itself becomes the document's."""
+    """Move a pydantic schema's own `$defs` to the document's components."""
     components["schemas"] |= schema.pop("$defs", {})
 
 
 def _statuses(route: Route | APIRoute, *, takes: bool) -> set[int]:
     """
     Args:
-        takes: whether it has parameters or a body that FastAPI checks.
+        takes: whether the route has parameters or a body that FastAPI validates.
     """
     found: set[type[GatewayError]] = {*_EVERYWHERE, *getattr(route.endpoint, "raises", ())}
     for dependant in _dependants(route):
@@ -126,7 +126,7 @@ def _statuses(route: Route | APIRoute, *, takes: bool) -> set[int]:
 
 
 def _dependants(route: Route | APIRoute) -> Iterator[Dependant]:
-    """The endpoint of a route of FastAPI's, and all that it depends on."""
+    """The endpoint of a FastAPI route, and all its dependencies."""
     if isinstance(route, APIRoute):
         yield from _walk(route.dependant)
 

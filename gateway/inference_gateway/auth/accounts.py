@@ -27,8 +27,8 @@ API_TOKEN_PREFIX = "inf_"  # noqa: S105 - a prefix, by which scanners recognise 
 
 @dataclass(eq=False, slots=True)
 class Principal:
-    """Who is calling, by one token. Shared by all requests that come with it, so that what becomes
-    of the account, or of the token, reaches those under way."""
+    """The caller, by one token. All requests with the token share the object, so that a change of
+    the account or the token affects running requests too."""
 
     user_id: str
     username: str
@@ -36,9 +36,9 @@ class Principal:
     until: float = math.inf
     """Unix time at which the token expires."""
     token_version: int = 1
-    """Of an access token: the account's when it was made."""
+    """The account's token version when the access token was issued."""
     api_token_id: str | None = None
-    """None: an access token."""
+    """None for an access token."""
     is_ended: bool = False
 
 
@@ -88,7 +88,7 @@ def new_webhook_secret() -> str:
 
 @contextmanager
 def name_held(engine: Engine, username: str) -> Iterator[str | None]:
-    """The id of the account that has this name; while it lasts nobody registers the name."""
+    """The id of the account with this name. Inside the block the name cannot be registered."""
     mine = select(User.id).where(User.username == username, User.deleted_at.is_(None))
     with engine.begin() as connection:
         connection.execute(_HOLD_NAME, {"name": username})
@@ -105,14 +105,13 @@ def create(
     is_admin: bool = False,
     check: Callable[[], None] | None = None,
 ) -> Account:
-    """What is taken is no error to PostgreSQL, whose log would quote the whole row.
+    """Create an account. A taken name is no error for PostgreSQL, whose log would quote the row.
 
     Args:
-        check: called last, while nobody else does anything under this name; what it raises undoes
-            all.
+        check: called last, while the name is locked; an exception from it rolls back.
 
     Raises:
-        Conflict: naming the field that is taken.
+        Conflict: names the field that is taken.
     """
     statement = (
         insert(User)
@@ -141,7 +140,7 @@ def create(
 
 
 def find(engine: Engine, username: str) -> Account | None:
-    """None also if it was deleted."""
+    """None also if the account was deleted."""
     statement = select(*_ACCOUNT).where(User.username == username, User.deleted_at.is_(None))
     with engine.connect() as connection:
         row = connection.execute(statement).one_or_none()
@@ -149,7 +148,7 @@ def find(engine: Engine, username: str) -> Account | None:
 
 
 def restore(engine: Engine, username: str) -> None:
-    """Make an account that is there an administrator again, also if it was disabled or deleted."""
+    """Make an existing account an administrator, also if it was disabled or deleted."""
     kept = or_(User.deleted_at.is_not(None), User.disabled_at.is_not(None), ~User.is_admin)
     values = {
         "is_admin": True,
@@ -163,7 +162,7 @@ def restore(engine: Engine, username: str) -> None:
 
 
 def end_access_tokens(engine: Engine, user_id: str, password_hash: str | None = None) -> None:
-    """All of an account that there are; with a new password, if one is given."""
+    """End all access tokens of an account, and set a new password hash if one is given."""
     values: dict[str, Any] = {"token_version": User.token_version + 1}
     if password_hash is not None:
         values["password_hash"] = password_hash
@@ -180,10 +179,10 @@ def webhook_secret(engine: Engine, user_id: str) -> str | None:
 def create_api_token(
     engine: Engine, user_id: UUID | str, name: str, most: int = 0
 ) -> tuple[TokenInfo, str]:
-    """The second item is the token itself, which nobody can ask for again.
+    """Create a token. The second item is the token itself; it is not stored.
 
     Args:
-        most: how many tokens of the account may work; 0: any number.
+        most: how many active tokens the account may have; 0: any number.
 
     Raises:
         QuotaExceeded
@@ -196,7 +195,7 @@ def create_api_token(
 
 
 def renew_api_token(engine: Engine, user_id: UUID, name: str) -> str:
-    """A token in place of those that have this name."""
+    """Create a token and revoke all others with this name."""
     theirs = delete(ApiToken).where(ApiToken.user_id == user_id, ApiToken.name == name)
     with engine.begin() as connection:
         connection.execute(theirs)
@@ -214,7 +213,7 @@ def _new_api_token(connection: Connection, user_id: UUID, name: str) -> tuple[To
 
 
 def _within_quota(connection: Connection, user_id: UUID, most: int) -> None:
-    """Raises QuotaExceeded. Requests at once take turns, by the account's row."""
+    """Raises QuotaExceeded. Concurrent requests are serialised by a lock on the account's row."""
     connection.execute(select(User.id).where(User.id == user_id).with_for_update())
     mine = ApiToken.user_id == user_id
     count = select(func.count()).where(mine, ApiToken.revoked_at.is_(None))
@@ -224,7 +223,7 @@ def _within_quota(connection: Connection, user_id: UUID, most: int) -> None:
             f"Quota exceeded: you may have {most} API tokens (QUOTA_API_TOKENS). Revoke one with "
             "DELETE /v1/auth/tokens/{id}, or ask an administrator to raise it."
         )
-    # Of those that were revoked as many are remembered, to tell who still uses them.
+    # As many revoked tokens are kept, to recognise callers that still use them.
     revoked = select(ApiToken.id).where(mine, ApiToken.revoked_at.is_not(None))
     oldest = revoked.order_by(ApiToken.revoked_at.desc()).offset(most)
     connection.execute(delete(ApiToken).where(ApiToken.id.in_(oldest)))
@@ -256,7 +255,7 @@ def revoke_api_token(engine: Engine, user_id: str, token_id: UUID) -> bool:
 
 
 def find_token_owner(engine: Engine, token: str) -> Principal | None:
-    """Whoever an API token was made for; whether both still hold is to be asked."""
+    """The owner of an API token. Does not check whether account and token are still valid."""
     statement = (
         select(User.id, User.username, ApiToken.id)
         .join(ApiToken, ApiToken.user_id == User.id)

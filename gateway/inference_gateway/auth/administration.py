@@ -1,4 +1,4 @@
-"""Queries of administrators on accounts. Every function blocks: call it on a thread."""
+"""Administrators' queries on accounts. Every function blocks: call it on a thread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CANCEL = text(f"""
 UPDATE predictions SET cancel_requested_at = now()
 WHERE {OPEN} AND owner = :owner AND cancel_requested_at IS NULL
 """)  # noqa: S608 - a constant of ours
-# From owner to owner by the index of open predictions: a scan of them all would cost too much.
+# Steps from owner to owner in the index of open predictions: a scan of all would cost too much.
 _CANCEL_OWNERLESS = text(f"""
 WITH RECURSIVE owners AS (
   (SELECT owner FROM predictions WHERE {OPEN} ORDER BY owner LIMIT 1)
@@ -61,11 +61,11 @@ class Leaver:
     id: UUID
     username: str
     is_late: bool
-    """Whether every gateway has heard of the deletion long since, so that nothing new comes."""
+    """Whether every gateway has known of the deletion for so long that nothing new can come."""
 
 
 def list_users(engine: Engine, after: str, limit: int) -> Sequence[UserInfo]:
-    """By name, those that were deleted left out."""
+    """Accounts by name, without deleted ones."""
     statement = select(*_INFO).where(User.deleted_at.is_(None), User.username > after)
     with engine.connect() as connection:
         rows = connection.execute(statement.order_by(User.username).limit(limit))
@@ -81,11 +81,12 @@ def get(engine: Engine, username: str) -> UserInfo:
 def change(
     engine: Engine, username: str, *, is_admin: bool | None, disabled: bool | None
 ) -> UserInfo:
-    """Disabling ends the access tokens for good; API tokens are back when it is undone.
+    """Change an account. Disabling ends its access tokens for good; its API tokens work again once
+    it is enabled.
 
     Raises:
         NotFound
-        Conflict: if nobody would be an administrator any more.
+        Conflict: the last administrator would be lost.
     """
     with engine.begin() as connection:
         administrators = connection.execute(_ADMINISTRATORS).scalars().all()
@@ -104,12 +105,12 @@ def change(
 
 
 def remove(engine: Engine, username: str) -> UUID:
-    """The account can do nothing any more. Its row stays, without what was personal or secret in
-    it, so that nobody gets the name.
+    """Delete an account. Its row stays, without personal data and secrets, so that its name cannot
+    be used again.
 
     Raises:
         NotFound
-        Conflict: if nobody would be an administrator any more.
+        Conflict: the last administrator would be lost.
     """
     with engine.begin() as connection:
         administrators = connection.execute(_ADMINISTRATORS).scalars().all()
@@ -129,19 +130,19 @@ def remove(engine: Engine, username: str) -> UUID:
 
 
 def leavers(engine: Engine) -> list[Leaver]:
-    """Accounts that were deleted, and may have left something."""
+    """Deleted accounts that may still have models or open predictions."""
     with engine.connect() as connection:
         return [Leaver(*row) for row in connection.execute(_LEAVING)]
 
 
 def cancel_predictions(engine: Engine, owner: UUID) -> int:
-    """Ask dispatch to end what is open; how many that are."""
+    """Request the cancel of all open predictions; dispatch ends them. Returns their number."""
     with engine.begin() as connection:
         return connection.execute(_CANCEL, {"owner": owner}).rowcount
 
 
 def cancel_ownerless_predictions(engine: Engine) -> int:
-    """The same for what belongs to no account: somebody with `psql` has removed the row."""
+    """The same for predictions without account, whose row was removed with `psql`."""
     with engine.begin() as connection:
         return connection.execute(_CANCEL_OWNERLESS).rowcount
 

@@ -1,4 +1,4 @@
-"""From an Authorization header to the caller. On the hot path: a known header costs one lookup."""
+"""Authenticates an Authorization header. On the hot path: a known header costs one lookup."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from inference_gateway.postgres import db
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
-"""Pause between two looks at what callers may still do."""
+"""Pause between two checks of whether callers are still valid."""
 TRUSTED_SECONDS = 15.0
-"""How long the last look holds while PostgreSQL does not answer: a restart of it shuts nobody out,
-and nobody stays in for long who was put out where this gateway cannot see it."""
+"""How long the last check counts while PostgreSQL does not answer: long enough for a restart, and
+short enough for a revocation that this gateway cannot see."""
 _MAX_CACHED = 10_000
 _GONE = "this account is disabled or gone: ask an administrator"
 _ENDED = "this access token was ended: get a new one from POST /v1/auth/token"
@@ -36,8 +36,8 @@ class Authenticator:
     """Everything async belongs on one event loop.
 
     Args:
-        engine: for headers that are new.
-        own_engine: for the looks, so that nothing else keeps them waiting.
+        engine: for new headers.
+        own_engine: for the periodic checks, so that they never wait for a connection.
     """
 
     def __init__(self, engine: Engine, tokens: AccessTokens, own_engine: Engine) -> None:
@@ -45,7 +45,7 @@ class Authenticator:
         self._own_engine = own_engine
         self._tokens = tokens
         self._known: dict[str, Principal] = {}
-        """By header; oldest first."""
+        """Callers by header; oldest first."""
         self._lookups: dict[str, asyncio.Future[Principal]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="standing")
         self._looking = asyncio.Lock()
@@ -53,9 +53,9 @@ class Authenticator:
         self._is_blind = False
         self._task: asyncio.Task[None] | None = None
         self.waiting: Callable[[], Iterable[Principal]] = tuple
-        """Callers whose answers are not finished: they are looked at too."""
+        """Returns the callers with unfinished responses: they are checked too."""
         self.ended: Callable[[Principal], None] = lambda _: None
-        """Is told of each caller who may not go on."""
+        """Called with each caller that is no longer valid."""
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="standing")
@@ -89,12 +89,12 @@ class Authenticator:
         return await self._look_up(authorization, token)
 
     def require(self, principal: Principal) -> None:
-        """Raises Unauthorized if the caller may not go on."""
+        """Raises Unauthorized if the caller is no longer valid."""
         if principal.is_ended:
             raise Unauthorized(_GONE)
 
     async def look(self) -> None:
-        """At what all callers may still do; those who may not go on end here.
+        """Check all callers against the database; end those that are no longer valid.
 
         Raises:
             SQLAlchemyError
@@ -116,21 +116,21 @@ class Authenticator:
             await asyncio.sleep(CHECK_SECONDS)
             if looking is None or looking.done():
                 looking = asyncio.ensure_future(self.refresh())
-            # The look itself may hang as long as the operating system lets it.
+            # The check itself may hang for a long time.
             blind = time.monotonic() - self._looked_at > TRUSTED_SECONDS
             if blind != self._is_blind:
                 log.warning("tokens are %s", "not believed" if blind else "believed again")
             self._is_blind = blind
 
     async def refresh(self) -> None:
-        """Look now, as far as PostgreSQL answers; whatever was committed before then holds here."""
+        """Check now, if PostgreSQL answers: commits before this call then take effect here."""
         try:
             await self.look()
         except Exception as error:
             log.warning("which tokens have ended is not known: %s", db.describe(error))
 
     async def _look_up(self, authorization: str, token: str) -> Principal:
-        """Many requests that come with the same token ask the database once."""
+        """Concurrent requests with the same new token share one query."""
         lookup = self._lookups.get(authorization)
         if lookup is None:
             lookup = asyncio.ensure_future(self._find(authorization, token))
@@ -150,7 +150,7 @@ class Authenticator:
         return principal
 
     def _access_token(self, token: str) -> Principal:
-        """As it says; whether that still holds is to be asked."""
+        """The caller by the token's claims. Whether it is still valid is checked elsewhere."""
         try:
             claims = self._tokens.verify(token)
             user_id = str(UUID(claims.user_id))

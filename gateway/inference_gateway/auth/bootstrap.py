@@ -1,7 +1,7 @@
 """`python -m inference_gateway.auth.bootstrap --username NAME`: an administrator's API token.
 
-Makes the account (without a password) if it is not there, prints a fresh token on standard output
-and makes the token of the last run invalid. Needs DATABASE_URL only.
+Creates the account (without a password) if it is missing, prints a new token on standard output and
+revokes the token of the last run. Needs DATABASE_URL only.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class BootstrapError(Exception):
 def bootstrap(engine: Engine, username: str) -> str:
     """Returns the token. Raises BootstrapError."""
     if username in RESERVED:
-        # Nobody can have registered this name: it is ours, whatever was done to it.
+        # A reserved name cannot have been registered: the account is ours.
         accounts.restore(engine, username)
     account = accounts.find(engine, username)
     if account is None:
         email = f"{username}@localhost"
         account = accounts.create(engine, username, email, UNUSABLE, is_admin=True)
     if not account.is_admin or account.disabled_at is not None:
-        # Whoever registered the name first must not become an administrator by it.
+        # The account may have been registered by anybody: it must not become an administrator.
         raise BootstrapError(
             f"{username} exists and is no administrator, or disabled: choose another username"
         )
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except DBAPIError as error:
-        # Whatever of it was done, the next run finds.
+        # A repeated run completes what was interrupted.
         sys.stderr.write(f"{db.describe(error)}; run this again: the last token may have ended\n")
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Who is calling, as FastAPI dependencies."""
+"""FastAPI dependencies that authenticate the caller."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.errors import Forbidden, Unauthorized, raises
 from inference_gateway.services import Services
 
-# Only tells OpenAPI (and so the Authorize button) about the scheme; our own check answers.
+# Only declares the scheme in OpenAPI (for the Authorize button); the check is our own.
 _SCHEME = HTTPBearer(auto_error=False, description="An access token or an API token.")
 
 
@@ -35,7 +35,7 @@ async def _current_user(
 async def optional_user(
     request: Request, services: AppServices, _: Annotated[object, Depends(_SCHEME)]
 ) -> Principal | None:
-    """A wrong token is refused even where none is needed: its owner should know."""
+    """The caller, if a token was sent. A wrong token is refused even where none is needed."""
     header = request.headers.get("authorization")
     return await services.authenticate(header) if header else None
 

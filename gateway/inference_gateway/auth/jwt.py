@@ -1,4 +1,4 @@
-"""Access tokens. The only place that touches python-jose, whose defaults accept too much."""
+"""Access tokens. The only module that uses python-jose, whose defaults accept too much."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_LENGTH = 4096
 
 
 class InvalidToken(Exception):
-    """Not a token of ours, or one that was tampered with."""
+    """The token is malformed, not issued by this server, or was changed."""
 
 
 class ExpiredToken(InvalidToken):
@@ -40,8 +40,8 @@ class AccessTokens:
     """Issues and verifies.
 
     Args:
-        secret: signs; its hash names the key (`kid`), so that a changed key is told from a forgery.
-        minutes: how long a token lives.
+        secret: the signing key. Its hash is the `kid`, which tells a changed key from a forgery.
+        minutes: lifetime of a token.
     """
 
     def __init__(self, secret: str, minutes: int) -> None:

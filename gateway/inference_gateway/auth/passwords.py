@@ -1,4 +1,4 @@
-"""Password hashing (argon2id), off the event loop, on few threads, in turns by address."""
+"""Password hashing (argon2id) on a few threads, shared fairly among addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ with warnings.catch_warnings():
     _backend.get_backend()
 
 UNUSABLE = "!"
-"""In place of a hash: no password fits."""
+"""Stored instead of a hash: no password matches."""
 
 # OWASP's second recommendation for argon2id: 19 MiB (in KiB here), 2 passes, 1 lane.
 _CONTEXT = CryptContext(
@@ -27,7 +27,7 @@ _CONTEXT = CryptContext(
 
 
 class Passwords:
-    """New passwords and log-ins have threads of their own: registrations delay no log-in."""
+    """Hashing and verification have separate threads, so that registrations delay no log-in."""
 
     def __init__(self) -> None:
         self._new = Lane("registrations", threads=1)
@@ -35,11 +35,11 @@ class Passwords:
         self._dummy: str | None = None
 
     async def hash(self, password: str, address: str) -> str:
-        """Raises TooManyRequests, Unavailable: too many wait, of this address or of all."""
+        """Raises TooManyRequests, Unavailable: too many wait, from this address or in all."""
         return await self._new.run(address, _hash, password)
 
     async def verify(self, password: str, hashed: str | None, address: str) -> bool:
-        """Takes as long for a user who is not there (`None`) as for a wrong password.
+        """Takes as long for a missing user (`None`) as for a wrong password.
 
         Raises TooManyRequests, Unavailable.
         """

@@ -45,7 +45,8 @@ async def register(
 
 
 def _check_name(services: AppServices, username: str) -> None:
-    """Whoever wrote documents under a name says whose they are. Raises Conflict, Unavailable."""
+    """Refuse a name with existing models: only an administrator may assign those to an account.
+    Raises Conflict, Unavailable."""
     if services.catalog.has_place(username):
         message = "has models already: an administrator may make this account (POST /v1/users)"
         errors: list[FieldError] = [{"field": "body.username", "message": message}]

@@ -19,7 +19,7 @@ RESERVED = frozenset(
 
 
 def is_reserved(name: str) -> bool:
-    """Whether only an administrator can make an account of this name."""
+    """Whether only an administrator can create an account with this name."""
     return name in RESERVED or name.startswith("kube-")
 
 
@@ -41,10 +41,10 @@ Username = Annotated[
 """A DNS label of at most 40 characters."""
 
 
-# Spaces and controls by number: `\s` is not the same everywhere, and others read this too.
+# Spaces and control characters by number: clients read this pattern, and `\s` differs by language.
 _MAIL_PART = r"[^@\s\x00-\x1f\x7f-\x9f\ufeff]+"
 NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL's text holds every character but this one."""
+"""PostgreSQL's text type accepts every character but U+0000."""
 
 
 class _In(BaseModel):
@@ -53,7 +53,7 @@ class _In(BaseModel):
 
 class Registration(_In):
     username: Username
-    # Whether an address exists only a message to it can tell; the pattern catches slips.
+    # The pattern catches typing errors only; no message is sent to check the address.
     email: str = Field(pattern=f"^{_MAIL_PART}@{_MAIL_PART}$", max_length=254)
     password: str = Field(min_length=8, max_length=128)
 

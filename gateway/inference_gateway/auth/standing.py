@@ -1,7 +1,7 @@
-"""What callers may still do: asked of the database for all of them at once, twice a second.
+"""The current state of callers' accounts and tokens: one query for all callers, twice a second.
 
 So a request costs no query, and a token ends on every gateway within a second of the commit that
-ends it, whoever made that: another gateway, a command, or somebody with psql.
+ends it, whether that came from another gateway, a command, or psql.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class AccountState(NamedTuple):
 @dataclass(frozen=True)
 class Standing:
     accounts: dict[str, AccountState]
-    """By id: those that are there, and not disabled."""
+    """Existing, enabled accounts by id."""
     api_tokens: frozenset[str]
-    """Ids: those that are not revoked."""
+    """Ids of tokens that are not revoked."""
 
     def apply(self, principal: Principal) -> bool:
-        """Whether the caller may go on, with the rights that they now have."""
+        """Update the caller's rights. Returns whether the caller is still valid."""
         account = self.accounts.get(principal.user_id)
         if account is None:
             return False
@@ -56,13 +56,13 @@ class Standing:
 
 
 def read(engine: Engine, principals: Iterable[Principal]) -> Standing:
-    """Of these callers. Blocks."""
+    """The standing of these callers. Blocks."""
     principals = list(principals)
     users = {principal.user_id for principal in principals}
     tokens = {p.api_token_id for p in principals if p.api_token_id is not None}
     try:
         return _read(engine, users, tokens)
-    except (DataError, ValueError):  # One who has no id shall not keep the others' tokens alive.
+    except (DataError, ValueError):  # One invalid id must not block the check of the others.
         set_aside.ITEMS.labels("standing").inc()
         log.exception("a caller has an id that is none: they may not go on")
         return _read(engine, set(filter(_is_id, users)), set(filter(_is_id, tokens)))

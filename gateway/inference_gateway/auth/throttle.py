@@ -1,12 +1,12 @@
-"""Slows down guessing of passwords: it hurts who guesses, and not whose password is guessed.
+"""Slows down password guessing without locking out the account's owner.
 
-Attempts count by the pair of account and place. A place is an address, or a device: whoever logged
-in rightly gets a cookie, and is told by it from others behind the same address. A pair may fail ten
-times; then each attempt has to wait longer than the one before. The same account from elsewhere,
-and other accounts from there, are pairs of their own.
+Attempts are counted by the pair of account and place. A place is an address or a device: a
+successful log-in returns a cookie that tells the device from others behind the same address. A pair
+may fail ten times; then each attempt must wait longer than the one before. The same account from
+another place, and another account from the same place, are other pairs.
 
-Who tries many accounts once each is seen by the address: so many new pairs a minute, and no more.
-Pairs that have logged in (or registered) within the last month are not new.
+Guessing at many accounts is limited by address: a fixed rate of new pairs per minute. Pairs that
+logged in (or registered) within the last month are not new.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from inference_gateway.rates.limiter import Charge, Limiter
 log = logging.getLogger(__name__)
 
 FREE = 10
-"""Attempts of a pair before it has to wait."""
+"""Failed attempts of a pair before the first wait."""
 LONGEST_WAIT = 900
 """Seconds. The wait begins with one and doubles."""
 _FORGOTTEN_AFTER = 6 * 3600
@@ -47,7 +47,7 @@ NEW_PAIRS = Rate(
     "Too many attempts to log in from this address, to accounts that never logged in from there",
 )
 
-# Counted before the password is looked at, so that parallel guesses do not slip through.
+# Counted before the password is checked, so that parallel guesses are counted too.
 _ATTEMPT = """
 local pair, good, address = KEYS[1], KEYS[2], KEYS[3]
 local free, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -69,7 +69,7 @@ redis.call('HSET', pair, 'count', count, 'until', string.format('%.3f', now + de
 redis.call('EXPIRE', pair, ARGV[3])
 return {0, '0'}
 """
-# It was no guess: what it cost is given back.
+# A successful log-in: refund the attempt.
 _SUCCESS = """
 local pair, good, address = KEYS[1], KEYS[2], KEYS[3]
 redis.call('DEL', pair)
@@ -86,17 +86,17 @@ return 0
 
 @dataclass(frozen=True)
 class Attempt:
-    """Whose password, tried from where."""
+    """An attempt to log in: account, and address or device."""
 
     account: str
-    """As it was typed: there may be no such account."""
+    """The name as it was sent: the account may not exist."""
     address: str
     device: str | None = None
-    """Named by a cookie of ours."""
+    """The device, by our cookie."""
 
     @property
     def keys(self) -> list[str]:
-        """In Redis. Hashed: a name from outside must not choose a key of any length."""
+        """The keys in Redis. Hashed, as a name may be of any length."""
         place = f"device:{self.device}" if self.device else f"address:{site(self.address)}"
         pair = hashlib.sha256(f"{self.account}\0{place}".encode()).hexdigest()[:32]
         address = Charge.of(NEW_PAIRS, site(self.address)).key
@@ -105,7 +105,7 @@ class Attempt:
 
 class LoginThrottle:
     """Args:
-    limiter: counts for this gateway alone while Redis is away.
+    limiter: counts in this process alone while Redis does not answer.
     secret: signs the cookies.
     """
 
@@ -134,7 +134,7 @@ class LoginThrottle:
         return made
 
     async def succeeded(self, made: Attempt) -> None:
-        """It was no guess, and the next one from there is none either."""
+        """Refund the attempt; the next ones of this pair are not new."""
         try:
             await self._success(keys=made.keys, args=[_GOOD_SECONDS, NEW_PAIRS.interval])
         except (RedisError, OSError):
@@ -144,12 +144,12 @@ class LoginThrottle:
         await self.succeeded(Attempt(account, address))
 
     def cookie(self, made: Attempt) -> str:
-        """For the browser, or the client, that has just logged in."""
+        """The cookie for the client that has just logged in."""
         device = made.device or secrets.token_hex(16)
         return f"{device}.{self._sign(made.account, device)}"
 
     def _device(self, account: str, cookie: str | None) -> str | None:
-        """None if it is not what `cookie` gave to this account."""
+        """The device; None if the cookie was not issued for this account."""
         device, _, signature = (cookie or "").partition(".")
         good = self._sign(account, device)
         is_ours = hmac.compare_digest(signature.encode(), good.encode())

@@ -34,7 +34,7 @@ Username = Annotated[str, Path(max_length=254, pattern=schemas.NO_NUL)]
 async def create_user(
     body: schemas.NewUser, request: Request, _: Administrator, services: AppServices
 ) -> schemas.UserOut:
-    """Make an account, also of a name that is reserved, or has models already."""
+    """Create an account, also with a name that is reserved or has models already."""
     hashed = await services.passwords.hash(body.password, client_of(request.scope))
     made = await to_thread(
         accounts.create,
@@ -77,8 +77,8 @@ async def get_user(username: Username, _: Administrator, services: AppServices) 
 async def change_user(
     username: Username, body: schemas.UserChange, _: Administrator, services: AppServices
 ) -> schemas.UserOut:
-    """Disable or enable, make an administrator or take that back. Every gateway knows within two
-    seconds."""
+    """Disable or enable an account, or change whether it is an administrator. Takes effect on every
+    gateway within two seconds."""
     changed = await to_thread(
         administration.change,
         services.engine,
@@ -94,10 +94,10 @@ async def change_user(
 @raises(NotFound, Conflict)
 async def delete_user(username: Username, _: Administrator, services: AppServices) -> Response:
     """Delete the account: its tokens end, its models are removed, its open predictions canceled.
-    Nobody gets its name again."""
+    Its name cannot be used again."""
     await to_thread(administration.remove, services.engine, username)
     await services.authenticator.refresh()
-    await to_thread(services.departures.account_deleted)
+    await to_thread(services.deleted_accounts.account_deleted)
     return Response(status_code=204)
 
 

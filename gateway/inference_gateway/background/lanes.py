@@ -1,4 +1,4 @@
-"""Threads for work that would hold up the event loop, shared fairly among callers."""
+"""Threads for work that would block the event loop, shared fairly among callers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _RETRY = {"Retry-After": "2"}
 
 
 class Lane:
-    """Callers take turns, whatever each of them has waiting. Belongs on one event loop.
+    """A thread with a queue for each caller, served round-robin. For one event loop.
 
     Args:
-        what: the work, in words, for those who are refused.
-        most_waiting: of all callers; beyond: 503.
-        most_of_one: of one caller; beyond: 429.
+        what: name of the work, for error messages.
+        most_waiting: jobs that may wait in all; beyond: 503.
+        most_of_one: jobs of one caller that may wait; beyond: 429.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Lane:
         await self._turn(caller)
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._pool, lambda: function(*arguments))
-        # However the caller fares: the thread is free when the work is done.
+        # Even if the caller is canceled, the thread is free only when the work is done.
         work.add_done_callback(lambda _: self._next())
         return await asyncio.shield(work)
 
@@ -73,7 +73,7 @@ class Lane:
             turn = turns.popleft()
             self._count -= 1
             if turns:
-                self._waiting[caller] = turns  # At the end: the others first.
+                self._waiting[caller] = turns  # To the end of the round.
             if not turn.done():
                 turn.set_result(None)
                 return

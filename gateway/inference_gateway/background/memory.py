@@ -1,4 +1,4 @@
-"""When memory is looked through for garbage, and given back to the system."""
+"""Tuning of the garbage collector, and the return of freed memory to the system."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from inference_gateway.background.periodic import Repeated
+from inference_gateway.background.periodic import Periodic
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 """malloc.h"""
 _YOUNG = (700, 10)
-"""Python's own: objects, and collections of the youngest."""
+"""Python's defaults for the thresholds of the two young generations."""
 _USUAL = 10
-"""Python's own: of the middle generation, before a full collection."""
+"""Python's default for collections of the middle generation before a full collection."""
 _MOST = 100
-"""The same while there are many connections: 700,000 more objects than before."""
+"""The same with many connections: 700,000 new objects before a full collection."""
 _FEW_CONNECTIONS = 200
-"""What they hold is looked through in some milliseconds."""
+"""Up to here a full collection takes some milliseconds."""
 _GROWN_BYTES = 10_000_000
-"""Of the process, since free memory was given back: it may be free again, here and there."""
+"""Growth of the process since the last trim at which memory is trimmed again."""
 _PAUSE_SECONDS = 5.0
 
 
 def return_freed_memory() -> None:
-    """Have glibc give large blocks back when they are freed.
+    """Make glibc return large freed blocks to the system.
 
-    A password's hash takes 19 MiB for a moment. Left to itself glibc would raise its threshold
-    after the first one and keep such blocks for good, one for each thread. Of smaller blocks each
-    thread would keep an arena of its own, though one thread runs at a time.
+    A password hash takes 19 MiB for a moment. By default glibc raises its threshold after the first
+    one and keeps such blocks, one for each thread. For smaller blocks each thread would have its
+    own arena, although only one thread runs at a time.
     """
     if (mallopt := _libc("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, 1_000_000)
@@ -39,18 +39,18 @@ def return_freed_memory() -> None:
 
 
 def keep_for_good() -> None:
-    """What is there now stays, and full collections do not look at it. They become rare: one stops
-    all threads for half a microsecond an object, and 1,500 streams are 160,000."""
+    """Exclude all present objects from full collections (gc.freeze), and make these rare: one stops
+    all threads for half a microsecond an object, and 1,500 streams have 160,000 objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_YOUNG, _MOST)
 
 
-class Reclaiming(Repeated):
-    """A full collection, and free memory given back, once those are gone who brought much.
+class MemoryReclaim(Periodic):
+    """Runs a full collection and returns freed memory after many connections have closed.
 
     Args:
-        connections: how many there are.
+        connections: returns the number of connections.
     """
 
     def __init__(self, connections: Callable[[], int]) -> None:
@@ -58,7 +58,7 @@ class Reclaiming(Repeated):
         self._connections = connections
         self._trim = _libc("malloc_trim")
         self._usual = _resident()
-        """Bytes of the process when free memory was last given back."""
+        """Bytes of the process when freed memory was last returned."""
 
     def step(self) -> None:
         if self._connections() > _FEW_CONNECTIONS:
@@ -73,7 +73,7 @@ class Reclaiming(Repeated):
 
 
 def _resident() -> int:
-    """Bytes of this process in memory; 0 where that is not known."""
+    """Resident memory of this process, bytes; 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -82,5 +82,5 @@ def _resident() -> int:
 
 
 def _libc(name: str) -> Callable[..., int] | None:
-    """A function of glibc's that others may not have."""
+    """A function of glibc; None with another C library."""
     return getattr(ctypes.CDLL(None), name, None)

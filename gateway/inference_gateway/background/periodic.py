@@ -1,4 +1,4 @@
-"""What every gateway does again and again beside its requests."""
+"""Periodic tasks of every gateway."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from inference_gateway.postgres import db
 log = logging.getLogger(__name__)
 
 
-class Repeated(ABC):
-    """A step that blocks, on a thread; of failures in a row the first is logged.
+class Periodic(ABC):
+    """Runs a blocking step periodically on a thread. Of failures in a row the first is logged.
 
     Args:
-        name: what the log calls it.
-        pause_seconds: before each step.
+        name: name in the log.
+        pause_seconds: pause before each step.
     """
 
     def __init__(self, name: str, pause_seconds: float) -> None:
@@ -28,7 +28,7 @@ class Repeated(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """One look. Blocks."""
+        """One round. Blocks."""
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=self._name)

@@ -1,7 +1,7 @@
-"""What dispatch's loops last got done, told through Redis: gateways may run without any of them.
+"""The last progress of dispatch's loops, published in Redis for the gateways' health report.
 
-A sorted set of loops by the moment of their last progress, by Redis' clock. Several dispatch
-processes tell the same loops: the newest word counts.
+A sorted set of loops by the time of their last progress, by Redis' clock. Several dispatch
+processes write the same loops: the newest time counts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import redis
 KEY = "inference:progress"
 LOOPS = ("recorder", "grace", "relay", "sweeper", "feeder", "webhooks", "usage")
 STALLED_SECONDS = 30.0
-"""Silence that says something: a round takes milliseconds, and is told of every second."""
+"""Without progress for so long a loop counts as stalled: a round takes milliseconds."""
 
 
 def tell(client: redis.Redis, silence: Mapping[str, float]) -> None:
@@ -23,18 +23,18 @@ def tell(client: redis.Redis, silence: Mapping[str, float]) -> None:
         silence: loop → seconds since its last progress.
 
     Raises:
-        redis.RedisError: it is away, or takes no writes.
+        redis.RedisError: Redis does not answer, or refuses writes.
     """
     now = _moment(client.time())
     client.zadd(KEY, {loop: now - seconds for loop, seconds in silence.items()}, gt=True)
 
 
 def stalled(scores: Sequence[tuple[bytes, float]], time: Any) -> dict[str, float | None]:
-    """Loops without progress, and for how many seconds; None of one that nobody tells of.
+    """Loops without progress, each with the seconds; None for a loop that is missing in the set.
 
     Args:
         scores: the sorted set.
-        time: Redis' answer to TIME.
+        time: Redis' reply to TIME.
     """
     told = {loop.decode(errors="replace"): score for loop, score in scores}
     now = _moment(time)

@@ -1,4 +1,4 @@
-"""Items that a loop which serves everybody could not work with: counted, here, and logged there."""
+"""Counts items that a shared loop could not process; the loop logs them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from prometheus_client import Counter
 
 ITEMS = Counter(
     "inference_set_aside",
-    "Items that a loop could not work with and put aside: what it did with them is in the log.",
+    "Items that a loop could not process and set aside; the log says why.",
     ["loop"],
 )

@@ -1,7 +1,7 @@
-"""What deleted accounts leave: their models are removed, their open predictions canceled.
+"""Cleans up after deleted accounts: removes their models, cancels their open predictions.
 
-Every gateway looks again and again until nothing new can come, so that a deletion is carried out
-whatever was away when it was asked for. Two that look at once do no harm.
+Every gateway repeats this until nothing new can come, so that a deletion completes even if a server
+did not answer at first. Concurrent rounds of several gateways do no harm.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 from inference_gateway.auth import administration
 from inference_gateway.auth.administration import Leaver
 from inference_gateway.background import set_aside
-from inference_gateway.background.periodic import Repeated
-from inference_gateway.cleanup.deleted_models import Orphans
+from inference_gateway.background.periodic import Periodic
+from inference_gateway.cleanup.deleted_models import DeletedModels
 from inference_gateway.errors import GatewayError, NotFound
 from inference_gateway.models.catalog import ModelCatalog, owner_of
 from inference_gateway.postgres import db
@@ -24,26 +24,28 @@ log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0
 
 
-class Departures(Repeated):
-    def __init__(self, engine: Engine, catalog: ModelCatalog, orphans: Orphans) -> None:
+class DeletedAccounts(Periodic):
+    def __init__(
+        self, engine: Engine, catalog: ModelCatalog, deleted_models: DeletedModels
+    ) -> None:
         super().__init__("deleted accounts", _PAUSE_SECONDS)
         self._engine = engine
         self._catalog = catalog
-        self._orphans = orphans
+        self._deleted_models = deleted_models
 
     def step(self) -> None:
-        """One look. Blocks."""
+        """One round. Blocks."""
         if count := administration.cancel_ownerless_predictions(self._engine):
             log.info("%d predictions of accounts that are not there: canceled", count)
         for leaver in administration.leavers(self._engine):
             try:
                 self._see_off(leaver)
-            except Exception as error:  # of all leavers, the others must go
+            except Exception as error:  # the other accounts must still be cleaned up
                 set_aside.ITEMS.labels("departures").inc()
                 log.warning("account %s cannot be cleared up: %s", leaver.id, db.describe(error))
 
     def account_deleted(self) -> None:
-        """At once; whatever is in the way now, `step` deals with later. Blocks."""
+        """Clean up at once; after an error `step` tries again. Blocks."""
         try:
             self.step()
         except Exception as error:
@@ -58,7 +60,7 @@ class Departures(Repeated):
             log.info("account %s is gone: %d predictions canceled", leaver.id, count)
 
     def _remove_models(self, leaver: Leaver) -> bool:
-        """Whether there are none any more."""
+        """Whether no models are left."""
         found = [
             entry.id
             for entry in self._catalog.entries()
@@ -69,10 +71,10 @@ class Departures(Repeated):
                 self._catalog.delete(model)
             except NotFound:
                 continue
-            except Exception as error:  # of all models, the others must go
+            except Exception as error:  # the other models must still be removed
                 said = error.detail if isinstance(error, GatewayError) else db.describe(error)
                 log.warning("model %s of a deleted account: %s", model, said)
                 continue
             log.info("account %s is gone: model %s removed", leaver.id, model)
-            self._orphans.model_deleted(model)
+            self._deleted_models.model_deleted(model)
         return not found

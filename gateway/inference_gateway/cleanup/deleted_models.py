@@ -1,7 +1,7 @@
-"""Predictions whose model is gone, however it went: what waits is canceled, what runs may finish.
+"""Predictions of deleted models: waiting ones are canceled, running ones may finish.
 
-Every gateway looks again and again, so that nothing has to be remembered, and no deletion is missed
-for having happened while nobody watched. Two that look at once do no harm.
+Every gateway checks periodically, so that no deletion is missed, however the model was deleted.
+Concurrent rounds of several gateways do no harm.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import Engine
 
 from inference_gateway.background import set_aside
-from inference_gateway.background.periodic import Repeated
+from inference_gateway.background.periodic import Periodic
 from inference_gateway.lifecycle import cancel
 from inference_gateway.lifecycle.open_models import open_models
 from inference_gateway.models.catalog import ModelCatalog
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.5
 GRACE_SECONDS = 1.0
-"""A model is replaced by a deletion and a creation (`kubectl replace --force`, editors of files):
-in this time its queue waits for the new one."""
+"""Some tools replace a model by deleting and creating it (`kubectl replace --force`, text editors):
+its predictions are kept for this time."""
 
 
-class Orphans(Repeated):
+class DeletedModels(Periodic):
     def __init__(self, engine: Engine, client: redis.Redis, catalog: ModelCatalog) -> None:
         super().__init__("predictions without a model", _PAUSE_SECONDS)
         self._engine = engine
@@ -38,7 +38,7 @@ class Orphans(Repeated):
         """Model → when it was first missed, by the monotonic clock."""
 
     def step(self) -> None:
-        """One look. Blocks."""
+        """One round. Blocks."""
         now = time.monotonic()
         missed = [m for m in open_models(self._engine) if self._catalog.entry(m) is None]
         self._missed = {model: self._missed.get(model, now) for model in missed}
@@ -48,20 +48,20 @@ class Orphans(Repeated):
                 self._end_if_gone(model)
 
     def model_deleted(self, model: str) -> None:
-        """At once; whatever is in the way now, `step` deals with later. Blocks."""
+        """Cancel at once; after an error `step` tries again. Blocks."""
         try:
             self._end(model)
         except Exception as error:
             log.warning("what waits for model %s is canceled later: %s", model, db.describe(error))
 
     def _end_if_gone(self, model: str) -> None:
-        """One that cannot be looked for holds up no other."""
+        """Cancel the model's waiting predictions if it is deleted. Errors are logged."""
         try:
             if self._catalog.is_gone(model):
                 self._end(model)
         except (redis.ConnectionError, redis.TimeoutError, NotPrimary):
             raise
-        except Exception as error:  # of all models, the others must be looked for
+        except Exception as error:  # the other models must still be checked
             set_aside.ITEMS.labels("orphans").inc()
             log.warning("model %s cannot be looked for: %s", model, db.describe(error))
 

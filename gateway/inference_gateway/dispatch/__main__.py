@@ -38,7 +38,7 @@ from inference_gateway.settings import GatewaySettings
 from inference_gateway.startup import ConfigurationError, read_settings
 from inference_gateway.webhooks.claims import MOST, Claims
 from inference_gateway.webhooks.delivery import Delivery
-from inference_gateway.webhooks.reading import Content
+from inference_gateway.webhooks.reading import ContentReader
 from inference_gateway.webhooks.sending import Sender
 
 _log = logging.getLogger("inference_gateway.dispatch")
@@ -48,9 +48,9 @@ _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _STOP_SECONDS = 1.5
 _TELL_EVERY = 1.0
 _WRITERS = 4
-"""Recorder, relay, sweeper and feeder: a connection each."""
+"""Database connections: one each for recorder, relay, sweeper and feeder."""
 _WEBHOOK_CONNECTIONS = 4
-"""A thread of the webhooks has one for as long as it marks what came of its attempt."""
+"""Database connections of the webhook threads, used to store the outcome of an attempt."""
 
 
 def main() -> int:
@@ -62,8 +62,8 @@ def main() -> int:
     logs.configure("dispatch", settings.log_level)
     files.raise_limit()
     memory.return_freed_memory()
-    # Blocked in every thread and waited for: a handler would run when the main thread wakes, and
-    # where another thread takes the signal, nothing wakes it.
+    # Blocked in every thread and awaited with sigwait: a handler runs in the main thread, which a
+    # signal delivered to another thread does not wake.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     loops = _loops(settings)
     try:
@@ -130,7 +130,7 @@ def _webhooks(settings: GatewaySettings, wake: threading.Event) -> Delivery:
     outbox = db.engine(settings, pool_size=_WEBHOOK_CONNECTIONS)
     return Delivery(
         Claims(outbox, hold_seconds=settings.webhook_timeout_seconds),
-        Content(outbox),
+        ContentReader(outbox),
         Sender(
             timeout_seconds=settings.webhook_timeout_seconds,
             allow_loopback=settings.webhook_allow_loopback,
@@ -173,7 +173,7 @@ def _health(failing: Sequence[str]) -> ProbeReply:
 
 
 def _stop(loops: Sequence[Loop]) -> None:
-    """Let each loop end its round. Whatever is cut short is done again by whoever comes next."""
+    """Let each loop end its round. The next process repeats what is interrupted."""
     for loop in loops:
         loop.stop()
     end = time.monotonic() + _STOP_SECONDS
@@ -184,5 +184,5 @@ def _stop(loops: Sequence[Loop]) -> None:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # Not sys.exit: it would wait for webhooks under way, which are sent again under the same id.
+    # Not sys.exit, which waits for running deliveries; they are sent again with the same id.
     os._exit(code)

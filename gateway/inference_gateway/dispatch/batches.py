@@ -1,4 +1,4 @@
-"""Statements that carry many items: one that the database does not take holds up no other."""
+"""Writes many items in one statement; an item that the database refuses does not block others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _DATA_ERRORS = ("21", "22", "23", "54")
-"""Classes of SQLSTATE that blame the data: sent again, they fail again."""
+"""Classes of SQLSTATE for errors of the data: a retry fails again."""
 
 
 def write(
@@ -22,14 +22,15 @@ def write(
     items: Sequence[Item],
     set_aside: Callable[[Item, Exception], Result],
 ) -> list[Result]:
-    """All items in one statement; if the data is to blame in halves, until the culprits are alone.
+    """Write all items in one statement. After an error of the data, write the halves separately,
+    until each bad item is alone.
 
     Args:
-        set_aside: gets a culprit, and what is wrong with it.
+        set_aside: called with a bad item and its error.
 
     Raises:
-        sqlalchemy.exc.DBAPIError, psycopg2.Error: the database is away or busy; to be tried again
-            as a whole.
+        sqlalchemy.exc.DBAPIError, psycopg2.Error: the database does not answer or is busy; retry
+            the whole batch.
     """
     if not items:
         return []
@@ -46,7 +47,7 @@ def write(
 
 
 def blames_data(error: Exception) -> bool:
-    """TypeError and ValueError come from encoders."""
+    """Whether the error is one of the data. TypeError and ValueError come from encoders."""
     origin = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(origin, psycopg2.Error):
         return str(origin.pgcode)[:2] in _DATA_ERRORS
@@ -54,5 +55,5 @@ def blames_data(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """In one line."""
+    """The error in one line."""
     return db.describe(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Running small loops side by side, each on a thread of its own."""
+"""Loops, each on a thread of its own."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Step = Callable[[], float]
 
 
 class Loop:
-    """Calls `step` again and again; what it raises is logged, and the loop goes on.
+    """Calls `step` repeatedly; an exception is logged, and the loop goes on.
 
     Args:
-        wake: ends a pause early when it is set; `stop` sets it too.
+        wake: setting it ends a pause early; `stop` sets it too.
     """
 
     def __init__(self, name: str, step: Step, wake: threading.Event | None = None) -> None:
@@ -48,17 +48,17 @@ class Loop:
 
     @property
     def is_alive(self) -> bool:
-        """False when a round hangs; one that fails is alive."""
+        """False when a round hangs. A loop whose rounds fail is alive."""
         return time.monotonic() - self._last_round < _HUNG_AFTER
 
     @property
     def works(self) -> bool:
-        """Whether the last round went well."""
+        """Whether the last round succeeded."""
         return self.is_alive and self._failures == 0
 
     @property
     def silence(self) -> float:
-        """Seconds since a round went well; 0 in the pause after one, however long that is."""
+        """Seconds since the last successful round; 0 during the pause after one."""
         return 0.0 if self._rests else time.monotonic() - self._last_progress
 
     def _run(self) -> None:
@@ -67,18 +67,18 @@ class Loop:
             pause = self._round()
             self._rests = self._failures == 0
             self._last_round = time.monotonic()
-            # To wait for no time costs ten times as much as to look.
+            # wait(0) costs ten times as much as is_set().
             if not self._stopping and (self._wake.wait(pause) if pause else self._wake.is_set()):
                 self._wake.clear()
 
     def _round(self) -> float:
         try:
             pause = self._step()
-        except Exception as error:  # whatever it is, the other predictions must go on
+        except Exception as error:  # the loop must go on for other predictions
             self._failures += 1
             FAILURES.labels(self.name).inc()
             pause = backoff.pause(self._failures, _FIRST_BACKOFF, _MAX_BACKOFF)
-            # The first of a row with its traceback; a server that is away would fill the log.
+            # Only the first of a series has a traceback: an outage would fill the log.
             summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             _log.warning(
                 "%s failed, again in %.1f s: %s",

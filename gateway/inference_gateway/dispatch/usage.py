@@ -1,10 +1,10 @@
-"""How many bytes the predictions of each account take, for their quotas, and how many each model
-had: `account_usage`, `model_usage`.
+"""Counts the stored bytes of each account, for quotas, and the predictions of each model:
+`account_usage`, `model_usage`.
 
-What has ended never changes, so it is added up once, in pages: everything before the oldest
-prediction that is still open, and before the last ten minutes, as gateways make ids by their own
-clocks. What comes after is added up anew each round, and the rounds are spaced so that they keep
-PostgreSQL busy for a fiftieth of its time. A process that starts begins with the first prediction.
+Ended predictions never change, so they are added up once, in pages: all before the oldest open
+prediction and before the last ten minutes, as gateways create ids by their own clocks. Later ones
+are added up again each round. The rounds are spaced so that they use a fiftieth of PostgreSQL's
+time. A new process starts with the first prediction.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SHARE = 50
 _PAGE = 20_000
 _SETTLES_AFTER_SECONDS = 600
 _LOCK = 7_203_441_905_127
-"""Of PostgreSQL: one process counts at a time."""
+"""Advisory lock of PostgreSQL: one process counts at a time."""
 
-# As they are stored: compressed, and without being read.
+# The stored size: compressed, and known without reading the value.
 _SIZE = "pg_column_size(input) + COALESCE(pg_column_size(output), 0) + pg_column_size(logs)"
-# OFFSET keeps the planner from looking for it among all that have ended.
+# OFFSET keeps the planner from searching all ended predictions.
 _OLDEST_OPEN = text(
     f"SELECT id FROM (SELECT id FROM predictions WHERE {OPEN} OFFSET 0) o ORDER BY id LIMIT 1"  # noqa: S608
 )
@@ -62,13 +62,13 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 class _Sums:
-    """What groups of predictions, by owner and model, add up to."""
+    """Sums over predictions by owner and by model."""
 
     def __init__(self) -> None:
         self.sizes: Counter[UUID] = Counter()
         self.runs: Counter[str] = Counter()
         self.last: dict[str, UUID] = {}
-        """The newest of each model."""
+        """The newest prediction of each model."""
 
     def add(self, groups: Iterable[Any]) -> None:
         for owner, model, size, runs, last in groups:

@@ -23,7 +23,7 @@ def _range(part: str) -> tuple[str, float]:
 
 
 def _find(ranges: list[tuple[str, float]], media_type: str) -> _Place:
-    """Quality of the most specific range that matches, 0 if none does, and its place."""
+    """Quality of the most specific matching range (0 if none matches), and its position."""
     names = [name for name, _ in ranges]
     for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
         if name in names:

@@ -1,4 +1,4 @@
-"""The address a request comes from. What a header says of it counts from trusted proxies only."""
+"""The client's address. X-Forwarded-For is used only from trusted proxies."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Network = IPv4Network | IPv6Network
 
 UNKNOWN = "unknown"
 _MAX_HOPS = 32
-"""Of X-Forwarded-For, from the right: nobody has more proxies in a row."""
+"""Entries of X-Forwarded-For that are read, from the right; longer chains are not realistic."""
 _SITE_BITS = 64
-"""Of an IPv6 address: the rest of it is chosen by whoever has the line."""
+"""Network bits of an IPv6 address: a subscriber chooses the rest."""
 
 
 def parse_networks(text: str) -> list[Network]:
-    """Addresses and networks, by commas.
+    """Parse addresses and networks, separated by commas.
 
     Raises:
-        ValueError: naming what is neither.
+        ValueError: names the invalid item.
     """
     return [ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip()]
 
 
 def site(address: str) -> str:
-    """What limits count by: an IPv4 address, the /64 of an IPv6 address."""
+    """The key for limits: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address:
         return address
     try:
@@ -44,19 +44,19 @@ def site(address: str) -> str:
 
 
 def client_of(scope: Scope) -> str:
-    """The address of a request that an edge has seen."""
+    """The address of a request that has passed the middleware."""
     client = scope.get("client")
     return client[0] if client else UNKNOWN
 
 
 class Proxies:
-    """Believes `X-Forwarded-For` and `X-Forwarded-Proto` of the proxies that are trusted."""
+    """Uses `X-Forwarded-For` and `X-Forwarded-Proto` of trusted proxies."""
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = tuple(trusted)
 
     def resolve(self, scope: Scope) -> None:
-        """Let `client` and `scheme` of the scope be the caller's."""
+        """Set `client` and `scheme` of the scope to the caller's."""
         if not self._trusted or (client := scope.get("client")) is None:
             return
         peer = _parse(client[0])
@@ -69,8 +69,8 @@ class Proxies:
             scope["scheme"] = scheme.decode()
 
     def _caller(self, peer: Address, forwarded: str) -> Address:
-        """The first from the right that is no proxy of ours. What comes before it, and before
-        anything that is no address, is the word of somebody who is not trusted."""
+        """The first address from the right that is not a trusted proxy. Entries to the left of it,
+        or of an invalid one, are not trusted."""
         caller = peer
         for hop in reversed(forwarded.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
             found = _parse(hop)

@@ -1,4 +1,4 @@
-"""How much a request may carry, and all requests together."""
+"""Limits for the body of one request, and for the bodies of all requests together."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from inference_gateway.errors import GatewayError, TooLarge, TooManyRequests, Un
 from inference_gateway.quotas import metrics
 
 SMALL_BYTES = 65_536
-"""Bodies and answers up to here are not counted: the number of connections bounds them."""
+"""Smaller bodies and responses are not counted: the number of connections bounds them."""
 MAX_FORM_BYTES = 65_536
-"""Of bodies that hold neither an input nor a model: accounts, tokens, forms."""
+"""Bodies that hold neither an input nor a model: accounts, tokens, forms."""
 MAX_DOCUMENT_BYTES = 1_000_000
-"""Of a model's document."""
+"""A model's document."""
 _RETRY_AFTER = {"Retry-After": "1"}
 
 WhoOf = Callable[[Scope], str]
-"""Whose large bodies and answers these are: an account's, or an address's before it is known."""
+"""Returns the account of a request, or its address if the account is not known yet."""
 
 
 class InFlight:
-    """The bytes of large bodies and answers that are under way, of all callers.
+    """Counts the bytes of all large bodies and responses in flight.
 
-    Nobody may have more of them than they leave free: whatever one caller does, there is room for
-    the next. On one event loop, but for `room` and `refusal`.
+    A caller may use at most as many bytes as it leaves free, so that there is always room for the
+    next caller. For one event loop, except `room` and `refusal`.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,11 +36,11 @@ class InFlight:
         self._of: Counter[str] = Counter()
 
     def room(self, who: str) -> int:
-        """Bytes that they may take just now."""
+        """Bytes that this caller may take now."""
         return max(0, (self._most - self._taken - self._of[who]) // 2)
 
     def take(self, who: str, size: int, *, refuse: bool = True) -> None:
-        """Whoever took gives back. Raises TooManyRequests, Unavailable."""
+        """Count bytes; call `give` afterwards. Raises TooManyRequests, Unavailable."""
         if refuse and size > self.room(who):
             raise self.refusal(who, size)
         self._taken += size
@@ -53,7 +53,7 @@ class InFlight:
             del self._of[who]
 
     def refusal(self, who: str, size: int) -> GatewayError:
-        """Why they have no room for so many."""
+        """The error for a caller without room for so many bytes."""
         mine = self._of[who]
         if size > (self._most - self._taken + mine) // 2:
             return Unavailable(
@@ -84,16 +84,16 @@ def too_large(max_bytes: int) -> TooLarge:
 
 
 MAX_JSON_VALUES = 200_000
-"""In one body. Each becomes an object: `{},{},…` takes twenty times its length of memory."""
+"""Values in one body. Each becomes an object: `{},{},…` takes twenty times its length in memory."""
 MAX_DOCUMENT_VALUES = 20_000
-"""In a model's document, of which every mistake is listed before it is counted."""
+"""Values in a model's document: all its errors are collected before they are cut."""
 
 
 def check_values(body: bytes, most: int = MAX_JSON_VALUES) -> None:
-    """Raises TooLarge if parsing this JSON made more than about so many values."""
+    """Raises TooLarge if this JSON has more than about so many values."""
     if len(body) <= most or _separators(body) <= most:
         return
-    # Commas and brackets within texts are none.
+    # Commas and brackets inside strings do not count.
     if body.count(b'"') <= 4 * most and sum(map(_separators, values.outside_texts(body))) <= most:
         return
     raise TooLarge(f"the body holds more than {most} values, the most that is taken here")
@@ -104,9 +104,9 @@ def _separators(text: bytes) -> int:
 
 
 class CountedBody:
-    """The `receive` of a request whose body is large, or comes without a Content-Length.
+    """The `receive` of a request with a large body or without Content-Length.
 
-    What has come counts as in flight until `close`.
+    Received bytes count as in flight until `close`.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class CountedBody:
         self._taken = 0
 
     async def __call__(self) -> Message:
-        """Raises TooLarge, TooManyRequests, Unavailable: as soon as it is too much."""
+        """Raises TooLarge, TooManyRequests, Unavailable as soon as a limit is exceeded."""
         message = await self._receive()
         if size := len(message.get("body", b"")):
             if self._taken + size > self._max_bytes:
                 raise too_large(self._max_bytes)
-            # Most read the body when they know who sends it.
+            # Most endpoints read the body after authentication.
             self._who = self._who or self._who_of(self._scope)
             self._in_flight.take(self._who, size)
             self._taken += size
@@ -138,10 +138,10 @@ class CountedBody:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body of a request; `Edge` has seen to its size.
+    """The whole body of a request; the middleware limits its size.
 
     Raises:
-        ConnectionResetError: if the client goes away meanwhile.
+        ConnectionResetError: if the client disconnects meanwhile.
     """
     message = await receive()
     if not message.get("more_body", False) and message["type"] == "http.request":

@@ -1,7 +1,7 @@
-"""Which connections there are, and how long each may take for what it does.
+"""All open connections, and a time limit for each phase of a connection.
 
-A connection is in one phase at a time, and the phases are ordered by time: whatever has been in its
-phase for too long stands first. One timer serves all connections.
+A connection is in one phase at a time. Each phase keeps its connections ordered by entry time, so
+expired ones come first. One timer serves all connections.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from inference_gateway.http.turns import Turns
 
 _TICK_SECONDS = 0.5
 _EXPIRE_AT_ONCE = 64
-"""Thousands that came together are also late together."""
+"""Thousands of connections may expire at the same moment."""
 _CLOSE_AT_ONCE = 128
 """Each takes some 15 µs."""
 
 
 class Phase(Enum):
-    """What a connection is waited for with a limit. (The server's own work has none here.)"""
+    """A phase with a time limit. (The server's own work has no limit here.)"""
 
     IDLE = "idle"
-    """No byte of a request has come."""
+    """No byte of the next request has arrived."""
     HEAD = "head"
     BODY = "body"
     WRITE = "write"
-    """The client does not read what it is sent."""
+    """The client does not read its response."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection may cost; `Settings` has the reasons."""
+    """Limits of one connection; `GatewaySettings` has the reasons."""
 
     max_header_bytes: int
     max_headers: int
     max_url_bytes: int
     seconds: Mapping[Phase, float]
     max_pipelined: int = 32
-    """Requests that a client may send ahead of their answers."""
+    """Requests that a client may pipeline."""
 
 
 class Connection(Protocol):
     def expired(self, phase: Phase) -> None:
-        """It was in this phase for too long, or another connection needs its place."""
+        """The connection was in this phase for too long, or must make room for another."""
 
 
 class Connections:
-    """The connections of a server. Everything belongs on its event loop.
+    """The connections of a server. For its event loop only.
 
     Args:
-        max_connections: beyond it the one that has been idle longest makes room.
+        max_connections: at this number the connection that is idle longest is closed.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Connections:
         self._idle = self._since[Phase.IDLE]
         self._timer: asyncio.Handle | None = None
         self.turns = Turns()
-        """Of requests that begin, and of those whose clients are gone."""
+        """For new requests, and for requests whose client disconnected."""
         self.leaving = Turns(_CLOSE_AT_ONCE)
 
     def opened(self, connection: Connection) -> bool:
-        """Whether there is room for it."""
+        """Whether the connection is accepted."""
         if self._count >= self._max and not self._make_room():
             return False
         self._count += 1
@@ -96,8 +96,7 @@ class Connections:
         self._since[phase].pop(connection, None)
 
     def expire(self) -> bool:
-        """Tell those that have been in their phase for too long, some at once; whether there may
-        be more."""
+        """Expire some connections that are past their limit. Returns whether more may be due."""
         now, told = self._clock(), 0
         for phase, connections in self._since.items():
             until = now - self._seconds[phase]

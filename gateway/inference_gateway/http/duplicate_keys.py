@@ -1,4 +1,4 @@
-"""Keys that an object of JSON has twice: parsers take the last one, and say nothing."""
+"""Finds duplicate keys in JSON objects: parsers silently take the last one."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _SPACED = re.compile(rb'"[ \t\r\n]+:')
 _CONTAINERS = (dict, list)
 
 
-class Twice(ValueError):
+class DuplicateKey(ValueError):
     """The message is the path of the key: `input.prompt`."""
 
 
 _Path = tuple[()] | tuple["_Path", str]
-"""Of the object around a key, and the key."""
+"""The path of the enclosing object, and the key."""
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it was written."""
+    """A JSON object as a list of its pairs."""
 
 
 def check(content: bytes, keys: int) -> None:
-    """Every key ends with a quote and a colon, and between them nothing but space. In a text there
-    is no such pair, unless a backslash comes before it. So counting tells, nearly always.
+    """A fast check by counting. Every key ends with a quote and a colon with only space between,
+    which does not occur inside a string without a backslash before it.
 
     Args:
-        content: JSON that was parsed.
-        keys: how many there are in what was made of it.
+        content: the JSON text.
+        keys: number of keys in the parsed value.
 
     Raises:
-        Twice
+        DuplicateKey
     """
     if content.count(b'":') == keys and _SPACED.search(content) is None:
         return
@@ -43,7 +43,7 @@ def check(content: bytes, keys: int) -> None:
 
 
 def count(value: object) -> int:
-    """All keys in what a parser made."""
+    """The number of keys in a parsed value."""
     keys = 0
     nodes: list[Any] = [[value]]
     for node in nodes:
@@ -56,7 +56,7 @@ def count(value: object) -> int:
 
 
 def find(content: bytes) -> None:
-    """Raises Twice; nothing if there is none, or it is nested too deep to be read so."""
+    """Raises DuplicateKey. Finds none in JSON that is nested too deep for `json`."""
     try:
         whole = json.loads(content, object_pairs_hook=_Pairs)
     except RecursionError:
@@ -67,7 +67,7 @@ def find(content: bytes) -> None:
             seen: set[str] = set()
             for key, inner in node:
                 if key in seen:
-                    raise Twice(_written((path, key)))
+                    raise DuplicateKey(_written((path, key)))
                 seen.add(key)
                 if isinstance(inner, list):
                     nodes.append(((path, key), inner))

@@ -1,4 +1,4 @@
-"""The addresses that the REST API listens on, and how its connections are taken."""
+"""The listening sockets of the REST API, and how connections are accepted."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 _ACCEPT_AT_ONCE = 256
-"""Some 20 µs each. Others have as much of a turn, and whoever comes last waits for both."""
+"""Some 20 µs each: limits how long accepting blocks the event loop."""
 _PAUSE_SECONDS = 1.0
 _BOTH = {
     "localhost": ("127.0.0.1", "::1"),
     "127.0.0.1": ("127.0.0.1", "::1"),
     "0.0.0.0": ("0.0.0.0", "::"),  # noqa: S104 - the caller's choice
 }
-"""Where the name means this machine or all its addresses: whoever resolves `localhost` may get
-either family first."""
+"""Hosts that stand for both address families: a client may resolve `localhost` to either first."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets of the same port, the first of which is the host as it was written.
+    """Sockets on the same port; the first one is for the host as given.
 
-    IPv6 beside IPv4 is for where there is IPv6.
+    The IPv6 socket is left out on machines without IPv6.
 
     Raises:
         OSError
@@ -59,9 +58,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class Acceptor:
-    """Takes the connections of a listener, many in one turn of the event loop.
+    """Accepts many connections of a listener in one iteration of the event loop.
 
-    libuv would take one: whoever comes behind a thousand others would wait for a thousand turns.
+    libuv accepts one per iteration: the thousandth connection would wait for a thousand iterations.
     """
 
     def __init__(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
@@ -97,8 +96,8 @@ class Acceptor:
             self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        """What a task would do, but it would begin a turn later: the loop's coroutine awaits once,
-        that the protocol is told."""
+        """Runs the loop's coroutine without a task, which would start an iteration later. It awaits
+        only once, for the protocol's connection_made."""
         steps = self._loop.connect_accepted_socket(self._make, connection)
         try:
             steps.send(None).add_done_callback(lambda _: self._finish(steps))
@@ -111,7 +110,7 @@ class Acceptor:
 
 
 class AcceptingServer(uvicorn.Server):
-    """uvicorn's, but for who accepts."""
+    """uvicorn's server, with our Acceptor."""
 
     _acceptors: tuple[Acceptor, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Methods beside those that routes name: HEAD is GET without its body, OPTIONS tells of them."""
+"""HEAD (GET without its body) and OPTIONS (lists the methods) for all routes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ def allowed(app: Starlette, scope: Scope) -> str:
 
 
 def as_get(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
-    """Of HEAD the same request as GET; of all else what was given."""
+    """Turn HEAD into GET without a response body; other requests are unchanged."""
     if scope["method"] != "HEAD":
         return scope, receive, send
     return {**scope, "method": "GET"}, receive, _without_body(send)
 
 
 def _without_body(send: Send) -> Send:
-    """Raises ConnectionResetError once the head is sent of an answer without a length: a stream."""
+    """A `send` that drops the body. Raises ConnectionResetError after the head of a stream, so that
+    it ends."""
 
     async def send_head(message: Message) -> None:
         if message["type"] != "http.response.start":
@@ -35,6 +36,6 @@ def _without_body(send: Send) -> Send:
         await send(message)
         await send({"type": "http.response.body", "body": b""})
         if all(name.lower() != b"content-length" for name, _ in message["headers"]):
-            raise ConnectionResetError("nobody reads the stream")
+            raise ConnectionResetError("HEAD of a stream has no body")
 
     return send_head

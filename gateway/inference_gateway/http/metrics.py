@@ -1,4 +1,4 @@
-"""What the gateway counts about requests."""
+"""Metrics of requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = Histogram(
     "Time until a response began, seconds.",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-# A method is the caller's word: unknown ones must not make new series.
+# Callers choose the method: unknown ones must not create new time series.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY"})
 _children: dict[tuple[str, int], Counter] = {}
 

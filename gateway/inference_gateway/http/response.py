@@ -1,4 +1,4 @@
-"""What goes back to a client: headers of every answer, its size and time, its log line."""
+"""Responses: common headers, limits of size and time, the log line of a request."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from inference_gateway.http.body_limit import SMALL_BYTES, InFlight, WhoOf
 log = logging.getLogger(__name__)
 
 SLOW_SECONDS = 1.0
-"""A request that takes longer until its response begins is worth a line."""
+"""A request that takes longer until its response begins is logged."""
 _SLICE_BYTES = 65_536
-"""A large answer is written in pieces of this size: each waits until the client has read."""
+"""A large response is written in pieces of this size, each after the client has read the last."""
 _WRITE_SECONDS = 30
 _SLOWEST_BYTES_PER_SECOND = 50_000
-"""A client has the former, and the time that this rate takes, to read a large answer."""
+"""The time to read a large response: a fixed part, plus its size at this rate."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
 _ASSETS = "/static-offline-docs/"
-"""Scripts and styles of the pages, the same for everybody: caches may keep them."""
+"""Scripts and styles of the docs pages: public, caches may keep them."""
 _NO_SNIFF: Headers = ((b"x-content-type-options", b"nosniff"),)
 PRIVATE: Headers = ((b"cache-control", b"no-store"), *_NO_SNIFF)
-"""Answers to one caller; errors too, which quote what they asked for."""
-# The pages of the API docs begin with a script of their own, and ReDoc makes a worker.
+"""Headers of responses for one caller; errors too, as they quote the request."""
+# The API docs have an inline script, and ReDoc starts a worker.
 _PAGE: Headers = (
     *PRIVATE,
     (
@@ -43,7 +43,7 @@ _PAGE: Headers = (
 )
 
 
-class Answer:
+class ResponseSender:
     """The `send` of one request."""
 
     __slots__ = (
@@ -72,14 +72,15 @@ class Answer:
         self._request_id = request_id
         self.has_begun = False
         self.refused: GatewayError | None = None
-        """Why it may not begin: the framework takes what its `send` raises for something else."""
+        """The error that kept the response from starting: the framework swallows exceptions of
+        `send`."""
 
     async def send(self, message: Message) -> None:
-        """Raises TooManyRequests, Unavailable, of an answer's begin: too much is under way."""
+        """Raises TooManyRequests, Unavailable at the start of a response, as its size is known."""
         if message["type"] == "http.response.start":
             headers = message.get("headers", ())
             if size := _large_size(headers):
-                # What a POST did is done: only a GET can be refused by now.
+                # Only a GET can be refused here: a POST has been carried out.
                 self._who = self._who_of(self._scope)
                 try:
                     self._in_flight.take(self._who, size, refuse=self._scope["method"] == "GET")
@@ -101,7 +102,7 @@ class Answer:
         await self._send(message)
 
     async def _send_large(self, message: Message) -> None:
-        """Raises ConnectionResetError: of a stream, that its reader has to come again."""
+        """Raises ConnectionResetError; the reader of a stream must reconnect."""
         size = 0 if self._taken else len(message["body"])
         who = self._who or self._who_of(self._scope)
         try:
@@ -119,7 +120,7 @@ class Answer:
 
 
 async def send_pieces(pieces: Iterable[bytes], send: Send) -> None:
-    """The body of an answer; small neighbours go together."""
+    """Send the body of a response; small adjacent pieces are joined."""
     held: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -132,7 +133,7 @@ async def send_pieces(pieces: Iterable[bytes], send: Send) -> None:
 
 
 def _large_size(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """The Content-Length of a large answer, else 0."""
+    """The Content-Length of a large response, else 0."""
     for name, value in headers:
         if name == b"content-length" and (size := int(value)) > SMALL_BYTES:
             return size
@@ -140,7 +141,8 @@ def _large_size(headers: Iterable[tuple[bytes, bytes]]) -> int:
 
 
 async def _send_large(message: Message, send: Send) -> None:
-    """In pieces, each when the client has read: it holds no more than the answer itself.
+    """Send a large body in pieces, each after the client has read the last, so that it is not
+    copied as a whole.
 
     Raises:
         ConnectionResetError: if the client does not read.

@@ -1,4 +1,4 @@
-"""Routes that refuse what parsers of JSON let pass: a key that is there twice."""
+"""Routes that refuse duplicate keys, which JSON parsers accept."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class _Strict(Request):
 def check_keys(content: bytes, value: object) -> None:
     """
     Args:
-        content: JSON that was parsed.
-        value: what was made of it.
+        content: the JSON text.
+        value: the parsed value.
 
     Raises:
-        Invalid: if a key is there twice.
+        Invalid: if a key occurs twice.
     """
     try:
         duplicate_keys.check(content, duplicate_keys.count(value))
-    except duplicate_keys.Twice as error:
+    except duplicate_keys.DuplicateKey as error:
         field, message = f"body.{error}", "is there twice"
         errors: list[FieldError] = [{"field": field, "message": message}]
         raise Invalid(f"{field} {message}", errors=errors) from error

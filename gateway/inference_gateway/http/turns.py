@@ -1,4 +1,4 @@
-"""Work that comes all at once, in parts: between them others have their turns of the event loop."""
+"""Spreads bursts of work over several iterations of the event loop."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from collections.abc import Callable
 Work = Callable[[], object]
 
 _MOST = 16
-"""A request takes some tenths of a millisecond until it waits for something."""
+"""A request takes some tenths of a millisecond until its first await."""
 
 
 class Turns:
     """For one event loop.
 
     Args:
-        most: pieces of work in one turn of it.
+        most: pieces of work in one iteration.
     """
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._done = 0
-        """In this turn; the next is asked for while it is not 0."""
+        """Pieces done in this iteration; while it is not 0, `_next` is scheduled."""
         self._first: deque[Work] = deque()
         self._others: deque[Work] = deque()
 
     def run(self, work: Work, *, first: bool = False) -> None:
-        """At once; or, when this turn has had its share, in one of the next, in order.
+        """Run the work now or, when this iteration is full, in a later one, in order.
 
         Args:
-            first: before all that are not.
+            first: before all waiting work without `first`.
         """
         if self._done == self._most or (self._others and not first):
             (self._first if first else self._others).append(work)

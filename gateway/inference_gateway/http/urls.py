@@ -1,8 +1,8 @@
-"""What a URL and a Host header may hold, checked once, before anything reads them.
+"""Checks the URL and the Host header once, before other code reads them.
 
-Libraries disagree on what they do with the rest: PostgreSQL refuses NUL, parsers of URLs raise at a
-Host that is none, bytes that are no UTF-8 silently become something else, and of a parameter that
-is there twice some take the first value, others the last.
+Libraries treat invalid ones differently: PostgreSQL refuses NUL, URL parsers raise at an invalid
+Host, bytes that are not UTF-8 are silently replaced, and of a duplicate parameter some take the
+first value, others the last.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from inference_contract.field_errors import FieldError
 from inference_gateway.errors import BadRequest, Invalid
 
 PROBES = "/health"
-"""Kubernetes asks it, and whoever watches: never refused."""
+"""Probes of Kubernetes and monitoring; never refused."""
 
 _HOST = re.compile(rb"[A-Za-z0-9._~-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _known_hosts: dict[bytes, None] = {}
 _MAX_KNOWN_HOSTS = 100
 _MAX_PARAMETERS = 100
-"""More than any path takes. Of thousands each would be read, on the event loop."""
+"""More than any route takes. Each parameter costs time on the event loop."""
 
 
 def check(scope: Any, host: bytes) -> None:
@@ -42,7 +42,7 @@ def check(scope: Any, host: bytes) -> None:
 
 def _check_host(host: bytes, http_version: str) -> None:
     if not host:
-        if http_version == "1.0":  # It has none.
+        if http_version == "1.0":  # HTTP/1.0 has no Host header.
             return
         raise BadRequest("there is no Host header: HTTP/1.1 asks for one")
     if not _HOST.fullmatch(host):
@@ -53,7 +53,7 @@ def _check_host(host: bytes, http_version: str) -> None:
 
 
 def _check_names(query: bytes) -> None:
-    """No parameter takes several values: of two, parsers would take the last and say nothing."""
+    """Refuse duplicate parameters: no route takes a list, and parsers silently take the last."""
     seen: set[str] = set()
     for pair in query.split(b"&"):
         if not pair:

@@ -1,8 +1,8 @@
-"""HTTP/1.1 connections with bounds, that write a reply's head and body together.
+"""HTTP/1.1 connections with limits, which write a response's head and body together.
 
-uvicorn bounds neither the head of a request nor the time that it, its body or the reading of the
-reply takes. It also writes twice for each reply: two system calls, and two wake-ups of the client.
-On the path of a prediction that was a sixth of the event loop's time.
+uvicorn limits neither the size of a request's head nor the time for head, body or reading the
+response. It also writes twice for each response: two system calls, and two wake-ups of the client,
+a sixth of the event loop's time for a prediction.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from inference_gateway.http.response import PRIVATE
 from inference_gateway.http.urls import PROBES
 
 _LINGER_SECONDS = 2.0
-"""After an answer that came before the request's end. To close at once would throw it away: what is
-still coming makes the kernel reset the connection."""
+"""Seconds before closing after a response that was sent before the request's end. Closing at once
+would lose it: further bytes of the request make the kernel reset the connection."""
 _VERSIONS = ("1.1", "1.0")
 _HOLD_BYTES = 65_536
-"""Beyond it nothing is held back: the transport must see it, or it could not slow the writer."""
+"""More bytes are passed on at once: the transport needs them for its flow control."""
 
 
 class _Gathering:
-    """A transport that holds what is written until the loop's next turn."""
+    """A transport that buffers writes until the event loop's next iteration."""
 
     __slots__ = ("_closed", "_held", "_loop", "_size", "_transport", "lingers")
 
@@ -52,7 +52,7 @@ class _Gathering:
         self._size = 0
         self._closed = False
         self.lingers = False
-        """Whether more of a request may come, that nobody will read."""
+        """Whether more bytes of a request may come, which are discarded."""
 
     def write(self, data: bytes) -> None:
         if not self._held:
@@ -86,26 +86,26 @@ class _Gathering:
 
 def _parser(callbacks: object) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(callbacks)
-    # As uvicorn's: a client may send ahead of an answer that closes the connection.
+    # As in uvicorn: a client may pipeline requests behind one that closes the connection.
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
 
 
 def _address(name: Any) -> tuple[str, int] | None:
-    """IPv6 has more than two parts."""
+    """Host and port; an IPv6 address has further parts."""
     return (name[0], name[1]) if isinstance(name, tuple) else None
 
 
 class _Stop(Exception):
-    """From a callback of the parser: it shall go no further."""
+    """Raised in a parser's callback to stop the parser."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Everything but `connections` and `limits` is as uvicorn makes it.
+    """Arguments other than `connections` and `limits` are uvicorn's.
 
-    A connection that says nothing is little more than its transport: the parser is made when the
-    first bytes come, and what a request needs when the first head is complete. Whoever opens
-    thousands must not keep those who come behind them waiting.
+    A silent connection is little more than its transport: the parser is created with the first
+    bytes, objects for requests with the first complete head. So thousands of new connections do
+    not delay others.
     """
 
     def __init__(self, connections: Connections, limits: Limits, **made: Any) -> None:
@@ -115,15 +115,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limits = limits
         self._in_head = False
         self._head_bytes = 0
-        """Of a head that came in several pieces, so far."""
+        """Bytes so far of a head that arrives in several pieces."""
         self._overhead = 0
-        """Bytes of a chunked body that are no content."""
+        """Bytes of a chunked body that are framing, not content."""
         self._stopped = False
-        """Nothing more is taken from this connection."""
+        """No more input is processed."""
 
     def another(self) -> Self:
-        """For the next connection of the same server, of one that has none: most of `__init__` is
-        looking up what is the same for all."""
+        """A copy for the next connection. Most of `__init__` computes values that are the same for
+        all connections."""
         one = type(self).__new__(type(self))
         one.__dict__.update(self.__dict__)
         one.parser = None  # type: ignore[assignment]
@@ -131,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # In place of uvicorn's, which makes and looks up what only a request needs.
+        # Replaces uvicorn's, which creates objects that only a request needs.
         self.connections.add(self)
         self._gathering = _Gathering(transport, self.loop)
         self.transport = cast("asyncio.Transport", self._gathering)
@@ -149,12 +149,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pool.closed(self)
         if self.cycle is None or self.cycle.response_complete:
             super().connection_lost(exc)
-        else:  # The application is waiting, and will have something to do.
+        else:  # The waiting application must be woken.
             self.cycle.disconnected = True
             self._pool.turns.run(partial(super().connection_lost, exc))
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Thousands leave at once: the transport is not to close all of them in this turn."""
+        """Keep the transport open and close it later: thousands may disconnect at once."""
         self._gathering.lingers = False
         self._pool.leaving.run(self.transport.close)
         return True
@@ -163,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser is None:
             self.parser = _parser(self)
         most = self._limits.max_header_bytes
-        # In slices: within one the parser calls back without a chance to say stop.
+        # In slices: the parser cannot be stopped within one.
         for start in range(0, len(data), most):
             if self._stopped or self._gathering.is_closing():
                 return
@@ -200,7 +200,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # Else it is a trailer, after the application has seen the headers.
+        if self._in_head:  # Otherwise it is a trailer, which is ignored.
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -217,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes = 0
         self._overhead = 0
         if len(self.pipeline) >= self._limits.max_pipelined:
-            # Of what a client sends ahead so much is answered; it may send the rest again.
+            # The limit of pipelined requests: the rest is dropped, the client may send it again.
             self.cycle.keep_alive = False
             self._stopped = True
             raise _Stop
@@ -241,7 +241,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        # As uvicorn's, but for its timer: one serves all connections.
+        # As in uvicorn, without its timer: one timer serves all connections.
         self.server_state.total_requests += 1
         self._pool.leave(self, Phase.BODY)
         if self.transport.is_closing():
@@ -267,7 +267,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif phase is Phase.WRITE:
             self.transport.abort()
         elif phase is Phase.BODY and self.flow.read_paused:
-            self._pool.enter(self, phase)  # It is us who do not read.
+            self._pool.enter(self, phase)  # The server itself paused reading.
         else:
             seconds = self._limits.seconds[phase]
             part = "headers have" if phase is Phase.HEAD else "body has"
@@ -295,11 +295,11 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, problem: GatewayError) -> None:
-        """Answer in place of the application, and close."""
+        """Answer instead of the application, and close."""
         self._stopped = self._gathering.lingers = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._in_head:  # That of another request, behind the one that is being answered.
+            if self._in_head:  # The head of a pipelined request.
                 newest = self.pipeline[0][0] if self.pipeline else cycle
                 newest.keep_alive = False
                 return

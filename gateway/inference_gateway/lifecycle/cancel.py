@@ -1,7 +1,7 @@
-"""Ending predictions without a runner: a user cancels, a model goes, a deadline passes.
+"""Ends predictions without a runner: cancel by the user, deletion of the model, deadline.
 
-The row first, under the fence; then the job is withdrawn, or its runner told to stop; then whoever
-waits is told.
+First the row is ended, under the fence. Then the job is withdrawn, or its runner is told to stop.
+Then waiting callers are notified.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from inference_gateway.redis import replies
 
 _log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
-"""A row of `predictions`, or the columns of it that a function names."""
+"""A row of `predictions`, or the columns that a function names."""
 _CANCEL_FLAG_SECONDS = 3600
 _PAGE = 500
 
@@ -58,7 +58,7 @@ RETURNING {BRIEF}
 """)  # noqa: S608
 _READ = text(f"SELECT {BRIEF} FROM predictions WHERE id = :id AND owner = :owner")  # noqa: S608
 
-# A claim takes nothing but jobs that say that they wait, so the answer `removed` is final.
+# A claim takes only jobs with the field `waits`, so the reply `removed` is final.
 _WITHDRAW = """
 if redis.call('HEXISTS', KEYS[1], 'waits') == 1 then
   redis.call('LREM', KEYS[2], 1, ARGV[1])
@@ -74,19 +74,19 @@ return redis.call('EXISTS', KEYS[1]) == 1 and 'running' or 'missing'
 
 
 class Withdrawal(StrEnum):
-    """What became of a job that shall not run."""
+    """The result of withdrawing a job."""
 
     REMOVED = "removed"
-    """It waited, and is gone."""
+    """It was waiting and has been removed."""
     RUNNING = "running"
-    """A runner has it."""
+    """A runner has claimed it."""
     MISSING = "missing"
     """Never enqueued, lost, or just finished."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ends; counts only if its row is still open and of this attempt."""
+    """The end of an attempt; written only if its row is still open and has this attempt."""
 
     id: str
     model: str
@@ -96,10 +96,10 @@ class Ending:
     error_code: ErrorCode
     error: str | None = None
     if_silent: bool = False
-    """Only if its lease is still this one: it has not been renewed meanwhile."""
+    """Only if the lease has not been renewed meanwhile."""
     lease_until: datetime | None = None
     may_have_output: bool = False
-    """It may run: what it has streamed stays its output."""
+    """It may be running: streamed output is kept."""
     output: Any = None
     logs: str | None = None
 
@@ -118,11 +118,10 @@ def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
 
 
 def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) -> Row:
-    """Cancel a prediction in whatever state it is; the row as it then is, without what may be
-    large.
+    """Cancel a prediction in any state. Returns the row after it, without its large columns.
 
-    A prediction that waits ends at once. One that runs ends when its runner says so. If Redis or
-    PostgreSQL goes away meanwhile, or the recorder is behind, dispatch carries it out later.
+    A waiting prediction ends at once, a running one when its runner reports its end. If Redis or
+    PostgreSQL fails meanwhile, or the recorder is behind, dispatch carries the cancel out later.
 
     Raises:
         NotFound: if the owner has no such prediction.
@@ -162,7 +161,7 @@ def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> 
 
 
 def _unclaimed(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> list[Row]:
-    """Withdraw the jobs of one model; the rows of which no runner has, or had, anything to say."""
+    """Withdraw the jobs of one model. Returns the rows that no runner has or had claimed."""
     found = withdraw(client, rows, stop=stop)
     withdrawals = dict(zip((row["id"] for row in rows), found, strict=True))
     removed = [row for row in rows if withdrawals[row["id"]] is Withdrawal.REMOVED]
@@ -185,7 +184,7 @@ def withdraw(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> 
     """Take jobs off their queues; rows have id, model, attempt.
 
     Args:
-        stop: tell the runner of what is not queued to stop it, if there is one.
+        stop: tell the runners of jobs that are not queued to stop them.
     """
     with client.pipeline(transaction=False) as pipe:
         for row in rows:
@@ -202,12 +201,12 @@ def withdraw(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> 
 
 
 def _withdrawal(reply: Any) -> Withdrawal:
-    """Where a model's runners have spoiled its keys, no job of it is to be found."""
+    """The result in a reply. MISSING for an error: runners may have damaged their model's keys."""
     return Withdrawal.MISSING if isinstance(reply, Exception) else Withdrawal(reply.decode())
 
 
 def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[Ending]:
-    """End rows and wake whoever waits for them; those that were still open and of that attempt."""
+    """End rows and notify waiting callers. Returns the endings that were written."""
     endings = [_with_output(client, ending) for ending in endings]
     with engine.begin() as connection:
         ended = end_rows(connection, endings)
@@ -231,7 +230,7 @@ def _with_output(client: redis.Redis, ending: Ending) -> Ending:
 
 
 def end_rows(connection: Connection, endings: Iterable[Ending]) -> list[Ending]:
-    """The part of `end` inside a transaction. Rows are locked in the order of their ids."""
+    """The part of `end` in a transaction. Rows are locked in the order of their ids."""
     by_id = {ending.id: ending for ending in sorted(endings, key=lambda ending: ending.id)}
     if not by_id:
         return []
@@ -252,15 +251,16 @@ def has_waiting(engine: Engine, model: str) -> bool:
 
 
 def end_waiting(engine: Engine, client: redis.Redis, model: str) -> int:
-    """Cancel what waits for a model that is gone; how many. What its runners have, they may end.
+    """Cancel the waiting predictions of a deleted model. Returns their number. Claimed ones may
+    finish.
 
     Raises:
-        redis.RedisError: if Redis is away, which alone knows what runs.
+        redis.RedisError: Redis does not answer, so it is not known which are claimed.
     """
     error = "The model was deleted."
     after, ended = UUID(int=0), 0
     while rows := _waiting(engine, model, after, _PAGE):
-        # Oldest first: they stand at the head of the queue, where removing them is cheap.
+        # Oldest first: removing at the head of the queue is cheap.
         after = rows[-1]["id"]
         gone = _unclaimed(client, rows, stop=False)
         endings = [canceled(row, ErrorCode.MODEL_DELETED, error) for row in gone]

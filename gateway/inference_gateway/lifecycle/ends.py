@@ -1,7 +1,7 @@
-"""Telling that predictions have ended, on a channel of Redis', once that is committed.
+"""Announces ends of predictions on a Redis channel, after the commit.
 
-A message is a JSON object: prediction → its columns as the row has them, or null: look at the row.
-Runners have no right to the channel.
+A message is a JSON object: prediction → its columns from the row, or null: the row must be read.
+Runners have no right to publish on the channel.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import redis
 from inference_contract import queues
 
 _MAX_BYTES = 8000
-"""What is larger is read from its row by those who want it, instead of being sent to everybody."""
+"""Larger ends are not sent to all gateways; those that wait for them read the row."""
 
-# Of a row `p` of predictions as it is now: null unless it has ended.
+# For a row `p` of predictions: NULL unless it has ended.
 COLUMNS = f"""
 CASE WHEN p.completed_at IS NULL THEN NULL
   WHEN COALESCE(pg_column_size(p.output), 0) + pg_column_size(p.logs)
@@ -30,20 +30,20 @@ CASE WHEN p.completed_at IS NULL THEN NULL
 
 
 def announce(client: redis.Redis, message: str | bytes) -> int:
-    """How many heard it. Raises redis.RedisError."""
+    """Publish. Returns the number of receivers. Raises redis.RedisError."""
     return int(client.publish(queues.ENDED, message))
 
 
 def message(columns: Iterable[tuple[str, str]]) -> str:
     """
     Args:
-        columns: prediction and its COLUMNS.
+        columns: pairs of a prediction and its COLUMNS.
     """
     return "{" + ",".join(f'"{prediction}":{end}' for prediction, end in columns) + "}"
 
 
 def nameless(predictions: Iterable[str]) -> bytes:
-    """A message that does not say how they have ended."""
+    """A message without columns: the rows must be read."""
     return orjson.dumps(dict.fromkeys(predictions))
 
 
@@ -53,7 +53,7 @@ def read(message: bytes) -> dict[str, dict[str, Any] | None]:
 
 
 def columns(end: dict[str, Any]) -> dict[str, Any]:
-    """The columns of an end with the types that a row has."""
+    """The columns in a message, converted to the types of a row."""
     for name in ("started_at", "completed_at"):
         if (moment := end[name]) is not None:
             end[name] = datetime.fromisoformat(moment)

@@ -1,7 +1,7 @@
 """Ids of predictions: UUIDv7 (RFC 9562), whose order is the order of creation.
 
-A caller may choose another (`PUT /v1/predictions/{id}`). That one is stored as an idempotency key
-which no header can hold; the row has an id of ours, whose order much relies on.
+A caller may choose an id (`PUT /v1/predictions/{id}`). It is stored as an idempotency key that no
+header can contain; the row still has a generated id, as much code relies on its order.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from uuid import UUID
 _POOL_BYTES = 4096
 _DIGITS = 31
 _CHOSEN = "\x1f"
-"""Begins the idempotency key that is a chosen id; a header's key is printable."""
+"""First character of an idempotency key that is a chosen id; keys in headers are printable."""
 
 
 class IdSource:
-    """For one thread. Asks the system for randomness in bulk: each call costs some microseconds."""
+    """For one thread. Reads random bytes in bulk, as each call costs some microseconds."""
 
     def __init__(self) -> None:
         self._pool = ""
@@ -45,7 +45,7 @@ class IdSource:
 
 
 def first_id(moment: datetime) -> UUID:
-    """The least id that a prediction created at this moment, or later, can have."""
+    """The smallest id of a prediction created at this moment or later."""
     return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
 
 
@@ -55,7 +55,7 @@ def key_of(chosen: UUID) -> str:
 
 
 def chosen_by(idempotency_key: str | None) -> str | None:
-    """The id that the caller chose, if the key is one."""
+    """The id that the caller chose, if the key is a chosen id."""
     if idempotency_key is not None and idempotency_key[0] == _CHOSEN:
         return idempotency_key[1:]
     return None

@@ -1,8 +1,7 @@
-"""Putting predictions on a model's RQ queue.
+"""Puts predictions on a model's RQ queue.
 
-Redis is a dispatch index: a job that is lost here is found again by the relay, and a job that is
-enqueued twice runs under the same token, so that only one result counts.
-"""
+Redis is only an index of work: the relay enqueues a lost job again, and a job that is enqueued
+twice runs with the same token, so that only one result counts."""
 
 from __future__ import annotations
 
@@ -24,10 +23,10 @@ from inference_gateway.redis.replies import ask, is_keys_own
 
 _log = logging.getLogger(__name__)
 
-# The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. A job that
-# is there already stays as it is: whoever comes second changes nothing. `crashes` and `waits` are
-# ours, for the claim, which does not read `data`: it takes `waits` away, for a runner can write
-# into no job. RQ's tools see in RQ's registry what runs; its status stays `queued`.
+# The fields that rq.job.Job.restore (RQ 3.0) needs, so that RQ's tools show our jobs. An existing
+# job is not changed. `crashes` and `waits` are our own fields, for the claim, which does not read
+# `data`. The claim removes `waits`, as runners have no right to write jobs. RQ's tools find running
+# jobs in RQ's registry; their status stays `queued`.
 _ENQUEUE = """
 local queue, origin, now, push = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local all_new, added, is_added = false, {}, {}
@@ -52,16 +51,16 @@ return #added
 """
 _SHA = hashlib.sha1(_ENQUEUE.encode(), usedforsecurity=False).hexdigest()
 _RING_AGAIN_AFTER = 10.0
-"""Seconds after which the recorder is told again that a model has work."""
+"""Seconds after which the doorbell is rung again for a model with work."""
 Command = tuple[Any, ...]
 _CHUNK = 500
-"""Jobs per script call: Redis serves nobody else meanwhile."""
+"""Jobs per script call, which blocks Redis."""
 _CHUNK_BYTES = 8_000_000
-"""Of their inputs, unless one is larger: Redis takes only so much of a client at once."""
+"""Bytes of inputs per call, unless one is larger: Redis limits the query buffer of a client."""
 
 
 def to_job(row: Mapping[str, Any]) -> Job:
-    """What a runner gets of a row; one that was just made has no `crashes` yet."""
+    """The job for a row; a new row has no `crashes` yet."""
     wanted = row["webhook_events"] or ()
     return Job(
         id=str(row["id"]),
@@ -74,17 +73,16 @@ def to_job(row: Mapping[str, Any]) -> Job:
 
 
 def put(model_id: str, jobs: Iterable[Job], *, front: bool = False) -> list[Command]:
-    """Commands that put jobs of one model on its queue, to be sent one after the other.
+    """Commands that put jobs of one model on its queue, to be sent in order.
 
-    Each answers how many of its jobs were not there yet, or NOSCRIPT. What cannot be encoded is
-    left out.
+    Each replies with the number of new jobs, or NOSCRIPT. Jobs that cannot be encoded are left out.
     """
     key = queues.model_key(model_id)
     arguments: list[str | bytes | int] = []
     for job in jobs:
         try:
             data = orjson.dumps([queues.JOB_FUNCTION, None, [job], {}], default=stored.as_json)
-        except TypeError as error:  # of all jobs, the others must run
+        except TypeError as error:  # the other jobs must still run
             set_aside.ITEMS.labels("queue").inc()
             _log.error("no runner can be given this: %s", error, extra=_story(job))
             continue
@@ -107,19 +105,19 @@ class JobQueue:
         self._rung: dict[str, float] = {}
 
     def enqueue(self, model_id: str, jobs: Iterable[Job], *, front: bool = False) -> int:
-        """Put jobs of one model on its queue, and tell the recorder to listen.
+        """Put jobs of one model on its queue, and ring the doorbell for the recorder.
 
         Returns:
-            How many were not there yet. What cannot be encoded is left out.
+            The number of new jobs. Jobs that cannot be encoded are left out.
 
         Raises:
-            redis.RedisError: if Redis is away; enqueueing again later is safe.
+            redis.RedisError: Redis does not answer; enqueueing again later is safe.
         """
         self._ring(queues.model_key(model_id))
         return sum(map(self._put, put(model_id, jobs, front=front)))
 
     def has_rung(self, model_id: str) -> bool:
-        """Whether the recorder was told a moment ago that this model has work."""
+        """Whether the doorbell was rung for this model a moment ago."""
         rung = self._rung.get(queues.model_key(model_id), -_RING_AGAIN_AFTER)
         return time.monotonic() - rung < _RING_AGAIN_AFTER
 
@@ -133,7 +131,8 @@ class JobQueue:
         return int(new)
 
     def _ring(self, key: str) -> None:
-        """A bell that is none keeps no job from its queue: the recorder asks PostgreSQL too."""
+        """Ring the doorbell. If its key is not a stream it is removed: the recorder also reads
+        PostgreSQL."""
         if time.monotonic() - self._rung.get(key, -_RING_AGAIN_AFTER) < _RING_AGAIN_AFTER:
             return
         try:
@@ -153,7 +152,7 @@ def _story(job: Job) -> dict[str, object]:
 
 
 def _chunks(arguments: list[str | bytes | int]) -> Iterator[list[str | bytes | int]]:
-    """Three arguments are a job, and the second of them is what is large."""
+    """Split the arguments by size. Three are a job; the second of them may be large."""
     start = size = 0
     for at in range(0, len(arguments), 3):
         data = arguments[at + 1]

@@ -6,8 +6,8 @@ from sqlalchemy import Engine, text
 
 from inference_gateway.postgres.tables import OPEN
 
-# One index lookup per model, however many rows it has. A narrower condition would tempt a planner
-# without statistics to sort them all.
+# One index lookup per model, however many rows it has. With a narrower condition a planner without
+# statistics may sort all rows.
 _OPEN_MODELS = text(f"""
 WITH RECURSIVE m(model) AS (
   (SELECT model FROM predictions WHERE {OPEN} ORDER BY model LIMIT 1)

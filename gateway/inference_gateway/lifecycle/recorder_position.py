@@ -1,8 +1,8 @@
-"""How far the recorder has come with a model's event stream.
+"""The recorder's position in a model's event stream.
 
-What Redis no longer holds of a prediction may be on its way through the event stream. Whoever draws
-a conclusion from something that is missing notes the stream's end *after* it missed it, and waits
-until everything up to there is in PostgreSQL.
+The reason why something is missing in Redis may still be an unread event. So code that acts on a
+missing key notes the stream's end *after* it read the key, and waits until the recorder has written
+all events up to there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def last_events(client: redis.Redis, keys: Iterable[str]) -> dict[str, str]:
 
 
 def _newest(reply: Any) -> str:
-    """A key that is no stream holds nothing to wait for."""
+    """The newest id; the smallest id for a key that is not a stream."""
     if not reply or isinstance(reply, Exception):
         return START
     newest: bytes = reply[0][0]
@@ -47,7 +47,7 @@ def is_recorded(client: redis.Redis, key: str, upto: str) -> bool:
         if seen is None:
             pipe.xrange(stream, "-", upto, count=1)
         else:
-            # Beyond the last of all ids there is nothing that could be asked for.
+            # After the greatest possible id nothing can be requested.
             if number(seen) < number(upto):
                 pipe.xrange(stream, f"({seen}", upto, count=1)
             pipe.xpending_range(stream, queues.RECORDER_GROUP, "-", upto, 1)
@@ -62,7 +62,7 @@ def number(entry_id: str | bytes) -> tuple[int, int]:
 
 
 def _last_delivered(client: redis.Redis, stream: str) -> str | None:
-    """None without a group: nobody has read the stream yet, or it is gone."""
+    """None without a group: the stream was never read, or is missing."""
     try:
         groups: list[dict[str, Any]] = client.xinfo_groups(stream)
     except redis.ResponseError:  # no such key

@@ -1,5 +1,5 @@
-"""How rows of predictions are read whose content may be large: their length first, the content only
-if there is room for it, as bytes that are passed on."""
+"""Reads rows with large columns: first their length; the content only if there is space for it, as
+bytes that are passed on without parsing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _JSON = ("input", "output")
 AS_READ = {"input": "input::text::bpchar", "output": "output::text::bpchar", "logs": "logs"}
 """See `stored`."""
 _SMALL_STORED_BYTES = 8000
-"""As PostgreSQL stores them, compressed: known without reading them."""
+"""Stored, compressed bytes: known without reading the values."""
 _SMALL_BYTES = 20_000
-"""As texts. Compressed they may be a thousandth of that, and as Python's objects twenty times."""
+"""Bytes of text. Compressed they may be a thousandth of that, as Python objects twenty times."""
 _KEEPS_BYTES = 1_000_000
 
 _STORED_SIZE = " + ".join(f"coalesce(pg_column_size({name}), 0)" for name in LARGE)
@@ -24,21 +24,21 @@ IS_SMALL = (
     f"CASE WHEN {_STORED_SIZE} < {_SMALL_STORED_BYTES} THEN {_TEXT_SIZE} < {_SMALL_BYTES}"
     " ELSE false END"
 )
-"""Whether a row may be read as it is."""
+"""Whether a row is small enough to be read as Python objects."""
 _LENGTH = " + ".join(f"coalesce(octet_length({name}), 0)" for name in LARGE)
 
 
 def if_room(which: str) -> str:
-    """The query of a row for `passed_on`. It has also `bytes`, of all that may be large; that
-    itself only if they are no more than the parameter `room`.
+    """The query of a row for `passed_on`. The column `bytes` is the size of its large columns;
+    these are NULL if it exceeds the parameter `room`.
 
     Args:
-        which: the condition that it meets.
+        which: condition on the row.
     """
     content = ", ".join(
         f"CASE WHEN {_LENGTH} <= :room THEN {AS_READ[name]} END AS {name}" for name in LARGE
     )
-    # Each value is made a text once, for its length and for itself.
+    # Each value is converted to text once, for its length and its content.
     texts = ", ".join(f"{name}::text AS {name}" for name in LARGE)
     return f"""
 SELECT {BRIEF}, {_LENGTH} AS bytes, {content}
@@ -47,11 +47,11 @@ FROM (SELECT {BRIEF}, {texts} FROM predictions WHERE {which} OFFSET 0) AS found
 
 
 def passed_on(row: Row) -> Row:
-    """Large values as `stored.PassedOn`."""
+    """The row with its large values as `stored.PassedOn`."""
     return {**row, **{name: stored.passed_on(row[name]) for name in _JSON}}
 
 
 def let_go(connection: Connection, size: int) -> None:
-    """Of a connection after so large an answer: libpq's buffer has grown, and never shrinks."""
+    """Close a connection after a large result: libpq's buffer never shrinks."""
     if size > _KEEPS_BYTES:
         connection.invalidate()

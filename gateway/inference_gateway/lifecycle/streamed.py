@@ -1,4 +1,4 @@
-"""What an attempt has streamed, for those who end it without its runner."""
+"""The streamed output and logs of an attempt that is ended without its runner."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from inference_contract.predictions import EventType, StreamEvent
 
 _PAGE = 500
 MAX_BYTES = 10_000_000
-"""What has more is no output that a runner may make; it is left out."""
+"""A larger output exceeds the runners' limit and is dropped."""
 
 
 def so_far(client: redis.Redis, model: str, prediction: str, attempt: int) -> tuple[Any, str]:
-    """Output and logs; no output if there is none, or not all of it any more.
+    """Output and logs so far; no output if there is none, or if a part of it is gone.
 
     Raises:
         redis.RedisError
@@ -44,7 +44,7 @@ def so_far(client: redis.Redis, model: str, prediction: str, attempt: int) -> tu
 
 
 def _events(client: redis.Redis, key: str, attempt: int) -> Iterator[StreamEvent]:
-    """Raises ValueError: they are not all there, or too many, or not ours."""
+    """Raises ValueError if events are missing, too many, or invalid."""
     number, size = 0, 0
     while True:
         page: Any = client.xrange(key, f"({attempt}-{number}", f"{attempt}", count=_PAGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 HEAD = "0008"
-"""The revision this version of the code wants. Revisions are numbered, so they can be compared."""
+"""The revision that this code needs. Revisions are numbered, so they can be compared."""
 
 
 class MigrationError(Exception):
@@ -13,15 +13,15 @@ class MigrationError(Exception):
 
 
 def upgrade(database_url: str | None = None) -> None:
-    """Bring the database to the newest revision; waits while another process does the same.
+    """Migrate the database to the newest revision; waits while another process does the same.
 
     Args:
         database_url: default: DATABASE_URL from the environment or `.env`.
 
     Raises:
-        MigrationError: if there is no such database, or it is a newer version's.
+        MigrationError: the database cannot be reached, or has a newer version's schema.
     """
-    # Here, so that a gateway that only compares revisions does not carry alembic in memory.
+    # Imported here: a gateway only compares revisions and does not need alembic in memory.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError

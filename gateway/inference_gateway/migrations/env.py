@@ -1,4 +1,4 @@
-"""What alembic runs: connects as the gateway does, one migrator at a time."""
+"""alembic's environment: connects as the gateway does, one migration at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connect() -> Connection:
 
 
 def refuse_unknown_revision(migration: MigrationContext) -> None:
-    """A database that a newer version has migrated is left as it is."""
+    """Refuse a database that a newer version has migrated."""
     known = {revision.revision for revision in context.script.walk_revisions()}
     for revision in migration.get_current_heads():
         if revision not in known:

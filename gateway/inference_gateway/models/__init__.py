@@ -1,1 +1,1 @@
-"""InferenceModels: where they are kept, a cache of them, and their routes."""
+"""InferenceModels: their stores, the catalog, and the routes."""

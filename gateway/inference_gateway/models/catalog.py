@@ -1,4 +1,4 @@
-"""Every model in memory: the gateway's watch cache. Reading it never waits for anything."""
+"""All models in memory: the gateway's watch cache. Reads never block."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REFRESH_SECONDS = 0.5
 
 
 class CatalogModel:
-    """A model, and what is derived from its spec once."""
+    """A model, and values derived from its spec."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class CatalogModel:
         self.owner = model.owner
         self.owner_id = owner_id
         self.details: dict[bool, dict[str, str]] = {}
-        """What `predictions.waiting` says of it, by whether the reader is trusted. A model that
-        changes, in its status too, becomes another object."""
+        """Cached status details (`predictions.waiting`), by whether the reader is trusted. A change
+        of the model or its status creates a new object."""
         self.is_public = model.spec.visibility is Visibility.PUBLIC
-        # A status changes every few seconds, the spec it hangs on does not.
+        # Kept across changes of the status, which come every few seconds.
         self._check: InputChecker
         if before is not None and before.model.spec is model.spec:
             self._check = before._check
@@ -76,7 +76,7 @@ class CatalogModel:
 
         Raises:
             Invalid: naming each wrong field as `input.<name>`.
-            TooCostly: it takes more than the budget, one for the event loop unless told.
+            TooCostly: it exceeds the budget (default: one for the event loop).
         """
         return self._check(value, budget)
 
@@ -93,7 +93,7 @@ class ModelCatalog:
     def __init__(self, store: ModelStore) -> None:
         self.store = store
         self._entries: dict[str, Entry] = {}
-        """Replaced whole, never changed, so that readers need no lock."""
+        """Replaced as a whole, never changed, so that readers need no lock."""
         self._lock = threading.Lock()
         self.checks = Lane("checks of documents", most_waiting=50, most_of_one=4)
         self._task: asyncio.Task[None] | None = None
@@ -112,8 +112,8 @@ class ModelCatalog:
         self.checks.close()
 
     def get(self, model_id: str, viewer: Principal | None) -> CatalogModel:
-        """Raises NotFound, also for a private model of somebody else; Conflict for its owner if
-        the document is not valid."""
+        """Raises NotFound, also for another account's private model; Conflict for the owner of an
+        invalid document."""
         entry = self._entries.get(model_id)
         if type(entry) is CatalogModel and entry.visible_to(viewer):
             return entry
@@ -128,7 +128,7 @@ class ModelCatalog:
         return self._entries.values()
 
     def visible(self, viewer: Principal | None) -> list[Entry]:
-        """All that this viewer may read, sorted by id."""
+        """The models that this viewer may read, sorted by id."""
         return [entry for entry in self._entries.values() if may_read(entry, viewer)]
 
     def refresh(self) -> None:
@@ -164,8 +164,8 @@ class ModelCatalog:
         self.refresh()
 
     def has_place(self, owner: str) -> bool:
-        """Whether there are documents under this name, or a place for them. Blocks. Raises
-        Unavailable while nobody can say."""
+        """Whether documents exist for this owner, or a folder or namespace for them. Blocks. Raises
+        Unavailable while that is unknown."""
         if any(owner_of(model_id) == owner for model_id in self._entries):
             return True
         with _explained(owner):
@@ -191,7 +191,7 @@ class ModelCatalog:
         try:
             await asyncio.to_thread(self.refresh)
         except Exception:
-            # The last good state serves on; the next round tries again.
+            # The last read state stays in use; the next round tries again.
             log.exception("the models cannot be read")
 
 
@@ -200,14 +200,14 @@ def owner_of(model_id: str) -> str:
 
 
 def may_read(entry: Entry, viewer: Principal | None) -> bool:
-    """Broken documents are there for their owner and for administrators."""
+    """Whether the viewer may read the model. Invalid documents: only owner and administrators."""
     if isinstance(entry, CatalogModel) and entry.is_public:
         return True
     return viewer is not None and (viewer.is_admin or belongs_to(entry, viewer))
 
 
 def belongs_to(entry: Entry, user: Principal | None) -> bool:
-    """A name is not enough: another account may have had it."""
+    """Whether the user owns the model. The name is not enough: another account may have had it."""
     if user is None or user.username != owner_of(entry.id):
         return False
     return entry.owner_id is None or entry.owner_id == user.user_id
@@ -215,7 +215,7 @@ def belongs_to(entry: Entry, user: Principal | None) -> bool:
 
 @contextlib.contextmanager
 def _explained(model_id: str) -> Iterator[None]:
-    """What the store refuses, as the caller of the API is told it."""
+    """Turn errors of the store into errors of the API."""
     try:
         yield
     except StoreError as error:
@@ -252,7 +252,7 @@ def _entry(
             is_same = before.model is found and before.owner_id == owner_id
             return before if is_same else CatalogModel(found, before, owner_id)
         return CatalogModel(found, owner_id=owner_id)
-    except Exception as error:  # of all models, the others must be served
+    except Exception as error:  # the other models must still be served
         log.exception("a model cannot be served", extra={"model": model_id})
         says = f"cannot be served: {type(error).__name__}: {error}"
         return InvalidDocument(model_id, says, owner_id)

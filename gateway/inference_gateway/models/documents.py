@@ -1,4 +1,4 @@
-"""InferenceModel documents as text, and what is wrong with them in words."""
+"""Parses and writes InferenceModel documents."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def parse(content: object) -> InferenceModel:
     """
     if not isinstance(content, dict):
         raise InvalidModel([{"field": "", "message": "an InferenceModel is a mapping"}])
-    # What a client says about the status is not asked for.
+    # A status sent by a client is ignored.
     content = {key: value for key, value in content.items() if key != "status"}
     try:
         model = InferenceModel.model_validate(content)
     except ValidationError as error:
         raise InvalidModel(field_errors.of(error)) from error
-    except Exception as error:  # of all documents, the others must be read
+    except Exception as error:  # the other documents must still be read
         log.exception("a document cannot be checked")
         message = f"cannot be checked: {type(error).__name__}: {values.text(str(error))[:300]}"
         raise InvalidModel([{"field": "", "message": message}]) from error
@@ -63,14 +63,14 @@ def load(text: bytes) -> InferenceModel:
         content: Any = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yamlevents.Wrong as error:
         raise InvalidModel([{"field": "", "message": str(error)}]) from error
-    except Exception as error:  # YAML's tags make dates, numbers and more, and fail as these do
+    except Exception as error:  # constructors of dates and numbers raise their own errors
         message = " ".join(str(error).split())
         raise InvalidModel([{"field": "", "message": f"not YAML: {message}"}]) from error
     return parse(content)
 
 
 def dump(model: InferenceModel) -> bytes:
-    """What its author said and no more: defaults stay out of the file."""
+    """The document as YAML, without default values."""
     content = {
         "apiVersion": model.api_version,
         "kind": model.kind,

@@ -1,4 +1,4 @@
-"""Who may make which model. A model of an ordinary account must not reach into the machine."""
+"""Who may create which model. A model of an ordinary account must not access the machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The quota of an account on models, held where the API writes them.
+"""An account's quota on models, enforced when the API writes them.
 
-Documents that somebody writes by hand are not refused, but counted. Lowering a quota takes nothing
-away: what would not add to what is too much already may be written.
+Documents written by other means are counted but not refused. Lowering a quota removes nothing:
+changes that do not raise an exceeded amount are allowed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WHAT = {
 
 
 class ModelQuotas:
-    """On one event loop. Gateways know of each other's writes as soon as their caches do."""
+    """For one event loop. Other gateways' writes count once they are in the cache."""
 
     def __init__(self, settings: GatewaySettings, catalog: ModelCatalog) -> None:
         self._catalog = catalog
@@ -43,7 +43,7 @@ class ModelQuotas:
 
     @asynccontextmanager
     async def turn(self, user: Principal, model: InferenceModel) -> AsyncIterator[None]:
-        """While it lasts nobody else writes a model of this owner. Raises QuotaExceeded."""
+        """A lock: inside it no other request writes models of this owner. Raises QuotaExceeded."""
         lock = self._turns.setdefault(model.owner, asyncio.Lock())
         async with lock:
             if not user.is_admin:

@@ -84,7 +84,7 @@ async def list_models(
         results.append(orjson.Fragment(content))
         size += len(content)
         if len(content) > SMALL_BYTES:
-            await sleep(0)  # A document of 1 MB takes some milliseconds: others come between.
+            await sleep(0)  # Yield: a document of 1 MB takes some milliseconds.
     following = None
     if len(page) > len(results):
         token = base64.urlsafe_b64encode(page[len(results) - 1].id.encode()).decode()
@@ -146,7 +146,7 @@ async def delete_model(owner: str, name: str, user: CurrentUser, services: AppSe
 
 def _delete(services: Services, model_id: str) -> None:
     services.catalog.delete(model_id)
-    services.orphans.model_deleted(model_id)
+    services.deleted_models.model_deleted(model_id)
 
 
 async def _shown(
@@ -174,9 +174,9 @@ def _write(
     model: InferenceModel,
     write: Callable[[InferenceModel, str | None], CatalogModel],
 ) -> CatalogModel:
-    """With the id of the account that the model is for, if there is one. Blocks."""
+    """Write with the id of the owner's account, if it exists. Blocks."""
     if is_reserved(model.owner):
-        return write(model, None)  # Only administrators give such a name.
+        return write(model, None)  # Only administrators can use such a name.
     if model.owner == user.username:
         return write(model, user.user_id)
     with accounts.name_held(services.engine, model.owner) as owner_id:
@@ -189,7 +189,7 @@ async def _parsed(
     services: Services,
     parse: Callable[[Any], InferenceModel],
 ) -> InferenceModel:
-    """The document in the body: one at a time, on a thread, for each takes up to 100 ms.
+    """Parse the document in the body, one at a time on a thread: each takes up to 100 ms.
 
     Raises:
         Invalid, TooLarge, TooManyRequests, Unavailable
@@ -199,7 +199,7 @@ async def _parsed(
 
 
 def _json(content: bytes) -> Any:
-    """Strict JSON: no NaN and no half characters, which a document could not hold.
+    """Strict JSON: no NaN and no lone surrogates, which a document cannot hold.
 
     Raises:
         Invalid, TooLarge

@@ -1,6 +1,6 @@
-"""How many predictions each model had: `run_count`.
+"""The number of predictions of each model: `run_count`.
 
-Dispatch counts them every few seconds, with the quotas; what came since is counted here.
+Dispatch counts them every few seconds; newer ones are counted here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from inference_gateway.postgres import db
 log = logging.getLogger(__name__)
 
 _HOLDS_SECONDS = 0.5
-"""Anybody may ask: so often PostgreSQL is asked."""
-# Bounded: where more came since, the rest is counted a few seconds later.
+"""How long a count is cached, as the route is public."""
+# Limited: the rest is counted a few seconds later.
 _COUNT = text("""
 WITH recent AS (
   SELECT model FROM predictions WHERE id > COALESCE(
@@ -35,7 +35,7 @@ SELECT model, sum(runs)::bigint AS runs FROM (
 
 
 class RunCounts:
-    """For one event loop. Without PostgreSQL it knows what it knew."""
+    """For one event loop. While PostgreSQL does not answer it returns the last counts."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -44,7 +44,7 @@ class RunCounts:
         self._counts: Mapping[str, int] = {}
 
     async def get(self) -> Mapping[str, int]:
-        """By model; those that never ran are not there."""
+        """Counts by model, without models that never ran."""
         async with self._lock:
             if time.monotonic() - self._counted_at > _HOLDS_SECONDS:
                 try:

@@ -1,4 +1,4 @@
-"""What the routes of models take."""
+"""Request bodies of the model routes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SEPARATORS = re.compile(r"[^a-z0-9]+")
 
 
 class NewModel(BaseModel):
-    """The short form. The other is a whole InferenceModel document."""
+    """The short form; the other form is a whole InferenceModel document."""
 
-    # `model_` is a namespace of pydantic's own unless told otherwise.
+    # pydantic reserves the prefix `model_` by default.
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     name: str = Field(min_length=1, max_length=100)
-    """As people write it: "GPT-2" becomes `gpt-2`."""
+    """A display name: "GPT-2" becomes `gpt-2`."""
     description: str = ""
     model_type: ModelType
     version: str = "1"
@@ -42,12 +42,12 @@ class NewModel(BaseModel):
 
 
 def resource_name(name: str) -> str:
-    """The DNS label of at most 40 characters that a display name stands for; may be empty."""
+    """A DNS label of at most 40 characters for a display name; may be empty."""
     return _SEPARATORS.sub("-", name.lower()).strip("-")[:40].rstrip("-")
 
 
 def is_path(model_path: str) -> bool:
-    """Whether this is a path of the runner's machine; else it is a repository of the hub."""
+    """Whether this is a path on the runner's machine; otherwise it is a repository of the hub."""
     return model_path.startswith(("/", "./", "../", "~")) or model_path in (".", "..")
 
 
@@ -63,7 +63,7 @@ _FIELD_NAMES = {
     "spec.minReplicas": "min_replicas",
     "spec.maxReplicas": "max_replicas",
 }
-"""Where the short form has what the document calls something else."""
+"""Fields of the document that have another name in the short form."""
 
 
 def parse_new_model(body: object, owner: str) -> InferenceModel:

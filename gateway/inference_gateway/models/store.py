@@ -1,12 +1,12 @@
-"""Where InferenceModel documents live: one interface, a home per way of running.
+"""The interface of the stores of InferenceModel documents: YAML files or a Kubernetes cluster.
 
 StoreError
 ├── ModelExists
 ├── ModelMissing
-├── ModelRefused       the home checks documents itself, and names the fields
-├── NamespaceRefused   the owner has no place there; the message says what to do
-└── StoreUnavailable   the home cannot be written; the message says why
-    └── StoreUnconfirmed   or it was: nobody knows
+├── ModelRefused       the store's own validation failed; names the fields
+├── NamespaceRefused   the owner has no namespace; the message says what to do
+└── StoreUnavailable   the store cannot be written; the message says why
+    └── StoreUnconfirmed   it may have been written
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreUnconfirmed(StoreUnavailable):
-    """The home was asked for a change, and did not say whether it made it."""
+    """The change was requested, and its outcome is unknown."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}; {NOT_KNOWN}")
@@ -61,45 +61,45 @@ class StoreUnconfirmed(StoreUnavailable):
 
 @dataclass(frozen=True)
 class InvalidDocument:
-    """A document that somebody wrote by hand and that is not a model."""
+    """A stored document that is not a valid model; it was written without the API."""
 
     id: str
     error: str
     """Names the field."""
     owner_id: str | None = None
-    """As the catalog knows it: see `ModelStore.owner_ids`."""
+    """The owner's account: see `ModelStore.owner_ids`."""
 
 
 class ModelStore(Protocol):
     """Every method blocks, and may be called from any thread.
 
-    An owner's place carries a mark: the id of the account that it belongs to. A place without one,
-    which somebody made by hand, belongs to whichever account has the name.
-    """
+    Each owner has a folder or a namespace, which records the id of its account. Without an id (it
+    was created without the API) it belongs to the account that has the name."""
 
     def start(self) -> None:
-        """Before anything else; goes on after a moment even if the home does not answer."""
+        """Call it first. Returns after a moment even if the store does not answer."""
 
     def stop(self) -> None: ...
 
     def dependencies(self) -> dict[str, Dependency]:
-        """What the home needs that is beyond this process, for `/health`."""
+        """Health of the store's dependencies, for `/health`."""
 
     def list(self) -> dict[str, InferenceModel | InvalidDocument]:
-        """Everything, by id, sorted. What has not changed is the same object as last time."""
+        """All documents by id, sorted. An unchanged one is the same object as in the last call."""
 
     def owner_ids(self) -> Mapping[str, str]:
-        """The marks of all places, by owner's name, as they were when `list` was called last."""
+        """The account ids by owner's name, as of the last call of `list`."""
 
     def has_place(self, owner: str) -> bool:
-        """Whether somebody has written documents for an owner of this name, or keeps a place for
-        them. Asks the home itself, not what is remembered of it. Raises StoreUnavailable."""
+        """Whether a folder or namespace exists for an owner of this name. Reads the store itself,
+        not a cache. Raises StoreUnavailable."""
 
     def create(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
-        """A place that is made carries the mark.
+        """Create a model. A new folder or namespace records `owner_id`.
 
         Args:
-            owner_id: of the owner's account. None: no account has the name, or no other can get it.
+            owner_id: id of the owner's account. None: no account has the name, or no other can get
+                it.
 
         Raises:
             ModelExists, ModelRefused, NamespaceRefused, StoreUnavailable
@@ -112,5 +112,5 @@ class ModelStore(Protocol):
         """Raises ModelMissing, StoreUnavailable."""
 
     def is_gone(self, model_id: str) -> bool:
-        """Whether there is certainly no such document; False while nobody can say. Asks the home
-        itself, not what is remembered of it."""
+        """Whether the document certainly does not exist; False while that is unknown. Reads the
+        store itself, not a cache."""

@@ -1,4 +1,4 @@
-"""A model on the wire: Replicate's fields, and the seed's beside them."""
+"""The JSON of a model in the API: Replicate's fields, and fields of our own."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Identity(TypedDict):
 
 
 class ModelOut(Identity):
-    """What only the last ones have, a document that is no model lacks."""
+    """An invalid document lacks the optional fields."""
 
     display_name: str | None
     description: str
     visibility: Visibility
     run_count: int
-    """Predictions that it had."""
+    """Number of its predictions."""
     created_at: datetime | None
     latest_version: Version | None
     default_example: None
@@ -84,7 +84,7 @@ class ModelPage(TypedDict):
 def entry_out(entry: Entry, base_url: str, viewer: Principal | None, run_count: int) -> ModelOut:
     """
     Args:
-        run_count: predictions that it had.
+        run_count: number of its predictions.
     """
     if isinstance(entry, InvalidDocument):
         return _invalid_out(entry, base_url, run_count)
@@ -137,7 +137,7 @@ def _identity(model_id: str, base_url: str) -> Identity:
 
 
 def _model_path(spec: InferenceModelSpec, *, trusted: bool) -> str | None:
-    """The seed's one string for the source; paths of the machine are nobody else's business."""
+    """The source as one string; paths are shown to trusted callers only."""
     if spec.source.hub is not None:
         revision = f"@{spec.source.hub.revision}" if spec.source.hub.revision else ""
         return spec.source.hub.repo + revision
@@ -147,7 +147,7 @@ def _model_path(spec: InferenceModelSpec, *, trusted: bool) -> str | None:
 
 
 def _status(model: InferenceModel, *, trusted: bool) -> Status:
-    """Messages and logs of a runner may quote its code and paths: for those who may see these."""
+    """The status. A runner's messages and logs may quote code and paths: trusted callers only."""
     status = model.status
     ready = status.condition(ConditionType.READY)
     conditions = [condition.model_dump(mode="json") for condition in status.conditions]
@@ -168,7 +168,7 @@ def _status(model: InferenceModel, *, trusted: bool) -> Status:
 
 
 def _invalid_out(entry: InvalidDocument, base_url: str, run_count: int) -> ModelOut:
-    """A document of the folder that is no model: its owner shall find out here why."""
+    """An invalid document, with its error for the owner."""
     message = f"{entry.error}: correct the document"
     identity = _identity(entry.id, base_url)
     return {

@@ -19,7 +19,7 @@ from inference_gateway.lifecycle.wire import Row
 from inference_gateway.postgres import stored
 from inference_gateway.webhooks import metrics, signing
 from inference_gateway.webhooks.claims import MOST, Claimed, Claims, Receiver
-from inference_gateway.webhooks.reading import Content, NoRoom
+from inference_gateway.webhooks.reading import ContentReader, NoRoom
 from inference_gateway.webhooks.retry import DeliveryState, Receipt, conclude
 from inference_gateway.webhooks.sending import Sender
 
@@ -43,7 +43,7 @@ class Delivery:
     def __init__(
         self,
         claims: Claims,
-        content: Content,
+        content: ContentReader,
         sender: Sender,
         render: Render,
         *,

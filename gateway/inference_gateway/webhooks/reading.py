@@ -40,7 +40,7 @@ class NoRoom(Exception):
     """So much is under way that this row must wait."""
 
 
-class Content:
+class ContentReader:
     """Safe to use from several threads. Nobody may have more under way than they leave free, and
     those whose receivers are slow have half of it together."""
 

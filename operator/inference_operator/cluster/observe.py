@@ -19,7 +19,7 @@ from inference_operator.cluster.pods.failure_logs import FailureLogs
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.cluster.redis_access import RedisAccess
 from inference_operator.cluster.resource import Resource, require_ours
-from inference_operator.cluster.rollout.history import Versions
+from inference_operator.cluster.rollout.history import History
 from inference_operator.cluster.scaling_loop import Seen
 from inference_operator.cluster.settings import ClusterSettings
 
@@ -68,7 +68,7 @@ class Observer:
         self._access = access
         self._settings = settings
         self._logs = FailureLogs(cluster.log_tail)
-        self._versions = Versions(cluster)
+        self._history = History(cluster)
         self._downloads = Downloads(partial(cluster.log_tail, previous=False))
 
     def observe(
@@ -91,7 +91,7 @@ class Observer:
         worked = before.rollout.hash
         earlier = None
         if deployment is not None and worked not in ("", desired.hash):
-            earlier = self._versions.template(resource, deployment, worked)
+            earlier = self._history.template(resource, deployment, worked)
         return Observation(
             resource=resource,
             children=desired,
@@ -112,7 +112,7 @@ class Observer:
 
     def forget(self, key: Key) -> None:
         self._logs.forget(key)
-        self._versions.forget(key)
+        self._history.forget(key)
         self._downloads.forget(key)
 
     def _troubles(

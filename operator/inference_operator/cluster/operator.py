@@ -79,7 +79,9 @@ class ClusterOperator:
         )
         redis = RedisConnection(settings.redis_url)
         users = RedisUsers(redis)
-        self.scaling = ScalingLoop(Scaler(Loads(redis)), self._put, settings.tick_seconds)
+        self.scaling = ScalingLoop(
+            Scaler(Loads(redis)), lambda key: self.queue.put(key), settings.tick_seconds
+        )
         self._access = RedisAccess(cluster, self._mirror, users, settings)
         self._watch = RedisBudget(
             RedisConnection(settings.redis_url),
@@ -95,6 +97,7 @@ class ClusterOperator:
             self._reconciler,
             workers=settings.operator_workers,
             resync=settings.resync_seconds,
+            accepts=self._is_known,
         )
         self._secret_checks = SecretChecks(cluster, self._mirror, self._child_changed)
         self._lister = Lister(
@@ -102,7 +105,7 @@ class ClusterOperator:
             self._mirror,
             settings.namespaces,
             settings.resync_seconds,
-            wake=self._put,
+            wake=self.queue.put,
             listed=self._work,
             refused=self.metrics.refuse,
         )
@@ -121,7 +124,7 @@ class ClusterOperator:
         namespaces = self._settings.namespaces
         log.info("watching %s, port %d", ", ".join(namespaces) or "all namespaces", probes.port)
         kopf.run(
-            registry=register(self._mirror, self._put, self._child_changed),
+            registry=register(self._mirror, self.queue.put, self._child_changed),
             settings=kopf_settings(),
             standalone=True,
             identity=_IDENTITY,
@@ -156,19 +159,18 @@ class ClusterOperator:
             self._is_working = True
         self._access.remove_orphans(restore=True)
 
-    def _put(self, key: Key) -> None:
-        """Queue a key, unless its namespace is not listed yet: the list queues it later."""
-        if self._mirror.is_known(key[0]):
-            self.queue.put(key)
+    def _is_known(self, key: Key) -> bool:
+        """Whether its namespace is listed: the list queues its models later."""
+        return self._mirror.is_known(key[0])
 
     def _child_changed(self, key: Key) -> None:
         self._reconciler.child_changed(key)
-        self._put(key)
+        self.queue.put(key)
 
     def _put_key(self, key: str) -> None:
         """Queue the models with this key in Redis."""
         for found in self._mirror.keys_of(key):
-            self._put(found)
+            self.queue.put(found)
 
     def _routes(self) -> dict[str, Callable[[], ProbeReply]]:
         def live() -> ProbeReply:

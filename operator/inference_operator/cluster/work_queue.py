@@ -98,10 +98,19 @@ class WorkQueue:
     Args:
         work: processes a key. Returns the seconds until the key must be processed again, inf
             without a limit, or None if the key's object is deleted. May raise any exception.
+        accepts: whether a key may be queued now; one that may not is left out.
     """
 
-    def __init__(self, work: Callable[[Key], float | None], *, workers: int, resync: float) -> None:
+    def __init__(
+        self,
+        work: Callable[[Key], float | None],
+        *,
+        workers: int,
+        resync: float,
+        accepts: Callable[[Key], bool] = lambda _: True,
+    ) -> None:
         self._work = work
+        self._accepts = accepts
         self._schedule = Schedule(resync)
         self._changed = threading.Condition()
         self._is_closing = False
@@ -116,6 +125,8 @@ class WorkQueue:
             thread.start()
 
     def put(self, key: Key) -> None:
+        if not self._accepts(key):
+            return
         with self._changed:
             self._schedule.put(key, time.monotonic())
             self._changed.notify()

@@ -55,14 +55,20 @@ log = logging.getLogger(__name__)
 
 
 class LocalOperator:
-    """Observes, decides and acts, once a `tick`."""
+    """Observes, decides and acts, once a `tick`.
 
-    def __init__(self, settings: LocalSettings) -> None:
+    Args:
+        processes: those of this home.
+    """
+
+    def __init__(
+        self, settings: LocalSettings, redis: RedisConnection, processes: Processes
+    ) -> None:
         home = settings.inference_home
         self._settings = settings
         self._documents = Documents(home)
-        self._scaler = Scaler(Loads(RedisConnection(settings.redis_url)))
-        self._processes = Processes(home)
+        self._scaler = Scaler(Loads(redis))
+        self._processes = processes
         self._statuses = StatusFiles(home)
         self._failures = Failures()
         self._plans: dict[str, tuple[InferenceModel, RunnerPlan]] = {}
@@ -191,7 +197,8 @@ def run(settings: LocalSettings) -> None:
     stop: SimpleQueue[int] = SimpleQueue()  # Unlike an Event, safe in a signal handler.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stop.put(number))
-    operator = LocalOperator(settings)
+    redis, processes = RedisConnection(settings.redis_url), Processes(settings.inference_home)
+    operator = LocalOperator(settings, redis, processes)
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, _routes(operator))
     if settings.state_file:
         statefile.write(settings.state_file, {"pid": os.getpid(), "port": probes.port})

@@ -147,6 +147,6 @@ async def test_what_an_account_that_sql_deleted_left_open_is_canceled(
             headers = auth(name)
             assert (await client.post("/v1/predictions", json=body, headers=headers)).is_success
     sql("DELETE FROM users WHERE username = 'bob'")
-    await asyncio.to_thread(app.state.services.departures.step)
+    await asyncio.to_thread(app.state.services.deleted_accounts.step)
     rows = sql("SELECT owner = md5('bob')::uuid, cancel_requested_at IS NOT NULL FROM predictions")
     assert sorted(rows) == [(False, False)] * 4 + [(True, True)] * 2

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from inference_contract import layout
 from inference_gateway.auth import administration
-from inference_gateway.cleanup.deleted_accounts import Departures
+from inference_gateway.cleanup.deleted_accounts import DeletedAccounts
 from inference_gateway.errors import Conflict
 
 Headers = Callable[..., dict[str, str]]
@@ -197,12 +197,12 @@ async def test_what_comes_late_from_another_gateway_is_ended_too(
         "INSERT INTO predictions (id, owner, model, version, token, input, deadline)"
         " VALUES (gen_random_uuid(), md5('ada')::uuid, 'bob/x', '1', 't', '{}', 'infinity')"
     )
-    departures: Departures = app.state.services.departures
-    await asyncio.to_thread(departures.step)
+    deleted_accounts: DeletedAccounts = app.state.services.deleted_accounts
+    await asyncio.to_thread(deleted_accounts.step)
     assert sql("SELECT cancel_requested_at IS NULL FROM predictions") == [(False,)]
     assert sql("SELECT settled_at IS NULL FROM users WHERE username = 'ada'") == [(True,)]
     sql("UPDATE users SET deleted_at = now() - interval '2 minutes' WHERE username = 'ada'")
-    await asyncio.to_thread(departures.step)
+    await asyncio.to_thread(deleted_accounts.step)
     assert sql("SELECT settled_at IS NULL FROM users WHERE username = 'ada'") == [(False,)]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from inference_gateway.background import memory
-from inference_gateway.background.memory import Reclaiming
+from inference_gateway.background.memory import MemoryReclaim
 
 GROWS = """
 import gc
@@ -55,7 +55,7 @@ def test_what_thousands_of_connections_hold_is_not_looked_through() -> None:
 
 
 def test_garbage_is_found_when_few_are_connected(garbage: weakref.ref[Thing]) -> None:
-    Reclaiming(lambda: 10).step()
+    MemoryReclaim(lambda: 10).step()
     assert garbage() is None
 
 
@@ -66,7 +66,7 @@ def test_garbage_is_found_when_the_process_has_grown(
     sizes = [100_000_000]
     monkeypatch.setattr(memory, "_resident", lambda: sizes[-1])
     monkeypatch.setattr(memory, "_USUAL", 1000)
-    reclaiming = Reclaiming(lambda: 10)
+    reclaiming = MemoryReclaim(lambda: 10)
     trimmed: list[int] = []
     monkeypatch.setattr(reclaiming, "_trim", trimmed.append)
     reclaiming.step()
@@ -79,7 +79,7 @@ def test_garbage_is_found_when_the_process_has_grown(
 
 
 def test_it_is_left_while_many_are(garbage: weakref.ref[Thing]) -> None:
-    Reclaiming(lambda: 5000).step()
+    MemoryReclaim(lambda: 5000).step()
     assert garbage() is not None
 
 
@@ -87,6 +87,6 @@ def test_without_growth_nothing_is_looked_at(garbage: weakref.ref[Thing]) -> Non
     gc.collect()
     seen: list[object] = []
     gc.callbacks.append(lambda *_: seen.append(1))
-    Reclaiming(lambda: 10).step()
+    MemoryReclaim(lambda: 10).step()
     gc.callbacks.pop()
     assert seen == []

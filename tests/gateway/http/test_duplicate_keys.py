@@ -58,7 +58,7 @@ def test_it_is_found_exactly_where_it_is(value: object) -> None:
     content = text.encode()
     try:
         duplicate_keys.check(content, duplicate_keys.count(json.loads(text)))
-    except duplicate_keys.Twice:
+    except duplicate_keys.DuplicateKey:
         assert _has_twice(value)
     else:
         assert not _has_twice(value)
@@ -88,7 +88,7 @@ def test_every_key_counts_once(value: object, keys: int) -> None:
 )
 def test_the_path_of_what_is_there_twice(text: str, path: str) -> None:
     content = text.encode()
-    with pytest.raises(duplicate_keys.Twice) as found:
+    with pytest.raises(duplicate_keys.DuplicateKey) as found:
         duplicate_keys.check(content, duplicate_keys.count(json.loads(text)))
     assert str(found.value) == path
 

@@ -159,7 +159,7 @@ async def test_models_that_no_name_fits_keep_no_other_from_being_missed(
     odd = ["", "/", "x", "a/b/c", "../../x/y", "a/" + "x" * 5000, "\x01/\n", "é/ü", "gone/model"]
     for model in odd:
         sql(_INSERT, model)
-    await asyncio.to_thread(app.state.services.orphans.step)
+    await asyncio.to_thread(app.state.services.deleted_models.step)
     ended = sql("SELECT model FROM predictions WHERE status = 'canceled'")
     assert "gone/model" in {row["model"] for row in ended}
 
@@ -179,7 +179,7 @@ async def test_a_model_that_cannot_be_looked_for_keeps_no_other_from_being_misse
     monkeypatch.setattr(store, "is_gone", looked_for)
     for model in ("a/odd", "b/gone"):
         sql(_INSERT, model)
-    await asyncio.to_thread(app.state.services.orphans.step)
+    await asyncio.to_thread(app.state.services.deleted_models.step)
     states = {row["model"]: row["status"] for row in sql("SELECT model, status FROM predictions")}
     assert states == {"a/odd": "starting", "b/gone": "canceled"}
 
@@ -205,7 +205,7 @@ async def test_an_account_whose_model_stays_keeps_no_other_from_going(
 
     monkeypatch.setattr(services.catalog, "delete", deleted)
     sql("UPDATE users SET deleted_at = now()")
-    await asyncio.to_thread(services.departures.step)
+    await asyncio.to_thread(services.deleted_accounts.step)
     kept = [model for model in ("ada/m", "bob/m") if services.catalog.entry(model)]
     assert kept == ["ada/m"]
 
@@ -232,7 +232,7 @@ async def test_a_model_that_stays_keeps_no_other_of_its_account_from_going(
 
     monkeypatch.setattr(services.catalog, "delete", deleted)
     sql("UPDATE users SET deleted_at = now()")
-    await asyncio.to_thread(services.departures.step)
+    await asyncio.to_thread(services.deleted_accounts.step)
     assert [model for model in models if services.catalog.entry(model)] == asked[:1]
 
 

@@ -59,7 +59,7 @@ def step(
 
     def look() -> None:
         app.state.services.catalog.refresh()
-        app.state.services.orphans.step()
+        app.state.services.deleted_models.step()
 
     return look
 

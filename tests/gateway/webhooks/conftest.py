@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, text
 from inference_gateway.lifecycle.wire import to_wire
 from inference_gateway.webhooks.claims import MOST, Claims
 from inference_gateway.webhooks.delivery import Delivery
-from inference_gateway.webhooks.reading import Content
+from inference_gateway.webhooks.reading import ContentReader
 from inference_gateway.webhooks.sending import Sender
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -117,7 +117,7 @@ class Lab:
         self.executors.append(threads)
         options = {
             "claims": self.claims(timeout),
-            "content": Content(self.engine),
+            "content": ContentReader(self.engine),
             "sender": Sender(timeout_seconds=timeout, allow_loopback=True),
             "render": lambda row: to_wire(row, "http://gw"),
             "wake": threading.Event(),

@@ -35,7 +35,8 @@ def _tracked(replicas: int = 0, mode: str = "Operator") -> Tracked:
 class Woken:
     def __init__(self, redis_url: str) -> None:
         self._keys: list[Key] = []
-        self.scaling = ScalingLoop(Scaler(Loads(RedisConnection(redis_url))), self._keys.append, 1)
+        self.scaler = Scaler(Loads(RedisConnection(redis_url)))
+        self.scaling = ScalingLoop(self.scaler, self._keys.append, 1)
 
     def take(self) -> list[Key]:
         keys, self._keys[:] = list(self._keys), []
@@ -46,7 +47,7 @@ class Woken:
 def woken(redis_url: str) -> Iterator[Woken]:
     woken = Woken(redis_url)
     yield woken
-    woken.scaling._scaler.close()
+    woken.scaler.close()
 
 
 def test_nothing_is_decided_before_the_first_reading(woken: Woken) -> None:

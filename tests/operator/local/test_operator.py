@@ -147,8 +147,8 @@ def test_replicas_are_held_while_redis_is_away(machine: Any) -> None:
     machine.apply(maxReplicas=3)
     machine.load(30)
     machine.until(lambda: machine.status().ready_replicas == 3)
-    machine.operators[-1]._scaler._loads._redis.url = "unix:///nowhere"
-    machine.operators[-1]._scaler._loads.close()
+    machine.connection.url = "unix:///nowhere"
+    machine.connection.close()
     machine.operators[-1].tick()
     scaling = machine.status().condition(ConditionType.SCALING_ACTIVE)
     assert (scaling.status, scaling.reason) == (ConditionStatus.UNKNOWN, "LoadUnknown")

@@ -193,7 +193,7 @@ def test_whose_runners_write_a_key(name: str, expected: str) -> None:
     assert writer(name.encode()) == expected
 
 
-def test_redis_away(wait_until: Any) -> None:
+def test_redis_away(wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
     watch = RedisBudget(
         RedisConnection("unix:///nowhere"),
         RedisUsers(RedisConnection("unix:///nowhere")),
@@ -203,7 +203,7 @@ def test_redis_away(wait_until: Any) -> None:
         seconds=0.01,
     )
     watch.start()
-    wait_until(lambda: watch._problem)
+    wait_until(lambda: "cannot check what models use of Redis" in caplog.text)
     watch.close()
 
 

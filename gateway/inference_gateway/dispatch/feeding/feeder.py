@@ -1,7 +1,8 @@
-"""Predictions that were held back → their queues, as there is room for their inputs in Redis.
+"""Puts held predictions on their queues as Redis has space for their inputs.
 
-Accounts take turns, and so do the models of each: next is whoever has least there. A row says that
-it is held no more once its job is on the queue: what a crash leaves between is enqueued again.
+Accounts, and the models of each account, are served fairly: the one with the fewest bytes in Redis
+is next. A row is marked as not held only after its job is on the queue; after a crash in between
+the job is enqueued again.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ from inference_gateway.redis.replies import is_keys_own
 _log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.25
 _SHARE = 10
-"""Or so many times as long as the last look took."""
+"""The pause is at least so many times the duration of the last round."""
 _MOST_BYTES = 8_000_000
-"""Of one round, unless one input is larger: they are all in memory."""
+"""Bytes of inputs in one round, unless one input is larger: all are in memory."""
 _COUNT_EVERY = 1.0
-"""All are counted, so not at each look."""
+"""Seconds between two counts of all held predictions."""
 LOCK = 7_203_441_905_128
-"""Of PostgreSQL: one process feeds at a time, so that two do not fill the same room."""
+"""Advisory lock of PostgreSQL: one process feeds at a time, so that two do not use the same space.
+"""
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 _COUNT = text(f"SELECT model, count(*) FROM predictions WHERE {HELD} GROUP BY model")  # noqa: S608 - constants of ours
 _RELEASE = text(f"""
@@ -51,7 +53,7 @@ RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashe
 
 class Feeder:
     """Args:
-    budget: bytes of inputs that an account may have in Redis; 0: any.
+    budget: bytes of inputs that an account may have in Redis; 0: no limit.
     """
 
     def __init__(self, engine: Engine, client: redis.Redis, *, budget: int) -> None:
@@ -62,7 +64,7 @@ class Feeder:
         self._turns = Rotation()
         self._counted_at = -math.inf
         self._has_told = True
-        """Redis may say that something is held."""
+        """Whether Redis may have counts of held predictions."""
 
     def step(self) -> float:
         began = time.monotonic()
@@ -76,11 +78,11 @@ class Feeder:
         if counts is not None:
             self._tell(counts)
         if sum(held.size for held in chosen) >= _MOST_BYTES:
-            return 0.0  # there may be room for more
+            return 0.0  # there may be space for more
         return max(_PAUSE_SECONDS, (time.monotonic() - began) * _SHARE)
 
     def _choose(self, connection: Connection) -> list[Held]:
-        """Those that go next."""
+        """The predictions to release next."""
         held = self._turns.next(connection)
         if not held:
             return []
@@ -88,7 +90,7 @@ class Feeder:
         return choose(held, there, budget=self._budget, room=free(self._redis))
 
     def _count(self, connection: Connection) -> Counter[str] | None:
-        """How many are held of each model; None: they were counted a moment ago."""
+        """Held predictions of each model; None if they were counted a moment ago."""
         if time.monotonic() < self._counted_at + _COUNT_EVERY:
             return None
         counts = Counter({str(model): n for model, n in connection.execute(_COUNT)})
@@ -97,7 +99,7 @@ class Feeder:
         return counts
 
     def _tell(self, held: Mapping[str, int]) -> None:
-        """The autoscaler. A Redis that is full, or away, does without it."""
+        """Write the counts to Redis, for the autoscaler. Errors of Redis are ignored."""
         if not held and not self._has_told:
             return
         with suppress(redis.RedisError), self._redis.pipeline() as pipe:
@@ -110,7 +112,7 @@ class Feeder:
             self._has_told = bool(held)
 
     def _release(self, connection: Connection, chosen: Sequence[Held]) -> None:
-        """While their rows are locked, so that a cancel finds the job or comes before it."""
+        """Enqueue while the rows are locked, so that a cancel comes before, or finds the job."""
         released = connection.execute(_RELEASE, {"ids": [str(one.id) for one in chosen]})
         rows = [row._asdict() for row in released]
         rows.sort(key=lambda row: (row["model"], row["id"]))
@@ -118,19 +120,21 @@ class Feeder:
             self._enqueue(model, list(group))
 
     def _enqueue(self, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """What has no input that a runner could be given, and what a model's spoiled queue does
-        not take, is the relay's."""
+        """Rows with an unusable input, or of a model whose queue cannot be written, are left to the
+        relay."""
         jobs = [to_job(row) for row in rows if isinstance(row["input"], dict)]
         try:
             self._queue.enqueue(model, jobs)
         except redis.ResponseError as error:
             if not is_keys_own(error):
                 raise
-            _log.warning("the queue of model %s is none: %s", model, batches.reason(error))
+            _log.warning(
+                "the queue of model %s cannot be written: %s", model, batches.reason(error)
+            )
 
 
 def choose(held: Iterable[Held], queued: Queued, *, budget: float, room: float) -> list[Held]:
-    """Those that go next.
+    """The predictions to release next.
 
     Args:
         held: by owner and model, the oldest first.
@@ -159,7 +163,7 @@ def choose(held: Iterable[Held], queued: Queued, *, budget: float, room: float) 
             totals[owner] += one.size
             theirs[model].popleft()
         else:
-            theirs[model].clear()  # this round: its turn comes when there is room
+            theirs[model].clear()  # not in this round
         if not theirs[model]:
             del theirs[model]
         if theirs:

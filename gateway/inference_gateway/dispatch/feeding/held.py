@@ -1,7 +1,7 @@
-"""What is held back, a part of it at a time: however much that is, a look at it costs the same.
+"""Reads held predictions in parts, so that a round costs the same however many there are.
 
-Accounts take turns, and the models of each do, from one look to the next: who has predictions of
-very many models keeps nobody waiting but himself.
+Rounds rotate over accounts, and over the models of each account: an account with very many models
+delays only itself.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from inference_gateway.postgres.tables import HELD, OPEN
 
 _ACCOUNTS = 64
 _LINES = 500
-"""A line is what is held of an account for one model."""
+"""Lines in one round; a line is the held predictions of one account for one model."""
 _PREDICTIONS = 10_000
-"""Of one look: some megabytes, as only their sizes are read."""
+"""Predictions in one round: some megabytes, as only their sizes are read."""
 _MOST_OF_ONE = 200
 _MAX_CURSORS = 10_000
 _BEFORE_ALL = UUID(int=0)
 
-# The distinct values that an index begins with, each by one step into it.
+# A loose index scan: each distinct first column by one lookup.
 _NEXT_ACCOUNTS = text(f"""
 WITH RECURSIVE next AS (
   (SELECT owner, 1 AS n FROM predictions WHERE {HELD} AND owner > :after ORDER BY owner LIMIT 1)
@@ -68,7 +68,7 @@ GROUP BY q.owner, COALESCE(l.model, '')
 Line = tuple[UUID, str]
 """Owner and model."""
 Queued = Mapping[Line, int]
-"""Bytes of inputs in Redis; '' stands for all models that nobody asked for."""
+"""Bytes of inputs in Redis; the model '' stands for all models that were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +80,20 @@ class Held:
 
 
 class Rotation:
-    """Whose turn it is."""
+    """The position of the rotation over accounts and models."""
 
     def __init__(self) -> None:
         self._account = _BEFORE_ALL
-        """The last that was looked at."""
+        """The last account that was read."""
         self._models: dict[UUID, str] = {}
-        """The same of accounts that have more models than a look takes in."""
+        """The last model, for accounts with more models than one round reads."""
 
     def remembered(self) -> int:
         """Accounts whose last model is in memory."""
         return len(self._models)
 
     def next(self, connection: Connection) -> list[Held]:
-        """By owner and model, the oldest first; nothing if nothing is held."""
+        """Held predictions by owner and model, the oldest first."""
         lines = self._lines(connection, self._accounts(connection))
         if not lines:
             return []
@@ -102,7 +102,7 @@ class Rotation:
         return [Held(*row) for row in found]
 
     def _accounts(self, connection: Connection) -> list[UUID]:
-        """Those after the last; from the beginning after the end."""
+        """The accounts after the last one; starts over after the end."""
         parameters = {"after": self._account, "most": _ACCOUNTS}
         found = list(connection.execute(_NEXT_ACCOUNTS, parameters).scalars())
         if not found and self._account != _BEFORE_ALL:
@@ -128,7 +128,7 @@ class Rotation:
 
 
 def queued(connection: Connection, held: Iterable[Held]) -> Queued:
-    """What the accounts of these have in Redis."""
+    """The bytes of inputs that the accounts of these predictions have in Redis."""
     lines = list(dict.fromkeys((one.owner, one.model) for one in held))
     found = connection.execute(_QUEUED, _columns(lines))
     return {(owner, model): size for owner, model, size in found}

@@ -22,10 +22,10 @@ from inference_gateway.postgres.prepared import Prepared
 
 _log = logging.getLogger(__name__)
 
-# Any sign of life renews the lease, by the database's clock; what a runner gives back (`starting`)
-# has none: the relay finds it without a job, and hands it out. `started_at` and `completed_at` come
-# from the ids of entries: Redis' time, which may differ from the database's, unless a runner chose
-# them. Neither moment lies before the creation, or in the future.
+# Every event renews the lease, by the database's clock. A prediction that its runner returned
+# (`starting`) gets none: the relay finds it without a job and hands it out. `started_at` and
+# `completed_at` are taken from entry ids: Redis' time, which may differ from the database's, or
+# ids that a hostile runner chose. So both are limited to between the creation and now.
 _NOW = "EXTRACT(epoch FROM now())::float8"
 _UPDATE = f"""
 UPDATE predictions p
@@ -48,8 +48,8 @@ FROM jsonb_to_recordset($1) AS v(
   events text[])
 WHERE p.id = ANY ($2) AND {OPEN_ATTEMPT}"""  # noqa: S608 - constants of ours
 _END = f"CASE WHEN $4 THEN {ends.COLUMNS} END"
-# What makes deliveries costs a small batch a third of its statement, even where there are none to
-# make. So the rows that have a webhook are left to a second statement, and most batches need none.
+# The part that creates deliveries takes a third of the statement's time for a small batch, even
+# without any. So rows with a webhook have a second statement, which most batches do not need.
 PREPARE = f"""
 PREPARE record (jsonb, uuid[], float8, boolean) AS
 {_UPDATE} AND p.webhook IS NULL
@@ -68,34 +68,34 @@ RECORD_AND_TELL = "EXECUTE record_and_tell (%s, %s, %s, %s)"
 
 # Statistics of an almost empty table make scans look cheaper than lookups.
 _PLAN = "SET enable_seqscan = off; SET enable_nestloop = off"
-# The number of changes changes nothing in the plan, and to plan costs as much as to write one row.
+# The plan does not depend on the number of changes, and planning costs as much as writing one row.
 _ONE_PLAN = "SET plan_cache_mode = force_generic_plan"
 
 
 class Written(NamedTuple):
-    """What a statement returns of each row that it has changed."""
+    """What a statement returns for each changed row."""
 
     id: str
     end: str | None
-    """`ends.COLUMNS`; nothing where nobody listens."""
+    """`ends.COLUMNS`; None if no gateway listens."""
     told: int
-    """Webhook deliveries that were made, of the whole statement."""
+    """Webhook deliveries created by the whole statement."""
 
 
 class Recorded(NamedTuple):
     applied: int
     stale: int
-    """Changes that met no open row of their attempt and token."""
+    """Changes without an open row of their attempt and token."""
     has_told: bool
-    """Whether webhook deliveries were made."""
+    """Whether webhook deliveries were created."""
     message: str | None
-    """Tells what has ended on the channel."""
+    """The message about ends, for the channel."""
 
 
 def prepare(engine: Engine) -> Engine:
-    """Let every connection of the engine plan statements with the fence in the one good way.
+    """Set planner options on every connection of the engine, for statements with the fence.
 
-    For recorder, relay and sweeper; other joins are planned badly on it.
+    For recorder, relay and sweeper only: other joins get bad plans with these options.
     """
 
     @event.listens_for(engine, "connect")
@@ -108,8 +108,8 @@ def prepare(engine: Engine) -> Engine:
 
 
 class Recording:
-    """Writes batches of changes, on a connection of its own: no round trips and no planning stand
-    between an event and its commit. For one thread."""
+    """Writes batches of changes on a connection of its own, with prepared statements: no further
+    round trips or planning before the commit. For one thread."""
 
     def __init__(self, engine: Engine, lease_seconds: float) -> None:
         statements = f"{_PLAN}; {_ONE_PLAN}; {PREPARE}"
@@ -117,14 +117,14 @@ class Recording:
         self._lease_seconds = lease_seconds
 
     def apply(self, changes: Sequence[RowChange], *, in_words: bool = True) -> Recorded:
-        """Write a batch; a change that PostgreSQL does not take ends its prediction as failed.
+        """Write a batch. A change that PostgreSQL refuses ends its prediction as failed.
 
         Args:
-            in_words: say how predictions have ended: somebody listens.
+            in_words: whether the message contains the ended rows, for gateways that listen.
 
         Raises:
-            sqlalchemy.exc.DBAPIError, psycopg2.Error: PostgreSQL is away or busy; to be tried
-                again as a whole.
+            sqlalchemy.exc.DBAPIError, psycopg2.Error: PostgreSQL does not answer or is busy; retry
+                the whole batch.
         """
 
         def write(part: Sequence[RowChange]) -> list[Written]:
@@ -167,12 +167,12 @@ class Recording:
                 return [Written(*row) for row in cursor.fetchall()]
         except Exception as error:
             if not batches.blames_data(error):
-                self._prepared.close()  # It broke, or leads to what was the primary.
+                self._prepared.close()  # It broke, or leads to a former primary.
             raise
 
 
 def _taken_from(engine: Engine) -> Any:
-    """A connection that goes to nobody else. Raises sqlalchemy.exc.DBAPIError."""
+    """A connection that is detached from the pool. Raises sqlalchemy.exc.DBAPIError."""
     made = engine.raw_connection()
     connection = made.driver_connection
     made.detach()
@@ -186,7 +186,7 @@ def _drop(culprit: RowChange, error: Exception) -> list[Written]:
 
 
 def refused(change: RowChange, reason: str) -> RowChange:
-    """What is recorded in place of a change that PostgreSQL does not take."""
+    """The change to record instead of one that PostgreSQL refuses."""
     return RowChange(
         id=change.id,
         attempt=change.attempt,

@@ -1,4 +1,4 @@
-"""From what runners say to what shall change in the database: one change per attempt and batch."""
+"""Folds runners' events into changes of rows: one change per attempt and batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from inference_contract.predictions import TERMINAL, Event, EventType, PredictionStatus
 from inference_contract.webhooks import WebhookEvent
 
-# To ask an enumeration each time doubles the cost of an event.
+# A lookup in the enumeration each time would double the cost of an event.
 _PROCESSING = PredictionStatus.PROCESSING.value
 _START = WebhookEvent.START.value
 _OUTPUT = WebhookEvent.OUTPUT.value
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class RowChange:
-    """What one attempt said in a batch; None leaves a column as it is."""
+    """The events of one attempt in a batch; None leaves a column unchanged."""
 
     id: str
     attempt: int
@@ -42,15 +42,16 @@ class RowChange:
     error_code: str | None = None
     metrics: dict[str, Any] | None = None
     crashes: int = 0
-    """With outcome `starting`: its runner gave it back, and so often may have ended of it."""
+    """With outcome `starting`: the runner returned it, after so many crashes that it may have
+    caused."""
     events: list[str] = field(default_factory=list)
-    """What a webhook may be told, in WebhookEvent's names."""
+    """Webhook events of the change, named as in WebhookEvent."""
 
 
 def fold(entries: Iterable[Entry]) -> list[RowChange]:
     """One change per attempt and token, sorted by id so that all recorders lock in one order.
 
-    The first terminal event of an attempt counts; what follows it is dropped.
+    The first terminal event of an attempt counts; later events are dropped.
     """
     changes: dict[tuple[str, int, str], RowChange] = {}
     for ms, events in entries:
@@ -94,7 +95,7 @@ def _end(change: RowChange, event: Event, ms: int) -> None:
     if seconds is not None:
         change.started_ms = ms - seconds * 1000
         change.metrics = {**(change.metrics or {}), "predict_time": seconds}
-        # A short prediction says nothing of its start before its end.
+        # The start of a short prediction is not sent before its end.
         _announce(change, _START)
     _announce(change, _COMPLETED)
 

@@ -1,7 +1,7 @@
-"""Entries of event streams → events that can be recorded.
+"""Parses and checks entries of event streams.
 
-On a cluster a model counts as hostile, and its runner says what it likes. What does not bear the
-fence is refused and counted. What bears it, and is no event or cannot be stored, is an event that
+On a cluster a model counts as hostile, and its runner may write anything. Items without the fence's
+fields are refused and counted. An item with them that is not a valid event, or cannot be stored,
 ends its prediction as failed.
 """
 
@@ -23,24 +23,24 @@ _MAX_ATTEMPT = 2**31 - 1
 _MAX_TOKEN = 200
 _MAX_SECONDS = 1e9
 _MAX_BYTES = 12_000_000
-"""Of an entry: room for the largest output. One of many small objects takes twenty times as much
-memory as text."""
+"""Size of an entry: the largest output fits. Many small objects take twenty times as much memory as
+text."""
 _MAX_ITEMS = 10_000
-"""A runner puts several events in an entry up to a million bytes, and none has less than 100."""
+"""A runner puts events of up to a million bytes in an entry, and none has less than 100."""
 
 
 class Parsed(NamedTuple):
-    """What an entry holds; everything in it can be stored."""
+    """The events of an entry; all of them can be stored."""
 
     events: list[Event]
     refused: int = 0
-    """Items that bear no fence, or are of a type that we do not know."""
+    """Number of items without the fence's fields or with an unknown type."""
 
 
 def parse(data: bytes) -> Parsed:
     """
     Raises:
-        ValueError: if it is not a JSON array, or larger than any that a runner of ours makes.
+        ValueError: if it is not a JSON array, or larger than any that our runner writes.
     """
     if len(data) > _MAX_BYTES:
         raise ValueError(f"{len(data)} bytes, more than {_MAX_BYTES}")
@@ -55,13 +55,13 @@ def parse(data: bytes) -> Parsed:
 
 
 def _sound(event: Event, is_plain: bool) -> Event:
-    """The event, or what is recorded in its place."""
+    """The event, or the failure to record instead."""
     wrong = _wrong(event, is_plain)
     return event if wrong is None else _refusal(event, wrong)
 
 
 def _is_ours(event: Any) -> bool:
-    """Whether it says whose it is."""
+    """Whether the item has the fence's fields: prediction, attempt, token."""
     return (
         type(event) is dict
         and type(event.get("type")) is str
@@ -77,7 +77,7 @@ def _is_ours(event: Any) -> bool:
 
 
 def _wrong(event: Mapping[str, Any], is_plain: bool) -> str | None:
-    """What keeps it from being recorded."""
+    """Why the event cannot be recorded; None if it can."""
     for name, check in _FIELDS.items():
         field = event.get(name)
         if field is not None and not check(field):

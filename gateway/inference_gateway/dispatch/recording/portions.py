@@ -1,5 +1,5 @@
-"""How much of a batch is each model's: on a cluster its runners are hostile, and may write entries
-as many and as large as they like.
+"""Limits each model's share of a batch: on a cluster runners count as hostile, and may write any
+number of entries of any size.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from typing import NamedTuple
 from inference_gateway.redis.bounded_reader import MAX_ENTRIES
 
 MAX_COUNT = 500
-"""Entries of one stream that are asked for at once, if they are small."""
+"""Small entries of one stream that are read at once."""
 _PORTION_BYTES = 1_000_000
-"""Of one model in one batch, unless a single entry is larger."""
+"""Bytes of one model in one batch, unless a single entry is larger."""
 _BATCH_BYTES = 8_000_000
-"""Of all models that have more than fits into their portions."""
+"""Bytes of all models that exceed their portion."""
 _FIELD_BYTES = 100
-"""What a field of an entry costs beside its text."""
+"""Overhead of a field of an entry."""
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 Read = Mapping[bytes, Entries]
-"""By stream."""
+"""Entries by stream."""
 
 
 class Portion(NamedTuple):
     stream: bytes
     entries: Entries
     size: int
-    """Bytes, roughly."""
+    """Approximate bytes."""
     is_whole: bool
-    """There is no more than this."""
+    """Whether these are all entries that were read."""
 
 
 def portions(read: Read) -> list[Portion]:
-    """What is recorded now: all of those who have little, and something of some others."""
+    """The entries to record now: all of models with few bytes, and a part of some others."""
     found = [_portion(stream, entries) for stream, entries in read.items()]
     chosen = [one for one in found if one.is_whole and one.size <= _PORTION_BYTES]
     large = [one for one in found if not one.is_whole or one.size > _PORTION_BYTES]
@@ -65,7 +65,7 @@ def _size(fields: Mapping[bytes, bytes]) -> int:
 
 
 class Part(NamedTuple):
-    """Streams that are asked for so many entries each."""
+    """Streams to read, and how many entries of each."""
 
     keys: Set[str]
     most: int
@@ -76,18 +76,18 @@ def _most(keys: Set[str]) -> int:
 
 
 class Counts:
-    """How many entries are asked for: fewer of the streams whose entries are large."""
+    """How many entries to read: fewer from streams with large entries."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        """By model key; without those of which as many as can be are asked for."""
+        """By model key; models that are read at the maximum are left out."""
 
     def least(self, keys: Set[str]) -> int:
         counts = (count for key, count in self._known.items() if key in keys)
         return min([*counts, _most(keys)])
 
     def parts(self, keys: Set[str]) -> Sequence[Part]:
-        """Some of all, so that nobody has to be waited for; and then more of the others."""
+        """A few entries of all streams first, then more of those with small entries."""
         first = Part(keys, self.least(keys))
         others = keys - self._known.keys()
         if first.most == _most(keys) or not others:

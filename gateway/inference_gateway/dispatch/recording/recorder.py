@@ -1,6 +1,7 @@
 """Event streams → PostgreSQL: reads as a consumer group, writes, then acknowledges.
 
-Killed between writing and acknowledging, it writes again what the fence then refuses.
+If it is killed between writing and acknowledging, it writes the entries again, and the fence
+refuses them.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from inference_gateway.redis.replies import Line, is_keys_own
 
 _log = logging.getLogger(__name__)
 _PASSES = 3
-"""Batches that were delivered already before there is a new one."""
+"""Batches of already delivered entries that are read before new ones."""
 _LONG = 0.05
-"""Seconds of CPU; a model that takes more of a batch is not read for as long as it took."""
+"""Seconds of CPU. A model whose part of a batch takes longer is paused for the same time."""
 _BLOCK_MS = 250
-"""Also how soon the first event of a model is noticed that just got work."""
+"""Timeout of a blocking read; also the delay before a model with new work is read."""
 _PAUSE = 0.025
-"""Seconds between batches while nobody waits for an end, so that a batch is worth its statement."""
+"""Seconds between batches while no gateway waits for an end, so that batches are larger."""
 _ADOPT_EVERY = 10.0
 _ADOPT_IDLE_MS = 30_000
 
 
 class Recorder:
-    """One of a group that shares the work.
+    """A consumer of the group; several share the work.
 
     Args:
-        consumer: the name to be known again by after a restart.
-        told: set when webhook deliveries were made.
+        consumer: name in the consumer group, the same after a restart.
+        told: set when webhook deliveries were created.
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class Recorder:
         self._keys = StreamKeys(engine, client)
         self._counts = Counts()
         self._unsure: set[str] = set()
-        """Models whose entries may have been delivered to us and not acknowledged."""
+        """Models that may have entries delivered to this consumer and not acknowledged."""
         self._adopt_at = 0.0
         self._is_heard = True
-        """Whether somebody waits: a gateway listened to what was last said to have ended."""
+        """Whether a gateway received the last message about ends."""
 
     def step(self) -> float:
-        """One batch; raises what PostgreSQL or Redis raise, and then loses nothing."""
+        """One batch. Errors of PostgreSQL and Redis are raised; no entry is lost by them."""
         new = self._keys.refresh()
         self._unsure |= new
         if not self._keys.readable:
@@ -103,8 +104,8 @@ class Recorder:
         return _PAUSE if is_read and not self._is_heard else 0
 
     def _read_again(self) -> None:
-        """Entries that were delivered to us: before we failed or were killed, to another, or too
-        much to be recorded in one batch."""
+        """Read entries that were delivered and not recorded: before a failure, to a dead recorder,
+        or beyond a batch's portions."""
         for _ in range(_PASSES):
             if not (keys := self._unsure & self._keys.readable):
                 return
@@ -114,13 +115,13 @@ class Recorder:
             self._unsure -= keys - set(map(_key, read))
 
     def _read_new(self) -> bool:
-        """Whether there was anything.
+        """Read and record new entries. Returns whether there were any.
 
-        What is in an answer that is lost was delivered to us all the same, and nobody else is
-        given it: so it is not asked for twice, and if there is no answer, read again.
+        Entries in a lost reply count as delivered to this consumer, and no other gets them. So the
+        read is not retried; after an error the pending entries are read again.
         """
         readable = self._keys.readable
-        if not (keys := readable - self._unsure):  # else newer entries would overtake older ones
+        if not (keys := readable - self._unsure):  # or newer entries would overtake older ones
             return False
         block = None if readable & self._unsure else _BLOCK_MS
         self._unsure |= keys
@@ -149,7 +150,7 @@ class Recorder:
         return read
 
     def _remove_swollen(self) -> None:
-        """Streams with an entry that nobody can read: it would be read again and again."""
+        """Remove streams with an entry that is too large to read: it would fail again and again."""
         found = []
         for key in self._keys.sound:
             self._unsure.add(key)
@@ -168,7 +169,7 @@ class Recorder:
         self._keys.broken(found)
 
     def _adopt(self) -> None:
-        """Take over what was delivered to recorders that are dead: it is read as ours."""
+        """Claim the pending entries of dead recorders."""
         if self._clock() < self._adopt_at:
             return
         begins = dict.fromkeys(self._keys.sound, b"0-0")
@@ -187,13 +188,13 @@ class Recorder:
         self._adopt_at = self._clock() + _ADOPT_EVERY
 
     def _record(self, read: Read, began: float) -> set[str]:
-        """Write and acknowledge a portion of each. The rest is read again in the next round.
+        """Write and acknowledge a portion of each stream. The rest is read again in the next round.
 
         Args:
-            began: CPU time of this thread when it was about to read.
+            began: CPU time of this thread before it read.
 
         Returns:
-            The keys of models of which that was everything.
+            The keys of models whose entries were all recorded.
         """
         if not read:
             return set()
@@ -214,7 +215,7 @@ class Recorder:
         ended = [change.id for change in changes if change.ended_ms is not None]
         messages: list[Any] = [recorded.message] if recorded.message else []
         if ended and (recorded.stale or not messages):
-            # Of some nobody knows here how they have ended: recorded before we were killed, say.
+            # The ends of some are unknown here: they were recorded before this process started.
             messages.append(ends.nameless(ended))
         self._acknowledge(read, messages)
         self._keys.heard(_key(stream) for stream, _ in read)
@@ -227,7 +228,7 @@ class Recorder:
             self._told.set()
 
     def _acknowledge(self, read: Sequence[tuple[bytes, Entries]], messages: Sequence[Any]) -> None:
-        """It is written: say so to Redis, and to those who wait."""
+        """Acknowledge the recorded entries, and announce the ends to waiting gateways."""
         commands: list[tuple[Any, ...]] = [
             ("XACK", stream, RECORDER_GROUP, *(entry_id for entry_id, _ in entries))
             for stream, entries in read
@@ -239,7 +240,7 @@ class Recorder:
 
 
 def _delivered(reply: Any) -> Iterable[tuple[bytes, Entries]]:
-    """What XREADGROUP answers, by RESP 2 or 3; an entry that is gone by now has no fields."""
+    """The reply of XREADGROUP, by RESP 2 or 3; a deleted entry has no fields."""
     streams = reply.items() if isinstance(reply, dict) else reply or ()
     for stream, found in streams:
         if found:
@@ -257,7 +258,7 @@ def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 def _entries(found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
     entries = []
     for entry_id, fields in found:
-        if not fields:  # trimmed while it was pending: only the acknowledgement is left to do
+        if not fields:  # trimmed while it was pending: only acknowledge it
             continue
         try:
             events, refused = parse(fields[b"d"])

@@ -1,4 +1,4 @@
-"""Which event streams to read, and how they are kept short."""
+"""Which event streams to read, their consumer groups, and their trimming."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _ASK_DOORBELL_EVERY = 0.1
 _TRIM_EVERY = 1.0
 _ASIDE = 2.0
 _MEMORY = 10.0
-"""Seconds after which a broken stream counts as the first."""
+"""Seconds after which an earlier damage of a stream no longer counts."""
 _FUTURE_MS = 3_600_000
 _RETAIN_MS = 5000
-"""A gateway between two reads must still find an entry that is recorded already."""
+"""Recorded entries are kept so long for gateways between two reads."""
 
 
 class StreamKeys:
-    """The keys of the models that have work, or had some a minute ago.
+    """The keys of models that have work, or had some within the last minute.
 
-    Two sources: the doorbell is quick, PostgreSQL ends_may_be_lost nothing.
+    Two sources: the doorbell is fast, PostgreSQL is complete.
     """
 
     def __init__(self, engine: Engine, client: redis.Redis) -> None:
@@ -52,13 +52,13 @@ class StreamKeys:
 
     @property
     def sound(self) -> set[str]:
-        """All but those that were put aside a moment ago."""
+        """All keys except those with a stream that was repaired a moment ago."""
         now = time.monotonic()
         return {key for key in self._until if self._aside.get(key, 0.0) <= now}
 
     @property
     def readable(self) -> set[str]:
-        """Those of them that do not rest."""
+        """The sound keys that are not paused."""
         if not self._rests:
             return self.sound
         now = time.monotonic()
@@ -66,24 +66,24 @@ class StreamKeys:
         return self.sound - self._rests.keys()
 
     def rest(self, key: str, seconds: float) -> None:
-        """Its entries cost much: read those of the other models meanwhile, if there are any."""
+        """Pause a model whose entries took long; other models are read meanwhile."""
         if len(self._until) > 1:
             self._rests[key] = time.monotonic() + seconds
 
     def broken(self, keys: Iterable[str]) -> None:
-        """Their streams were gone, or none: who spoils them again is read only now and then."""
+        """Their streams were missing or of a wrong type. Repeatedly broken ones are read rarely."""
         now = time.monotonic()
         self._aside = {key: until for key, until in self._aside.items() if until > now - _MEMORY}
         for key in keys:
             self._aside[key] = now + (_ASIDE if key in self._aside else 0.0)
 
     def heard(self, keys: Iterable[str]) -> None:
-        """There were events of these models: keep listening for a while."""
+        """There were events of these models: keep reading them for a while."""
         until = time.monotonic() + _KEEP_SECONDS
         self._until.update(dict.fromkeys(keys, until))
 
     def refresh(self) -> set[str]:
-        """Look for models with work; those that are new."""
+        """Look for models with work. Returns the new ones."""
         now = time.monotonic()
         before = set(self._until)
         if now >= self._doorbell_at:
@@ -122,7 +122,7 @@ class StreamKeys:
 
 
 def repair(client: redis.Redis, keys: Iterable[str]) -> list[str]:
-    """Make streams and groups anew where a model's runners, or a loss of Redis, left none.
+    """Create missing streams and groups again, after damage by runners or a loss of Redis' data.
 
     Returns:
         The keys of those models.
@@ -136,7 +136,7 @@ def repair(client: redis.Redis, keys: Iterable[str]) -> list[str]:
     for key in broken:
         if str(found[key]).startswith("WRONGTYPE"):
             metrics.SET_ASIDE.labels("recorder").inc()
-            _log.warning("the event stream of %s is none: it is removed", key)
+            _log.warning("the event stream of %s is not a stream: it is removed", key)
             client.delete(events_key(key))
     ensure_groups(client, broken)
     return broken
@@ -149,7 +149,7 @@ def _has_group(groups: Any) -> bool:
 
 
 def ensure_groups(client: redis.Redis, keys: Iterable[str]) -> None:
-    """Make the consumer group where it is missing; it reads from the stream's start."""
+    """Create missing consumer groups; they read from the stream's start."""
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.xgroup_create(events_key(key), RECORDER_GROUP, id="0", mkstream=True)
@@ -159,7 +159,7 @@ def ensure_groups(client: redis.Redis, keys: Iterable[str]) -> None:
 
 
 def trim(client: redis.Redis, keys: Iterable[str]) -> None:
-    """Drop what is old and acknowledged."""
+    """Trim old, acknowledged entries."""
     streams = [events_key(key) for key in keys]
     if not streams:
         return
@@ -172,19 +172,19 @@ def trim(client: redis.Redis, keys: Iterable[str]) -> None:
         now = seconds * 1000 + microseconds // 1000
         for stream, pending, groups in zip(streams, replies[::2], replies[1::2], strict=True):
             if isinstance(pending, Exception) or isinstance(groups, Exception):
-                continue  # Spoiled this moment: whoever reads it next repairs it.
+                continue  # Just damaged: the next read repairs it.
             first = trim_before(now, [g["last-delivered-id"] for g in groups], pending["min"])
             pipe.xtrim(stream, minid=first, approximate=True)
             if _is_ahead(now, groups) and not pending["pending"]:
-                # Nobody could append to it until its time has come, which may be never.
+                # No entry could be appended before the time of that id.
                 metrics.SET_ASIDE.labels("recorder").inc()
-                _log.warning("%s has ids of the future: it begins anew", stream)
+                _log.warning("%s has ids in the future: it is created again", stream)
                 pipe.delete(stream)
         each(pipe)
 
 
 def _is_ahead(now_ms: int, groups: Iterable[dict[str, Any]]) -> bool:
-    """Whether a runner chose the last id, and everything up to there was read."""
+    """Whether the last id is in the future (a runner chose it), and all entries were read."""
     return all(
         _number(group["last-delivered-id"])[0] > now_ms + _FUTURE_MS and group["lag"] == 0
         for group in groups
@@ -192,7 +192,7 @@ def _is_ahead(now_ms: int, groups: Iterable[dict[str, Any]]) -> bool:
 
 
 def trim_before(now_ms: int, delivered: Iterable[bytes], first_pending: bytes | None) -> str:
-    """The first id to keep: nothing young, nothing unread by a group, nothing unacknowledged."""
+    """The first id to keep: recent, unread and unacknowledged entries stay."""
     ids = [(now_ms - _RETAIN_MS, 0), *map(_number, delivered)]
     if first_pending:
         ids.append(_number(first_pending))

@@ -1,4 +1,4 @@
-"""What Redis knows of jobs: which wait, which run, and whose lease is over."""
+"""The state of jobs in Redis: which wait, which run, which leases have expired."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from inference_gateway.lifecycle.cancel import Withdrawal, withdraw
 from inference_gateway.redis.replies import each
 
 _CHUNK = 500
-"""Jobs per script call: Redis serves nobody else meanwhile."""
+"""Jobs per script call, which blocks Redis."""
 _LOOKS_AT = 20_000
-"""Places in queues that one script call looks at, and those of one queue more: a few milliseconds.
-What it has not come to is looked for another time."""
+"""Queue positions that one script call searches (it may pass the limit by one queue): a few
+milliseconds. Other jobs are searched for in later calls."""
 
-# A job that waits says so, and stands in its queue. The two are keys of their own, and a runner may
-# pop what it likes: if the queue has lost it, no claim ever finds it, and it is no job any more.
-# A queue is in the order of its jobs' ids, nearly. So only what should stand before the first is
-# looked for; for what is lost that holds as soon as those before it have run.
+# A waiting job has the field `waits` and an entry in its queue. These are two keys, and a runner
+# may pop any entry: a job without entry can never be claimed, so it is deleted here. A queue is
+# nearly in the order of its jobs' ids. So only jobs that sort before its head are searched for; a
+# lost job does so as soon as those before it have run.
 _STATUSES = f"""
 local queues, looked = {{}}, 0
 
@@ -58,13 +58,13 @@ return found
 
 
 _MOST_LEASES = 20_000
-"""Of one model in one look, the latest: more than any model's runners have at once."""
+"""Leases of one model in one read, the latest: more than any model's runners have at once."""
 _MOST_EXPIRED = 1000
-"""The same of those that are over; the others come next time."""
+"""Expired leases of one model in one read; the others follow in the next."""
 
 
 class Leases(NamedTuple):
-    """The jobs that runners have, at one moment."""
+    """The leases of jobs at one moment."""
 
     ends: Mapping[str, float]
     """Job id → end of its lease, unix seconds."""
@@ -72,8 +72,8 @@ class Leases(NamedTuple):
     """By Redis' clock."""
 
     def state(self, job: str) -> JobState:
-        """Of a job that a runner has taken. Without a lease it has just ended, or Redis has lost
-        the lease, which accuses nobody."""
+        """The state of a claimed job. Without a lease it has just ended, or Redis has lost the
+        lease: its runner does not count as dead."""
         if job not in self.ends:
             return JobState.MISSING
         return JobState.STARTED if self.ends[job] > self.now else JobState.DEAD
@@ -84,7 +84,7 @@ def job_of(row: OpenRow) -> str:
 
 
 def states(client: redis.Redis, rows: Sequence[OpenRow]) -> list[JobState]:
-    """The states of the rows' jobs; those of rows that shall be canceled are withdrawn first."""
+    """The states of the rows' jobs. Jobs of rows with a cancel request are withdrawn first."""
     found = _statuses(client, [job_of(row) for row in rows])
     unwanted = [i for i, row in enumerate(rows) if row.cancel_requested]
     wanted = [
@@ -93,7 +93,7 @@ def states(client: redis.Redis, rows: Sequence[OpenRow]) -> list[JobState]:
     withdrawn = withdraw(client, wanted) if wanted else []
     for i, withdrawal in zip(unwanted, withdrawn, strict=True):
         found[i] = "started" if withdrawal is Withdrawal.RUNNING else withdrawal.value
-    # Read after the hashes: a job that was started then, and has no lease now, has ended.
+    # Read after the job hashes: a job that was claimed then and has no lease now has ended.
     running = {row.model for row, status in zip(rows, found, strict=True) if status == "started"}
     held = leases(client, map(queues.model_key, running))
     return [_state(s, job_of(row), held) for s, row in zip(found, rows, strict=True)]
@@ -129,11 +129,11 @@ def _job(member: bytes) -> str:
 
 
 def expired(client: redis.Redis) -> dict[str, list[bytes]]:
-    """Model key → members of its in-flight set whose lease is over, of every queue there is; not
-    all where they are very many."""
+    """Model key → members of its in-flight set with an expired lease, for all queues; at most
+    `_MOST_EXPIRED` of each."""
     prefix = queues.queue_key("")
     names: Any = client.smembers(queues.QUEUES_KEY)
-    # Runners write these names too, each that of its own model or whatever it likes.
+    # Runners write these names too; a hostile one may write any.
     keys = [name.decode(errors="replace").removeprefix(prefix) for name in names]
     seconds, _ = client.time()
     with client.pipeline(transaction=False) as pipe:
@@ -145,7 +145,7 @@ def expired(client: redis.Redis) -> dict[str, list[bytes]]:
 
 
 def forget(client: redis.Redis, key: str, members: Collection[bytes]) -> None:
-    """Remove what a dead runner left of its jobs."""
+    """Remove the jobs and leases of a dead runner."""
     if not members:
         return
     jobs = list(map(_job, members))
@@ -156,7 +156,7 @@ def forget(client: redis.Redis, key: str, members: Collection[bytes]) -> None:
 
 
 def attempts(members: Iterable[bytes]) -> dict[bytes, tuple[UUID, int]]:
-    """Member of an in-flight set → prediction id and attempt; what is not ours is left out."""
+    """Member of an in-flight set → prediction id and attempt; invalid members are left out."""
     found = {}
     for member in members:
         try:

@@ -1,4 +1,4 @@
-"""Whether Redis has lost what it was told: jobs, leases, and events that nobody had read."""
+"""Detects that Redis has lost data: jobs, leases, unread events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Losses:
         self._memory: _Memory | None = None
 
     def seen(self) -> bool:
-        """Whether this Redis is new, restarted or emptied since the last look; a restart loses what
-        its file did not have yet. At the first look it is not.
+        """Whether Redis was replaced, restarted or emptied since the last call; a restart loses
+        writes that were not yet in the AOF. False at the first call.
 
         Raises:
-            redis.RedisError: it is away, or takes no writes.
+            redis.RedisError: Redis does not answer, or refuses writes.
         """
         self._redis.set(_MARK_KEY, secrets.token_hex(8), nx=True)
         memory = _Memory(self._redis.info("server")["run_id"], self._redis.get(_MARK_KEY))

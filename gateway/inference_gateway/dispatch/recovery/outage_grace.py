@@ -1,4 +1,5 @@
-"""Runners say through Redis that they live: while they could not, their silence says nothing."""
+"""Grace after an outage of Redis: runners renew leases through Redis, so an expired lease means
+nothing while they could not."""
 
 from __future__ import annotations
 
@@ -16,16 +17,17 @@ from inference_gateway.redis.replies import ask
 _EVENTS, _IN_FLIGHT = "inference:grace:events", "inference:grace:wip"
 _MEMBER = "probe"
 _GAP = 1 / 4
-"""Of a lease. A runner renews after a third of it, and again soon after it was refused: a gap that
-is no longer than this ends no lease."""
+"""Share of a lease. A runner renews after a third of it, and soon again after a refusal: a shorter
+gap does not end a lease."""
 _FORGOTTEN = 3
-"""Leases. What ran when Redis lost its memory is noticed as silent after one, and that rests on a
-whole lease without a gap, and on the sweeper, which comes now and then."""
+"""Leases after which a loss of Redis' data no longer matters. A runner that was running then is
+noticed as silent after one lease; before that a whole lease without a gap is needed, and a round of
+the sweeper."""
 _ASK = 1 / 10
-"""Of a lease: so often Redis is asked, and at least every second."""
+"""Share of a lease between two probes of Redis; at most a second."""
 
-# What runners must do to keep a lease: an event, and the function that renews it. So it is refused
-# where theirs are: memory or disk full, a replica, a script that runs, functions that are lost.
+# The commands by which runners keep a lease: an event, and the function that renews it. The probe
+# is refused when theirs are: memory or disk full, a replica, a running script, lost functions.
 _PROBE: tuple[tuple[Any, ...], ...] = (
     ("XADD", _EVENTS, "MAXLEN", "1", "*", "d", ""),
     ("ZADD", _IN_FLIGHT, "0", _MEMBER),
@@ -35,22 +37,22 @@ _PROBE: tuple[tuple[Any, ...], ...] = (
 
 
 class Sign(NamedTuple):
-    """Redis has taken writes."""
+    """A successful probe: Redis accepted writes."""
 
     at: float
-    """By our clock, when its answer came."""
+    """When the reply came, by our clock."""
     redis: float
-    """By its own, which leases go by: it may be set forward, or stand still with its machine."""
+    """Redis' time, which leases use. The clock may jump forward, or stop with its machine."""
 
 
 class Stretch(NamedTuple):
-    """Signs without a gap between them: what lived could say so."""
+    """Successful probes without a gap: live runners could renew their leases."""
 
     since: float
     last: Sign
 
     def on(self, sign: Sign, gap: float) -> Stretch:
-        """With one more sign; from there on anew, if the last is too long ago by either clock."""
+        """Extend by a probe; start over if the last one is too long ago by either clock."""
         if max(sign.at - self.last.at, sign.redis - self.last.redis) > gap:
             return Stretch(sign.at, sign)
         return Stretch(self.since, sign)
@@ -60,14 +62,16 @@ class Stretch(NamedTuple):
 
 
 class OutageGrace:
-    """Whether a runner whose lease has ended counts as dead. `step` is a loop of its own; any
-    thread may ask.
+    """Whether a runner with an expired lease counts as dead. `step` runs in a loop of its own; the
+    other methods are thread-safe.
 
-    Redis must have taken writes all through a lease. A gap (it refuses them, or is away; it, we or
-    the network stood still; we have just been started) makes that lease begin anew.
+    It counts as dead only if Redis has accepted writes for a whole lease. The time starts over
+    after a gap: Redis refused writes or did not answer, a process or the network was suspended, or
+    this process has just started.
 
     Args:
-        client: of its own, for its connections are closed: a runner may need a new one, too.
+        client: used by this object only. Its connections are closed after each probe, as runners
+            may need new ones too.
         lease: seconds.
     """
 
@@ -83,21 +87,22 @@ class OutageGrace:
         self._lost_at = -math.inf
 
     def now(self) -> float:
-        """To be taken before a look."""
+        """The time to pass to `active`; take it before reading leases."""
         return self._clock()
 
     def active(self, began: float) -> bool:
-        """Whether nobody counts as dead by a look that began then. To be called after it."""
+        """Whether expired leases in a read that began at that time mean nothing. Call it after the
+        read."""
         stretch = self._stretch
         return stretch is None or not stretch.covers(began - self._lease, self._clock(), self._gap)
 
     def ends_may_be_lost(self) -> bool:
-        """Whether Redis has just lost what it was told: who is silent since may have said its end.
-        Its work is to be done again, and nobody has died of it."""
+        """Whether Redis has just lost data: a silent runner may have sent its end, which was lost.
+        The work is handed out again without counting a crash."""
         return self._clock() - self._lost_at < _FORGOTTEN * self._lease
 
     def step(self) -> float:
-        """Ask Redis. Raises redis.RedisError; nobody counts as dead then."""
+        """Probe Redis. Raises redis.RedisError; then no runner counts as dead."""
         try:
             *_, (seconds, microseconds) = ask(self._redis, _PROBE)
             if self._losses.seen():

@@ -1,4 +1,4 @@
-"""Carrying out recoveries, once the recorder has written everything that could refute them."""
+"""Carries out recoveries once the recorder has written all events that could contradict them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 _TOKEN_BYTES = 16
 _ASK_AGAIN = 0.05
 
-# By the lease that the recovery was made of, not by the time: this statement may have to wait for a
-# PostgreSQL that stands still, and then leases are over that were renewed after the recovery.
+# Compares the lease that the recovery was based on, not the time: the statement may be delayed by a
+# suspended PostgreSQL, and leases that were renewed after the recovery may have expired by then.
 _HAND_OUT = text(f"""
 WITH v AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
@@ -44,20 +44,20 @@ RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashe
 
 
 class PendingRecoveries:
-    """Recoveries that wait for the recorder: what was missed may be on its way to the database."""
+    """Recoveries that wait for the recorder: unread events may still change the rows."""
 
     def __init__(self, engine: Engine, client: redis.Redis) -> None:
         self._engine = engine
         self._redis = client
         self._queue = JobQueue(client)
         self._waiting: dict[str, tuple[Recovery, str]] = {}
-        """Prediction → recovery, and how far the recorder must have come."""
+        """Prediction → recovery, and the stream position that the recorder must have reached."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, recoveries: Iterable[Recovery]) -> None:
-        """To be called after the look at Redis or PostgreSQL that the recoveries rest on."""
+        """Call it after the reads of Redis and PostgreSQL that the recoveries are based on."""
         new = [v for v in recoveries if self._is_new(v)]
         if new:
             ends = recorder_position.last_events(self._redis, {model_key(v.model) for v in new})
@@ -68,7 +68,8 @@ class PendingRecoveries:
         return known is None or known[0] != recovery
 
     def settle(self) -> float | None:
-        """Carry out what may be; seconds after which to ask again, None if nothing is left."""
+        """Carry out recoveries that the recorder has passed. Returns the seconds until the next
+        call, None if none is left."""
         recorded = {
             (key, end)
             for key, end in {(model_key(v.model), end) for v, end in self._waiting.values()}
@@ -92,7 +93,7 @@ class PendingRecoveries:
         withdraw(self._redis, rows)
 
     def _hand_out(self, orders: Sequence[HandOut]) -> None:
-        # The newest first, each to the front of the queue: the oldest is then the next to run.
+        # Newest first, each to the front of the queue, so that the oldest runs next.
         orders = sorted(orders, key=lambda order: (order.model, order.id), reverse=True)
         by_id = {order.id: order for order in orders}
         parts = batches.write(self._write, orders, _set_aside)
@@ -112,15 +113,15 @@ class PendingRecoveries:
             return [row._asdict() for row in connection.execute(_HAND_OUT, {"rows": parameter})]
 
     def _enqueue(self, model: str, rows: Sequence[dict[str, Any]]) -> None:
-        """A model whose queue cannot be written keeps its own predictions waiting, and no other's:
-        the relay comes back to them, `MOST_ATTEMPTS` times."""
+        """A queue that cannot be written delays only its own model's predictions: the relay tries
+        again, up to `MOST_ATTEMPTS` times."""
         try:
             self._queue.enqueue(model, map(to_job, rows), front=True)
         except redis.ResponseError as error:
             if not is_keys_own(error):
                 raise
             metrics.SET_ASIDE.labels("relay").inc(len(rows))
-            _log.warning("the queue of model %s is none: %s; it is removed", model, error)
+            _log.warning("the queue of model %s is not a list: %s; it is removed", model, error)
             self._redis.delete(queue_key(model_key(model)))
 
 

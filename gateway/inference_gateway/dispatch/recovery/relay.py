@@ -1,4 +1,4 @@
-"""Rows that wait to be run → the queue, whenever the queue does not know them (any more)."""
+"""Enqueues waiting predictions whose job is missing in Redis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference_gateway.postgres.tables import OPEN
 
 _log = logging.getLogger(__name__)
 _PAGE = 1000
-"""A longer queue is looked through over several ticks, so that it costs the others little."""
+"""Rows in one tick; a longer queue takes several ticks, to limit the load."""
 _MAX_SUSPECTS = 10_000
 
 _SELECT = f"""
@@ -56,13 +56,13 @@ class Relay:
         self._pending = PendingRecoveries(engine, client)
         self._losses = Losses(client)
         self._after: OpenRow | None = None
-        """Where the next tick goes on."""
+        """The last row of the last page; the next tick continues after it."""
         self._hurry = True
-        """We are new, or Redis lost its memory: go on without pauses until every row was seen."""
+        """After the start or a loss of Redis' data: no pauses until every row was checked."""
         self._tick_at = 0.0
 
     def step(self) -> float:
-        """One page when it is time for them, and a look at what waits for the recorder."""
+        """Check a page of rows when it is due, and carry out pending recoveries."""
         if self._hurry or self._clock() >= self._tick_at:
             self._walk()
             self._tidy()
@@ -71,8 +71,7 @@ class Relay:
         return 0.0 if self._hurry else pause(self._tick_at - self._clock(), again)
 
     def _walk(self) -> None:
-        # Raises where Redis takes no writes: nothing can be handed out then, and attempts shall not
-        # be used up.
+        # Raises if Redis refuses writes: nothing can be handed out, and no attempts may be wasted.
         if self._losses.seen():
             self._after = None
             self._hurry = True
@@ -80,10 +79,10 @@ class Relay:
         self._judge(rows)
         self._after = rows[-1] if len(rows) == _PAGE else None
         if self._after is None or len(self._pending) > _MAX_SUSPECTS:
-            self._hurry = False  # all seen, or the recorder is behind: give it time
+            self._hurry = False  # all rows checked, or the recorder is behind
 
     def _next_page(self) -> list[OpenRow]:
-        """Newest first, from where the last one ended."""
+        """The next rows, newest first."""
         parameters: dict[str, Any] = {"page": _PAGE}
         query = _FIRST_PAGE
         if self._after is not None:
@@ -113,7 +112,7 @@ class Relay:
         self._pending.settle()
 
     def _tidy(self) -> None:
-        """Drop leases that are over, of attempts that are: the dead do not count as load."""
+        """Remove expired leases of ended attempts: they would count as load."""
         for key, members in jobs.expired(self._redis).items():
             attempts = jobs.attempts(members)
             ids = {prediction for prediction, _ in attempts.values()}

@@ -1,4 +1,4 @@
-"""What becomes of open predictions: pure decisions, taken by relay and sweeper."""
+"""The recovery of open predictions: pure decisions, used by relay and sweeper."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     STARTED = "started"
-    """A runner has it, and its lease runs."""
+    """A runner has claimed it, and its lease is valid."""
     DEAD = "dead"
-    """A runner had it, and its lease is over."""
+    """A runner had claimed it, and its lease has expired."""
     MISSING = "missing"
     """Never enqueued, lost, or just finished."""
     REMOVED = "removed"
-    """It waited, and was taken off the queue."""
+    """It was waiting and has been taken off the queue."""
 
 
 class Cause(StrEnum):
@@ -49,7 +49,7 @@ class OpenRow:
 
 @dataclass(frozen=True)
 class HandOut:
-    """Give the work to another attempt, if the row is open, of this attempt, and has this lease."""
+    """Start a new attempt, if the row is still open and has this attempt and lease."""
 
     id: str
     model: str
@@ -62,8 +62,8 @@ class HandOut:
 Recovery = Ending | HandOut
 
 MOST_ATTEMPTS = 100
-"""A loss of Redis costs one. What is lost so often is lost for a reason of its own: a model that
-spoils its own queue, say."""
+"""A loss of Redis' data costs one attempt. A prediction that is lost so often has a cause of its
+own, such as a model that damages its queue."""
 
 
 def on_starting(
@@ -74,11 +74,11 @@ def on_starting(
     leases_unreliable: bool,
     ends_may_be_lost: bool = False,
 ) -> Recovery | None:
-    """Of a row that waits to be run; None: all is well.
+    """The recovery of a waiting row; None if it needs none.
 
     Args:
-        leases_unreliable: nobody counts as dead now.
-        ends_may_be_lost: its end may have been told to Redis, and lost there.
+        leases_unreliable: expired leases mean nothing now.
+        ends_may_be_lost: its end may have been sent to Redis and lost there.
     """
     if job in (JobState.QUEUED, JobState.STARTED):
         return None
@@ -94,11 +94,11 @@ def on_starting(
 def on_overdue(
     row: OpenRow, max_attempts: int, *, leases_unreliable: bool, ends_may_be_lost: bool = False
 ) -> Recovery | None:
-    """Of a row past its deadline or the end of its lease; None: only its runner can end it.
+    """The recovery of a row past its deadline or lease; None: only its runner can end it.
 
     Args:
-        leases_unreliable: nobody counts as dead now.
-        ends_may_be_lost: its end may have been told to Redis, and lost there.
+        leases_unreliable: expired leases mean nothing now.
+        ends_may_be_lost: its end may have been sent to Redis and lost there.
     """
     if row.late:
         error = "It did not finish before its deadline."

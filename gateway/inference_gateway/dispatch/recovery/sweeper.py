@@ -1,4 +1,4 @@
-"""Open rows whose time is over: dead runners' and those past their deadline."""
+"""Finds open rows with an expired lease or deadline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference_gateway.postgres.tables import OPEN
 
 _PAGE = 1000
 _PAGES_A_STEP = 10
-"""The next step begins anew: by then these rows have ended."""
+"""Pages in one step; the next step starts over, as these rows have ended by then."""
 _GAUGES_EVERY = 10.0
 
 _OVERDUE = text(f"""
@@ -63,7 +63,7 @@ class Sweeper:
         self._gauges_at = 0.0
 
     def step(self) -> float:
-        """A tick when it is time for one, and another look at what waits for the recorder."""
+        """Check overdue rows when it is due, and carry out pending recoveries."""
         asked: list[OpenRow] = []
         if self._clock() >= self._tick_at:
             asked = self._walk()
@@ -71,13 +71,13 @@ class Sweeper:
         if self._clock() >= self._gauges_at:
             self._measure()
         again = self._pending.settle()
-        # Last, for a Redis that is full does not take it, and deadlines are kept all the same. The
-        # runner may have missed the first request, or Redis forgotten it.
+        # Repeats cancel requests, which the runner may have missed or Redis lost. Last: a full
+        # Redis refuses them, and deadlines must be kept all the same.
         withdraw(self._redis, [{"id": r.id, "model": r.model, "attempt": r.attempt} for r in asked])
         return pause(self._tick_at - self._clock(), again)
 
     def _walk(self) -> list[OpenRow]:
-        """Those that are left to their runners, which shall cancel them."""
+        """Recover overdue rows. Returns the rows that their runners must cancel."""
         asked: list[OpenRow] = []
         model, last = "", UUID(int=0)
         for _ in range(_PAGES_A_STEP):

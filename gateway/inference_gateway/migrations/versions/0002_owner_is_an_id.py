@@ -11,7 +11,7 @@ depends_on = None
 
 
 def _convert_owner(kind: str, given: str, value: str) -> None:
-    # Only a function may read another table here. A rewrite fires no trigger that forbids it.
+    # USING may read another table only in a function. The rewrite does not fire the trigger.
     op.execute(f"""
         CREATE FUNCTION predictions_new_owner({given}) RETURNS {kind} LANGUAGE sql
         AS $$ SELECT COALESCE({value}) $$
@@ -23,7 +23,7 @@ def _convert_owner(kind: str, given: str, value: str) -> None:
 
 
 def upgrade() -> None:
-    # What a name left that nobody has any more stays together, and nobody's.
+    # Predictions of a name without account get a common id that belongs to no account.
     _convert_owner("uuid", "text", "(SELECT id FROM users WHERE username = $1), md5($1)::uuid")
 
 

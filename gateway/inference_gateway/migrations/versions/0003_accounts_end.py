@@ -1,4 +1,4 @@
-"""Accounts can be disabled and deleted, and their access tokens end with a number that goes up."""
+"""Accounts can be disabled and deleted; a rising token version ends their access tokens."""
 
 from __future__ import annotations
 

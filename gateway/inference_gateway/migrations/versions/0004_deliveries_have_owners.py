@@ -1,4 +1,4 @@
-"""Webhook deliveries have owners, by whom they are sent in turn."""
+"""Webhook deliveries have owners, for a fair order of delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What quotas of accounts are compared with: open predictions by owner, stored bytes."""
+"""Usage of accounts, for quotas: open predictions by owner, stored bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the creator reached the API at, for the links in webhooks."""
+"""The base URL of the creator's request, for the links in webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of Redis an input takes, and whether it waits outside of it."""
+"""The size of an input in Redis, and whether the prediction is held in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's own class was made of: when its code changes, that is another version of it."""
+"""The digest of a custom model's code: a change of the code is a new version of the model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from inference_contract.modeltype import ModelType
 
 MAX_FILES = 500
 MAX_BYTES = 2_000_000
-"""Of a file. Beyond these bounds a change of code is not seen; they bound what a PUT may take."""
+"""Size of a file. Changes beyond these limits are not detected; they bound the time of a PUT."""
 
 
 def stamped(model: InferenceModel) -> InferenceModel:
-    """With the digest of its Python files, if its code is a folder of this machine."""
+    """The model with the digest of its Python files, if its code is a folder of this machine."""
     source = model.spec.source
     digest = None
     if model.spec.type is ModelType.CUSTOM and source.path is not None:
@@ -28,7 +28,7 @@ def stamped(model: InferenceModel) -> InferenceModel:
 
 
 def _digest(path: Path) -> str | None:
-    """None if there is none: the runner will say what it misses."""
+    """None if the folder is missing: the runner reports that."""
     folder = path if path.is_dir() else path.parent
     digest, count = hashlib.sha256(), 0
     for file in _python_files(folder):

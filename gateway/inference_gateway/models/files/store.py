@@ -28,7 +28,7 @@ from inference_gateway.models.store import (
 )
 
 Stamp = tuple[int, int, int] | None
-"""Inode, mtime in ns and size of a file: changes whenever the file is replaced."""
+"""Inode, mtime in ns and size of a file: changes when the file is replaced."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class YamlModelStore:
         try:
             self._path(model_id).lstat()
         except FileNotFoundError:
-            # Without the folder of all documents, the disk is not there.
+            # If the folder of all documents is missing, its disk is not mounted.
             return layout.models_dir(self._home).is_dir()
         except OSError:
             return False
@@ -131,7 +131,7 @@ class YamlModelStore:
         return layout.model_file(self._home, owner, name)
 
     def _mark(self, owner: str) -> str | None:
-        """The id of the account that the folder belongs to; one that is nobody's if the file cannot
+        """The id of the account that the folder belongs to; an id of no account if the file cannot
         be read."""
         try:
             return layout.owner_file(self._home, owner).read_text("ascii").strip()
@@ -155,7 +155,7 @@ class YamlModelStore:
             )
 
     def _look(self, model_id: str, path: Path) -> _Known | None:
-        """The entry, parsed anew only where a file has changed; None if it has just gone."""
+        """The entry; parsed again only if a file has changed. None if it was just deleted."""
         owner, _, name = model_id.partition("/")
         status_path = layout.status_file(self._home, owner, name)
         document, status = _stamp(path), _stamp(status_path)
@@ -200,12 +200,12 @@ def _read_status(path: Path) -> InferenceModelStatus:
     try:
         return InferenceModelStatus.model_validate(statefile.read(path) or {})
     except ValidationError:
-        # Another version's: the operator is about to replace it.
+        # Written by another version: the operator will replace it.
         return InferenceModelStatus()
 
 
 def _compare(path: Path, model: InferenceModel) -> tuple[int, datetime, bool]:
-    """Generation and creation time of what is there, and whether its spec is the same.
+    """Generation and creation time of the existing document, and whether its spec is the same.
 
     Raises FileNotFoundError.
     """
@@ -231,7 +231,7 @@ def _write_new(path: Path, content: bytes) -> None:
     """Raises FileExistsError."""
     temporary = _write_temporary(path, content)
     try:
-        # A link, unlike a rename, fails where there is a file already.
+        # A link, unlike a rename, fails if the file exists.
         os.link(temporary, path)
     finally:
         temporary.unlink()
@@ -239,7 +239,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _write_temporary(path: Path, content: bytes) -> Path:
-    """A file beside the one that is meant, on the disk for good, readable by its owner only."""
+    """A temporary file in the same folder, synced to disk, readable by its owner only."""
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp", delete=False
     ) as file:
@@ -254,7 +254,7 @@ def _write_temporary(path: Path, content: bytes) -> Path:
 
 
 def _sync_folder(path: Path) -> None:
-    """What was done to names in it stays. Raises StoreUnconfirmed."""
+    """Sync a folder, so that renames in it are durable. Raises StoreUnconfirmed."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -266,7 +266,7 @@ def _sync_folder(path: Path) -> None:
 
 
 class _Writing:
-    """Turns what the disk says into StoreUnavailable; the old document is kept."""
+    """Turns OSError into StoreUnavailable; the old document is kept."""
 
     def __enter__(self) -> None: ...
 

@@ -1,17 +1,17 @@
-"""What checking one input may cost: a model's schema times an input is anybody's product."""
+"""Limits the cost of checking an input: it grows with the product of schema and input."""
 
 from __future__ import annotations
 
 import time
 
 INLINE_STEPS = 3000
-"""About a millisecond. Inputs that need more are checked on a thread."""
+"""Steps in about a millisecond. Inputs that need more are checked on a thread."""
 _SLICE_STEPS = 1000
 _NAP_SECONDS = 0.0005
 
 
 class TooCostly(Exception):
-    """The input is not checked to its end."""
+    """The budget ended before the check."""
 
 
 class Budget:
@@ -33,8 +33,8 @@ class Budget:
 
 
 class ThreadBudget(Budget):
-    """On a thread of its own: so much of its time, and a pause after each slice of it, or the
-    event loop would wait for the interpreter at each of its turns."""
+    """A limit of the thread's CPU time, with a pause after each slice: otherwise the event loop
+    would wait for the GIL at each of its iterations."""
 
     __slots__ = ("_until",)
 

@@ -1,7 +1,7 @@
 """Checks a prediction's input against the model's parameters, on the hot path.
 
-Parameters are a small subset of JSON Schema, so a small checker does: it takes about a microsecond
-where jsonschema takes fifty. What takes longer than a millisecond is for a thread: see `budget`.
+Parameters are a small subset of JSON Schema, so a small checker is enough: it takes about a
+microsecond where jsonschema takes fifty. Longer checks run on a thread: see `budget`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from inference_gateway.models.inputs.integers import adapter
 from inference_gateway.models.inputs.item_checks import compile_schema, key_of
 
 Check = Callable[[Any, Budget], str | None]
-"""A value → what is wrong with it, or None. Raises TooCostly."""
+"""A value → its error, or None. Raises TooCostly."""
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -31,8 +31,8 @@ _MAX_ERRORS = 20
 
 
 class InputChecker:
-    """Call it with a parsed `input`; it returns what the model gets: the defaults filled in, also
-    for what is null and need not be there, and integers as such, which JSON may write as 2.0."""
+    """Checks a parsed `input` and returns the input for the model: with defaults, also for optional
+    values that are null, and with integers that JSON may write as 2.0."""
 
     def __init__(self, parameters: dict[str, Parameter]) -> None:
         self._checks = {name: _compile(parameter) for name, parameter in parameters.items()}
@@ -46,7 +46,7 @@ class InputChecker:
         """
         Raises:
             Invalid: naming each field as `input.<name>`.
-            TooCostly: it takes more than the budget, one for the event loop unless told.
+            TooCostly: it exceeds the budget (default: one for the event loop).
         """
         if not isinstance(value, dict):
             raise Invalid(
@@ -61,7 +61,7 @@ class InputChecker:
         return {**self._defaults, **self._adapted(value)}
 
     def _adapted(self, value: dict[str, Any]) -> dict[str, Any]:
-        """A copy if need be: whoever sent it goes on reading it."""
+        """The adapted input; a copy if anything changes, as the caller still uses the original."""
         if not self._adapts:
             return value
         changed = {n: adapt(value[n]) for n, adapt in self._adapts.items() if n in value}
@@ -121,7 +121,7 @@ def _type_check(name: str) -> Check:
     message = f"must be {_ARTICLE.get(name, 'a')} {name}"
 
     def check(value: Any, _budget: Budget) -> str | None:
-        # `type(…) in` and not isinstance: to JSON, true is no number.
+        # `type(…) in`, not isinstance: in JSON, true is not a number.
         if type(value) in types:
             return None
         if name == "integer" and is_whole(value):

@@ -11,10 +11,9 @@ Adapt = Callable[[Any], Any]
 
 
 def adapter(schema: object) -> Adapt | None:
-    """From a valid value to what the model gets for it; None if that is always the same.
+    """A function from a valid value to the model's value; None if no value changes.
 
-    Follows `items` and `properties`. What neither names, or only `anyOf` and its like, stays as it
-    is.
+    Follows `items` and `properties`. Values under other keywords, such as `anyOf`, stay unchanged.
     """
     if not isinstance(schema, dict):
         return None

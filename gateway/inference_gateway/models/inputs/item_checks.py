@@ -1,6 +1,7 @@
-"""The schemas that `items` may hold, compiled: JSON Schema (2020-12) as the contract takes it.
+"""Compiles the schemas allowed in `items`: JSON Schema (2020-12) as limited by the contract.
 
-jsonschema checks the same, fifty times slower and without an end in sight; a test compares the two.
+jsonschema gives the same results, but fifty times slower and without a time limit; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Make = Callable[[Any, dict[str, Any]], IsValid]
 
 
 def compile_schema(schema: Any) -> IsValid:
-    """Of a schema that `item_schemas.check` has let pass."""
+    """Compile a schema that `item_schemas.check` has accepted."""
     if isinstance(schema, bool):
         return lambda _value, _budget: schema
     checks = [_MAKERS[key](value, schema) for key, value in schema.items() if key in _MAKERS]
@@ -30,7 +31,7 @@ def compile_schema(schema: Any) -> IsValid:
 
 
 def key_of(value: Any, budget: Budget) -> Any:
-    """Equal for what JSON Schema calls equal: 1 and 1.0, but not 1 and true."""
+    """A key that is equal for equal values of JSON Schema: 1 and 1.0, but not 1 and true."""
     if isinstance(value, bool):
         return ("bool", value)
     if isinstance(value, list):
@@ -76,7 +77,7 @@ def _enum(members: Any, _schema: dict[str, Any]) -> IsValid:
 
 
 def _of(kinds: tuple[type, ...], holds: Callable[[Any, Any], bool]) -> Make:
-    """A keyword that speaks of values of these types only."""
+    """A keyword that applies to values of these types only."""
 
     def make(wanted: Any, _schema: dict[str, Any]) -> IsValid:
         return lambda value, _: type(value) not in kinds or holds(value, wanted)

@@ -1,9 +1,9 @@
-"""Requests to a Kubernetes API server by the official client; objects are plain JSON.
+"""Requests to a Kubernetes API server with the official client; objects are plain JSON.
 
 KubernetesError
-├── Unreachable   no answer, or none in time
-│   └── Unanswered   to what was sent, or may have been
-└── KubernetesRefused       an answer that is not a success
+├── Unreachable          no response, or none in time
+│   └── Unanswered       the request was or may have been sent
+└── KubernetesRefused    an error response
 
 Imported only where a cluster is configured: the client costs 10 MiB.
 """
@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 import urllib3
 import yaml
 from kubernetes.client.api_client import ApiClient
@@ -27,17 +26,17 @@ from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from inference_contract import values
+from inference_contract import kubernetes_status, values
 
 Object = dict[str, Any]
-"""Of Kubernetes, as its API server says it."""
+"""A Kubernetes object as JSON."""
 
 FIELD_MANAGER = "inference-gateway"
 _CONNECT_SECONDS = 3
 _READ_SECONDS = 10
 _PAGE = 500
 _WATCH_SECONDS = 60
-"""The API server ends a watch after this, so that a silent stall ends soon after."""
+"""Timeout of a watch, so that a stalled one ends soon."""
 
 
 class KubernetesError(Exception):
@@ -53,7 +52,7 @@ class Unanswered(Unreachable):
 
 
 class KubernetesRefused(KubernetesError):
-    """An answer that is not a success, as the `Status` object that came with it says it."""
+    """An error response, described by its `Status` object."""
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
         super().__init__(f"{status} {body.get('reason', '')}: {body.get('message', '')}")
@@ -62,20 +61,20 @@ class KubernetesRefused(KubernetesError):
         self.message: str = body.get("message") or ""
         details = body.get("details") or {}
         self.kind: str = details.get("kind") or ""
-        """What was refused, as a plural: `namespaces`."""
+        """The refused resource, in the plural: `namespaces`."""
         self.causes: list[dict[str, str]] = details.get("causes") or []
 
     @property
     def is_gone(self) -> bool:
-        """Whether a watch or a page asks for what the API server has forgotten: list anew."""
+        """Whether the requested resource version has expired: list again."""
         return self.status == 410
 
 
 def configuration(kubeconfig: str | None) -> Configuration:
-    """Of the cluster that KUBECONFIG names, else of the one that this process runs in.
+    """The configuration of the cluster in KUBECONFIG, else of the one that this process runs in.
 
     Raises:
-        KubernetesError: if there is none; in one line.
+        KubernetesError: if there is none; one line.
     """
     found = Configuration()
     try:
@@ -85,7 +84,7 @@ def configuration(kubeconfig: str | None) -> Configuration:
             load_incluster_config(found)
     except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         raise KubernetesError(" ".join(str(error).split())) from error
-    # Whoever calls decides what is worth a second try.
+    # The callers decide about retries.
     found.retries = False
     return found
 
@@ -116,7 +115,8 @@ class KubernetesApi:
     def watch(
         self, path: str, query: Mapping[str, str], version: str
     ) -> Iterator[Iterator[Object]]:
-        """The events after a resourceVersion, bookmarks too, until the API server ends it."""
+        """The events after a resourceVersion, with bookmarks, until the API server ends the
+        watch."""
         parameters = {
             **query,
             "watch": "true",
@@ -151,7 +151,7 @@ class KubernetesApi:
         return self._call("DELETE", path)
 
     def close(self) -> None:
-        """Ends the watches too, whichever threads read them."""
+        """Close all connections, which also ends watches on other threads."""
         self._is_closed = True
         with self._lock:
             watches = list(self._watches)
@@ -177,7 +177,7 @@ class KubernetesApi:
         body: Any = None,
         read_seconds: float = _READ_SECONDS,
     ) -> urllib3.BaseHTTPResponse:
-        """An answer that is a success, its body not read yet."""
+        """A successful response; its body is not read yet."""
         headers = {"Accept": "application/json"}
         if body is not None:
             kind = "json-patch+json" if method == "PATCH" else "json"
@@ -199,7 +199,7 @@ class KubernetesApi:
             raise Unanswered(" ".join(str(error).split())) from error
         response: urllib3.BaseHTTPResponse = answer.response
         if not 200 <= response.status < 300:
-            raise KubernetesRefused(response.status, _status_of(_read(response)))
+            raise KubernetesRefused(response.status, kubernetes_status.read(_read(response)))
         return response
 
 
@@ -215,15 +215,6 @@ def _parsed(content: bytes) -> Any:
         return values.parse(content)
     except ValueError as error:
         raise Unanswered(f"what answers is not an API server: {error}") from error
-
-
-def _status_of(content: bytes) -> Mapping[str, Any]:
-    """The `Status` object; a proxy in between may answer with anything."""
-    try:
-        found = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        found = None
-    return found if isinstance(found, dict) else {"message": content[:200].decode(errors="replace")}
 
 
 def _events(response: urllib3.BaseHTTPResponse) -> Iterator[Object]:

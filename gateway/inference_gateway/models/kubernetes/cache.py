@@ -1,4 +1,4 @@
-"""Kubernetes objects in memory, kept current by list and watch on a thread of their own."""
+"""Kubernetes objects in memory, kept current by list and watch on a thread."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-"""Namespace, which is empty for what has none, and name."""
+"""Namespace (empty for cluster-scoped objects) and name."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 15.0
 _WORKED_SECONDS = 5.0
-"""A watch that lived this long was no failure: the next one starts at once."""
+"""A watch that lasted this long did not fail: the next one starts at once."""
 
 
 class ObjectCache:
-    """Objects of one kind. What a write's reply says and what the watch says may come in any order:
-    the newer resourceVersion wins (they are decimal numbers that grow: KEP-5504)."""
+    """Objects of one kind. Replies to writes and watch events may come in any order: the newer
+    resourceVersion wins (these are increasing decimal numbers: KEP-5504)."""
 
     def __init__(self) -> None:
         self._objects: dict[Key, Object] = {}
         self._deleted: set[str] = set()
-        """Uids of what we deleted and the watch may still tell of."""
+        """Uids of deleted objects that late watch events may still contain."""
         self._lock = threading.Lock()
         self.changes = 0
         """Grows with every change."""
@@ -53,7 +53,7 @@ class ObjectCache:
                 self._put(found)
 
     def delete(self, namespace: str, name: str) -> None:
-        """Gone for our readers from now on, whatever the watch is late to say."""
+        """Remove an object at once; late watch events do not bring it back."""
         with self._lock:
             before = self._objects.pop((namespace, name), None)
             if before is not None:
@@ -75,7 +75,7 @@ class ObjectCache:
                 self._put(found)
 
     def replace(self, items: list[Object], version: str) -> None:
-        """With all that there is at that version; what was written later stays."""
+        """Replace all objects by a list at that version; newer objects stay."""
         items = [item for item in items if _is_object(item)]
         with self._lock:
             listed = {_key(item) for item in items}
@@ -95,14 +95,14 @@ class ObjectCache:
             before is not None and not _is_newer(found, before)
         ):
             return
-        # The largest part of an object, and of no use here.
+        # The largest part of an object, and not needed.
         metadata.pop("managedFields", None)
         self._objects[_key(found)] = found
         self.changes += 1
 
 
 def _is_object(found: Any) -> bool:
-    """Whether it has what every object has. What has not is no reason to lose sight of the rest."""
+    """Whether it has the fields of every object. An invalid item must not end the watch."""
     metadata = found.get("metadata") if isinstance(found, dict) else None
     if isinstance(metadata, dict):
         said = [metadata.get(key) for key in ("name", "uid", "resourceVersion")]
@@ -124,7 +124,7 @@ def _is_newer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _version(event: Object) -> str | None:
-    """To go on from; None if it does not say."""
+    """The resource version of an event; None if it has none."""
     found = event["object"]
     metadata = found.get("metadata") if isinstance(found, dict) else None
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
@@ -132,19 +132,19 @@ def _version(event: Object) -> str | None:
 
 
 class KubernetesWatch:
-    """Keeps `cache` as the API server has it, through lost connections and restarts of it."""
+    """Keeps `cache` current, through lost connections and restarts of the API server."""
 
     def __init__(self, api: KubernetesApi, path: str, query: Mapping[str, str]) -> None:
         self.cache = ObjectCache()
         self.is_synced = False
-        """Whether the cache was ever whole."""
+        """Whether the cache was complete at least once."""
         self.problem: KubernetesError | None = None
-        """Why the cache may be out of date."""
+        """Why the cache may be outdated; None if it is current."""
         self._api = api
         self._path = path
         self._query = query
         self._version: str | None = None
-        """To watch from; None: list first."""
+        """The version to watch from; None: list first."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
 

@@ -1,7 +1,7 @@
-"""InferenceModels as Kubernetes has them, and as the gateway does. Pure.
+"""Converts InferenceModels between Kubernetes' form and the gateway's. Pure.
 
-In the gateway `metadata.namespace` is the owner; on the cluster it is the namespace that carries
-the label of that owner.
+In the gateway `metadata.namespace` is the owner; on the cluster it is the namespace with the label
+of that owner.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from inference_gateway.models.store import InvalidDocument
 Entry = InferenceModel | InvalidDocument
 
 _METADATA = ("name", "generation", "creationTimestamp")
-"""What the gateway reads; labels and annotations are the cluster's business."""
+"""The metadata that the gateway reads; it ignores labels and annotations."""
 
 
 @dataclass(frozen=True)
 class Homes:
-    """Which namespace is whose."""
+    """The owners of namespaces."""
 
     of: Mapping[str, str]
     """Owner → namespace."""
     rivals: Mapping[str, str]
     """Namespace → owner, where that owner has an older namespace."""
     ids: Mapping[str, str] = field(default_factory=dict)
-    """Owner → id of the account that the namespace belongs to, where it says so."""
+    """Owner → id of the account that the namespace belongs to, if it has that label."""
 
 
 def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
@@ -63,12 +63,12 @@ def homes(namespaces: Iterable[Mapping[str, Any]]) -> Homes:
 def may_hold(
     owner: str, holding: Set[str], homes: Homes, last_home: str | None, *, sees_all: bool
 ) -> bool:
-    """Whether a model of this owner may be in one of the namespaces that hold one of its name.
+    """Whether one of the namespaces with a model of this name may be this owner's.
 
     Args:
-        last_home: the owner's last namespace, as far as is known. A label that was taken off has
-            deleted nothing: until it is back, or the model gone, nothing is certain.
-        sees_all: whether there are no other namespaces.
+        last_home: the owner's last known namespace. Removing a label deletes no model: until the
+            label is back, or the model is deleted, the answer stays "may".
+        sees_all: whether all namespaces are known.
     """
     mine = {namespace for namespace, other in homes.rivals.items() if other == owner}
     home = homes.of.get(owner, last_home)
@@ -79,14 +79,14 @@ def may_hold(
 
 
 def manifest(model: InferenceModel, namespace: str) -> dict[str, Any]:
-    """The custom resource: name and spec, as far as its author said them."""
+    """The custom resource: name and spec, without default values."""
     metadata = {"name": model.metadata.name, "namespace": namespace}
     spec = manifest_spec(model)
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
 
 
 def manifest_spec(model: InferenceModel) -> dict[str, Any]:
-    """Defaults, and null where the schema wants none, are left to the API server."""
+    """The spec without defaults, which the API server sets, and without null values."""
     return model.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -94,7 +94,7 @@ def entry(found: Mapping[str, Any], owner: str, before: Entry | None) -> Entry:
     """The model of a custom resource.
 
     Args:
-        before: of an earlier version of the same object; its spec is kept where it has not changed.
+        before: the entry of an earlier version of the object; an unchanged spec is reused.
     """
     metadata = found["metadata"]
     status = _status(found.get("status") or {})
@@ -111,7 +111,7 @@ def entry(found: Mapping[str, Any], owner: str, before: Entry | None) -> Entry:
 
 
 def rival(found: Mapping[str, Any], owner: str, home: str) -> InvalidDocument:
-    """What a model in a namespace is that claims an owner who has an older one."""
+    """The entry for a model in a namespace whose owner has an older namespace."""
     name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
     says = f"{namespace} is labelled {LABEL_OWNER}={owner}, but so is {home}, which is older"
     return InvalidDocument(f"{owner}/{name}", f"metadata.namespace: {says}")
@@ -121,5 +121,5 @@ def _status(status: Any) -> InferenceModelStatus:
     try:
         return InferenceModelStatus.model_validate(status)
     except ValidationError:
-        # Another version's: the operator is about to replace it.
+        # Written by another version: the operator will replace it.
         return InferenceModelStatus()

@@ -1,6 +1,6 @@
-"""What an API server refuses, in the words of a ModelStore. Pure, but for the log.
+"""Turns errors of the API server into errors of a ModelStore. Pure, except for logging.
 
-Who calls the REST API is told nothing of service accounts and hosts: that goes to the log.
+Messages for callers of the REST API do not mention service accounts and hosts; the log does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inference_gateway.models.store import (
 log = logging.getLogger(__name__)
 
 _VALUE = re.compile(r'^Invalid value: (?:"(?:[^"\\]|\\.)*": |\{.*\}: )?')
-"""What Kubernetes puts before a message; of a rule over an object the value is just "object"."""
+"""Kubernetes' prefix of a message; for a rule over an object the value is just "object"."""
 
 
 def store_error(error: KubernetesError, model_id: str) -> StoreError:
@@ -39,7 +39,7 @@ def store_error(error: KubernetesError, model_id: str) -> StoreError:
     if error.status in (400, 413, 422) or (error.status == 403 and _is_by_admission(error)):
         return ModelRefused(_field_errors(error))
     log.warning("writing model %s: %s", model_id, error)
-    if error.status >= 500:  # Of etcd, or of a proxy: it may go on with what it was asked for.
+    if error.status >= 500:  # From etcd or a proxy: the change may still be made.
         return StoreUnconfirmed(f"Kubernetes cannot do this now ({error.status} {error.reason})")
     return StoreUnavailable(_unavailable(error))
 

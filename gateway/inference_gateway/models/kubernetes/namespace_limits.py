@@ -1,5 +1,5 @@
-"""What the models of one owner may take of the cluster: a ResourceQuota and a LimitRange in each
-namespace that is made for an account. Pure."""
+"""Limits for one owner's models: a ResourceQuota and a LimitRange in each namespace that is created
+for an account. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def quota(namespace: str, hard: Mapping[str, str]) -> dict[str, Any]:
 
 
 def limits(namespace: str, largest_claim: str) -> dict[str, Any]:
-    """A quota of cpu or memory refuses pods that ask for none, so every container asks for some."""
+    """The LimitRange. With a quota of cpu or memory, pods without requests are refused, so it sets
+    default requests."""
     container = {"type": "Container", "defaultRequest": {"cpu": "100m", "memory": "128Mi"}}
     claim = {"type": "PersistentVolumeClaim", "max": {"storage": largest_claim}}
     return {

@@ -1,7 +1,7 @@
-"""The namespaces of owners: made when an account creates its first model.
+"""Creates an owner's namespace when the account creates its first model.
 
-Not earlier, at registration: most accounts only run the models of others, and a namespace that
-nobody needs is one that an administrator has to look after.
+Not at registration: most accounts only run models of others, and unused namespaces would be a
+burden for administrators.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class OwnerNamespaces:
         """Empty: all."""
 
     def make(self, owner: str, owner_id: str | None) -> dict[str, Any]:
-        """The namespace for an owner who has none; safe to call at once from several gateways.
+        """Create the namespace of an owner without one; safe to call from several gateways at once.
 
         Raises:
-            NamespaceRefused: if it may not be made, or is somebody else's; the message says what an
-                administrator has to do.
+            NamespaceRefused: it may not be created, or belongs to another account; the message says
+                what an administrator can do.
             StoreUnavailable
         """
         name = f"{self._prefix}{owner}"
@@ -76,14 +76,14 @@ class OwnerNamespaces:
         if "deletionTimestamp" in found["metadata"]:
             raise StoreUnavailable(f"namespace {name} is being deleted: try again when it is gone")
         try:
-            self._limit(name)  # Also of one that a gateway has made which then ended.
+            self._limit(name)  # Also if another gateway created it and then ended.
         except KubernetesError as error:
             log.warning("limiting namespace %s: %s", name, error)
             raise StoreUnavailable(_unavailable(error, name)) from error
         return found
 
     def _create(self, name: str, owner: str, owner_id: str | None) -> dict[str, Any]:
-        """What was made, or what was there."""
+        """The created namespace, or the existing one."""
         try:
             made = self._api.create(PATH, manifest(name, owner, owner_id, self._pod_security))
         except KubernetesRefused as error:
@@ -94,7 +94,7 @@ class OwnerNamespaces:
         return made
 
     def _limit(self, name: str) -> None:
-        """What is there already stays: an administrator may have given this owner more."""
+        """Create the limits. Existing ones stay: an administrator may have raised them."""
         made = {"limitranges": namespace_limits.limits(name, self._largest_claim)}
         if self._quota:
             made["resourcequotas"] = namespace_limits.quota(name, self._quota)
@@ -107,8 +107,8 @@ class OwnerNamespaces:
 
 
 def manifest(name: str, owner: str, owner_id: str | None, pod_security: str) -> dict[str, Any]:
-    """Runners need no more than the restricted profile, unless weights are kept in a folder of the
-    node; whoever else gets in here has no more."""
+    """The Namespace with its Pod Security label. Runners need only the restricted profile, unless
+    weights are kept in a folder of the node."""
     labels = {LABEL_OWNER: owner, _POD_SECURITY: pod_security}
     if owner_id is not None:
         labels[LABEL_OWNER_ID] = owner_id
@@ -116,7 +116,7 @@ def manifest(name: str, owner: str, owner_id: str | None, pod_security: str) -> 
 
 
 def refusal(namespace: Mapping[str, Any], owner: str, owner_id: str | None) -> str | None:
-    """Why a namespace of the right name is not this owner's, if so."""
+    """Why an existing namespace with the right name is not this owner's; None if it is."""
     name = namespace["metadata"]["name"]
     labels = namespace["metadata"].get("labels", {})
     label = labels.get(LABEL_OWNER)
@@ -129,7 +129,7 @@ def refusal(namespace: Mapping[str, Any], owner: str, owner_id: str | None) -> s
 
 
 def hand_over(name: str) -> str:
-    """What an administrator may do about a namespace of an account that is gone."""
+    """The command that hands over the namespace of a deleted account."""
     return f"hand it over by `kubectl label namespace {name} {LABEL_OWNER_ID}-`"
 
 

@@ -1,6 +1,6 @@
 """InferenceModels as custom resources of a Kubernetes cluster.
 
-Rights that it needs: list, watch, create, patch, delete of `inferencemodels`; list and watch of
+Needed rights: list, watch, create, patch, delete of `inferencemodels`; list and watch of
 `namespaces`, and create and get of them unless CREATE_OWNER_NAMESPACES is off.
 """
 
@@ -44,21 +44,21 @@ log = logging.getLogger(__name__)
 _MOST_NAMED = 5
 """Namespaces in one message."""
 _START_SECONDS = 2.0
-"""How long a start waits for the first list: beyond, it goes on without, and is not ready."""
+"""How long the start waits for the first list; after that it continues, not ready."""
 
 
 def open_store(settings: GatewaySettings) -> KubernetesModelStore:
-    """Connects to nothing yet.
+    """The store; it does not connect yet.
 
     Raises:
-        KubernetesError: if no cluster is configured, or not well.
+        KubernetesError: if no cluster is configured, or the configuration is invalid.
     """
     return KubernetesModelStore(api.configuration(settings.kubeconfig), settings)
 
 
 REFUSED = Gauge(
     "inference_refused_namespaces",
-    "1 for each namespace whose models cannot be read: they are as they were last seen.",
+    "1 for each namespace whose models cannot be read; the last known state is used.",
     ["name"],
 )
 
@@ -71,14 +71,14 @@ class _Known(NamedTuple):
 
 
 class KubernetesModelStore:
-    """An owner is a namespace with the label `inference-server.dev/owner`; one that we make also
-    says which account's it is. Of two that claim one
-    owner the older keeps it; what the other holds is listed as an InvalidDocument that says so,
-    unless the older has a model of that name.
+    """An owner has a namespace with the label `inference-server.dev/owner`; a namespace that the
+    gateway creates also has the account's id. Of two namespaces with the same owner the older one
+    counts; models of the other are listed as an InvalidDocument that says so, unless the older has
+    a model of that name.
 
-    `list` reads a watch cache and waits for nothing. Writes go to the API server, and what it
-    answers into the cache. They touch the spec and nothing else: the status is the operator's,
-    labels and annotations belong to whoever works with kubectl.
+    `list` reads a watch cache and does not block. Writes go to the API server, and its responses
+    into the cache. They change only the spec: the status is the operator's, labels and annotations
+    belong to users of kubectl.
     """
 
     def __init__(self, configuration: Any, settings: GatewaySettings) -> None:
@@ -103,7 +103,7 @@ class KubernetesModelStore:
         self._stamp: list[int] = []
         self._homes = Homes({}, {})
         self._last_homes: dict[str, str] = {}
-        """Owner → namespace, also of those who have none any more."""
+        """Owner → last known namespace."""
         self._known: dict[tuple[str, str], _Known] = {}
         self._listed: dict[str, Entry] = {}
         self._is_ready = False
@@ -167,7 +167,7 @@ class KubernetesModelStore:
             raise StoreUnavailable("Kubernetes does not answer: try again") from error
 
     def create(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
-        """In the owner's namespace, which is made if there is none yet.
+        """Create it in the owner's namespace, which is created if it is missing.
 
         Raises:
             ModelExists, ModelRefused, NamespaceRefused, StoreUnavailable
@@ -180,8 +180,8 @@ class KubernetesModelStore:
         return self._written(model.id, namespace, made)
 
     def replace(self, model: InferenceModel, owner_id: str | None = None) -> InferenceModel:
-        """The whole spec, by a JSON Patch: whatever else writes to the object meanwhile, its status
-        above all, can neither be lost nor stand in the way."""
+        """Replace the whole spec by a JSON Patch: it neither conflicts with concurrent writes, such
+        as of the status, nor overwrites them."""
         namespace = self._home(model.owner, owner_id)
         if namespace is None:
             raise ModelMissing(model.id)
@@ -204,8 +204,8 @@ class KubernetesModelStore:
         self._watcher(namespace).cache.delete(namespace, name)
 
     def is_gone(self, model_id: str) -> bool:
-        """A watch may lag behind without anybody knowing it: what it misses may be new. So the API
-        server is asked, about all namespaces: whose they are may have changed too."""
+        """Reads from the API server, as a watch may lag unnoticed; in all namespaces, as their
+        owners may have changed too."""
         owner, _, name = model_id.partition("/")
         if not self._is_synced or any(watcher.problem for watcher in self._watchers):
             return False
@@ -240,7 +240,7 @@ class KubernetesModelStore:
         return (*self._namespaces, *self._models.values())
 
     def _of_whom(self) -> str:
-        """The namespaces whose models may be out of date, if it is not all."""
+        """The namespaces whose models may be outdated, for messages; empty for all."""
         found = [scope for scope, watcher in self._models.items() if watcher.problem]
         if len(found) in (0, len(self._models)):
             return ""
@@ -253,8 +253,8 @@ class KubernetesModelStore:
 
     @property
     def _is_usable(self) -> bool:
-        """Whether it is known whose the namespaces are, and their models, but for those of
-        namespaces that the API server does not let us read: they hold up no other."""
+        """Whether owners and models were read; namespaces that the API server forbids to read do
+        not count."""
         models = self._models.values()
         return (
             all(watcher.is_synced for watcher in self._namespaces)
@@ -272,8 +272,8 @@ class KubernetesModelStore:
         return self._models.get(namespace) or self._models[""]
 
     def _home(self, owner: str, owner_id: str | None = None) -> str | None:
-        """Raises StoreUnavailable while it is not known who has which namespace, NamespaceRefused
-        if it is another account's."""
+        """The owner's namespace. Raises StoreUnavailable until the namespaces were read,
+        NamespaceRefused if it belongs to another account."""
         if not self._is_usable:
             raise StoreUnavailable("Kubernetes has not answered yet: try again")
         self.list()
@@ -302,7 +302,7 @@ class KubernetesModelStore:
         return found
 
     def _read(self) -> dict[str, Entry]:
-        """Everything, sorted by id; parsed anew only where something has changed."""
+        """All entries, sorted by id; only changed objects are parsed again."""
         owner_of = {namespace: owner for owner, namespace in self._homes.of.items()}
         known: dict[tuple[str, str], _Known] = {}
         rivals: dict[str, Entry] = {}
@@ -329,7 +329,7 @@ class KubernetesModelStore:
             return before
         try:
             entry = resources.entry(found, owner, before.entry if before else None)
-        except Exception as error:  # of all models, the others must be listed
+        except Exception as error:  # the other models must still be listed
             model_id = f"{owner}/{metadata['name']}"
             set_aside.ITEMS.labels("models").inc()
             log.exception("a resource cannot be read", extra={"model": model_id})
@@ -347,7 +347,7 @@ def _may_not_be_read(watcher: KubernetesWatch) -> bool:
 
 
 def _problem(error: KubernetesError) -> str:
-    """For everybody: without hosts and accounts, which the log names."""
+    """A message for callers: without hosts and accounts, which the log has."""
     if not isinstance(error, KubernetesRefused):
         return "Kubernetes does not answer"
     if error.status == 404:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 from inference_contract import queues
-from inference_gateway.background.periodic import Repeated
+from inference_gateway.background.periodic import Periodic
 from inference_gateway.errors import TooManyRequests
 from inference_gateway.quotas.queued import Room
 from inference_gateway.redis.replies import each
@@ -13,7 +13,7 @@ from inference_gateway.redis.replies import each
 _EVERY_SECONDS = 1.0
 
 
-class QueueSizes(Repeated):
+class QueueSizes(Periodic):
     """Of the models that were given work since the last look.
 
     Args:

@@ -107,7 +107,7 @@ def _check_keys(content: bytes, body: CreateBody) -> None:
         return
     try:
         duplicate_keys.check(content, given + duplicate_keys.count(body.input))
-    except duplicate_keys.Twice as error:
+    except duplicate_keys.DuplicateKey as error:
         raise _invalid(str(error), "is there twice") from error
 
 

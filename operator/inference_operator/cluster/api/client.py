@@ -6,7 +6,6 @@ plain manifests.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import kubernetes.config
 import urllib3.exceptions
 from kubernetes.client.exceptions import ApiException
 
-from inference_contract import values
+from inference_contract import kubernetes_status, values
 from inference_contract.inferencemodel import API_VERSION, KIND
 from inference_operator import log_tail
 from inference_operator.cluster.api.kinds import Kind
@@ -229,7 +228,8 @@ class Cluster:
         except urllib3.exceptions.HTTPError as error:
             raise ClusterError(0, f"the API server does not answer: {error}") from error
         if not 200 <= response.status < 300:
-            raise ClusterError(response.status, _message(content) or f"HTTP {response.status}")
+            message = str(kubernetes_status.read(content)["message"])
+            raise ClusterError(response.status, message or f"HTTP {response.status}")
         return content
 
 
@@ -258,11 +258,3 @@ def log_lines(text: str) -> list[str] | None:
     """
     lines = log_tail.shortened(_LOGGED.findall(text))
     return None if text and not lines else lines
-
-
-def _message(content: bytes) -> str:
-    """The message of a Status object."""
-    try:
-        return str(json.loads(content)["message"])
-    except (ValueError, KeyError, TypeError):
-        return content[:200].decode(errors="replace")

@@ -44,12 +44,14 @@ class Lister:
         wake: Callable[[Key], None],
         listed: Callable[[], None],
         refused: Callable[[Collection[str]], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster, self._mirror = cluster, mirror
         self._seconds = seconds
         self._wake, self._listed, self._refused = wake, listed, refused
+        self._clock = clock
         self._due = dict.fromkeys(namespaces or [""], 0.0)
-        """Namespace → when it is listed again, by time.monotonic()."""
+        """Namespace → when it is listed again, by the clock."""
         self._failures: dict[str, int] = {}
         """Namespace whose last list failed → failures in a row."""
         self._problems: dict[str, str] = {}
@@ -72,7 +74,7 @@ class Lister:
         pause = 0.0
         while not self._closing.wait(pause):
             try:
-                self._round()
+                self.list_due()
             except ClusterError as error:
                 log.warning("cannot list: %s; again in %.0f s", error, _RETRY_SECONDS)
                 pause = _RETRY_SECONDS
@@ -80,11 +82,11 @@ class Lister:
                 log.exception("cannot list; again in %.0f s", _RETRY_SECONDS)
                 pause = _RETRY_SECONDS
             else:
-                pause = max(min(self._due.values()) - time.monotonic(), 0.0)
+                pause = max(min(self._due.values()) - self._clock(), 0.0)
 
-    def _round(self) -> None:
+    def list_due(self) -> None:
         """List all due namespaces. Raises ClusterError if the API server does not answer."""
-        start = time.monotonic()
+        start = self._clock()
         news = self._mirror.replace(Kind.NAMESPACE, "", self._cluster.pages(Kind.NAMESPACE))
         is_listed = False
         for scope in [scope for scope, due in self._due.items() if due <= start]:
@@ -104,7 +106,7 @@ class Lister:
         for key in news:
             self._wake(key)
         if is_listed:
-            log.debug("listed in %.1f s", time.monotonic() - start)
+            log.debug("listed in %.1f s", self._clock() - start)
             self._listed()
 
     def _list(self, scope: str) -> set[Key]:
@@ -117,7 +119,7 @@ class Lister:
         return news
 
     def _works(self, scope: str) -> None:
-        self._due[scope] = time.monotonic() + self._seconds
+        self._due[scope] = self._clock() + self._seconds
         self._failures.pop(scope, None)
         if self._problems.pop(scope, None) is not None:
             log.info("%s can be listed again", _name(scope))
@@ -126,7 +128,7 @@ class Lister:
         """Record a failed list. Only the first of a series is logged; the metric shows all."""
         self._failures[scope] = failures = self._failures.get(scope, 0) + 1
         pause = backoff.pause(failures, _RETRY_SECONDS, _LONGEST_RETRY_SECONDS)
-        self._due[scope] = time.monotonic() + pause
+        self._due[scope] = self._clock() + pause
         if str(error) != self._problems.get(scope):
             is_odd = not isinstance(error, ClusterError)
             log.warning("%s cannot be listed: %s", _name(scope), error, exc_info=is_odd)

@@ -150,13 +150,17 @@ class Mirror:
         """Whether all namespaces with models were listed."""
         return all(map(self.is_known, self._scopes or [""]))
 
+    def names(self, kind: Kind) -> set[Name]:
+        """Namespace and name of every object of a kind."""
+        with self._lock:
+            return self._objects[kind].names()
+
     def model(self, key: Key) -> Manifest | None:
         with self._lock:
             return _unpacked(self._models.get(key))
 
     def models(self) -> set[Key]:
-        with self._lock:
-            return self._models.names()
+        return self.names(Kind.MODEL)
 
     def deployment(self, namespace: str, name: str) -> Manifest | None:
         with self._lock:

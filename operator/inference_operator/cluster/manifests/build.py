@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from inference_contract.inferencemodel import InferenceModelSpec, Pod, Reason, Resources
+from inference_contract.inferencemodel import (
+    InferenceModel,
+    InferenceModelSpec,
+    Pod,
+    Reason,
+    Resources,
+)
 from inference_contract.pods import LABEL_HASH, RunnerEnv
 from inference_operator.cluster.api.kinds import Kind
 from inference_operator.cluster.api.objects import Manifest
@@ -19,7 +25,7 @@ from inference_operator.cluster.manifests.secret import secret
 from inference_operator.cluster.manifests.service_account import service_account
 from inference_operator.cluster.resource import Refusal, Resource
 from inference_operator.cluster.settings import ClusterSettings
-from inference_operator.plan import CPU, plan
+from inference_operator.plan import CPU, RunnerPlan, plan
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,42 @@ def children(resource: Resource, settings: ClusterSettings, redis_url: str) -> C
     Raises:
         Refusal: the hardware profile is not configured, or GPUs are not enabled.
     """
-    model, parent = resource.model, resource.parent
-    spec = model.spec
-    planned, pod = plan(model, settings, 0), _pod(spec, settings)
+    spec, pod = resource.model.spec, _pod(resource.model.spec, settings)
+    planned = _plan(resource.model, pod, settings)
+    template = _template(resource, planned, pod, settings, redis_url)
+    version = fingerprint(template)
+    template["metadata"]["labels"][LABEL_HASH] = version
+
+    def with_template(template: Manifest) -> Manifest:
+        return deployment(resource.parent, planned, template, max_surge=spec.rollout.max_surge)
+
+    return Children(
+        hash=version,
+        supporting=_supporting(resource, planned.labels, settings, redis_url),
+        deployment=with_template(template),
+        with_template=with_template,
+    )
+
+
+def _plan(model: InferenceModel, pod: Pod, settings: ClusterSettings) -> RunnerPlan:
+    """Without the hash of the spec: a pod's is the hash of its template."""
+    planned = plan(model, settings, 0)
     labels = {name: value for name, value in planned.labels.items() if name != LABEL_HASH}
+    spec = spec_for_runner(model.spec).model_dump_json(by_alias=True, exclude_none=True)
+    has_gpu = settings.enable_gpu and bool(_devices(pod.resources))
     for_pods: dict[str, str] = {
-        RunnerEnv.SPEC: spec_for_runner(spec).model_dump_json(by_alias=True, exclude_none=True),
-        RunnerEnv.ENABLE_GPU: str(settings.enable_gpu and bool(_devices(pod.resources))).lower(),
+        RunnerEnv.SPEC: spec,
+        RunnerEnv.ENABLE_GPU: str(has_gpu).lower(),
     }
-    planned = replace(planned, labels=labels, env={**planned.env, **for_pods})
+    return replace(planned, labels=labels, env={**planned.env, **for_pods})
+
+
+def _template(
+    resource: Resource, planned: RunnerPlan, pod: Pod, settings: ClusterSettings, redis_url: str
+) -> Manifest:
+    spec = resource.model.spec
     template = pod_template(
-        parent,
+        resource.parent,
         planned,
         spec.env,
         pod,
@@ -62,9 +93,16 @@ def children(resource: Resource, settings: ClusterSettings, redis_url: str) -> C
         cache_node_path=settings.model_cache_node_path,
         has_cache_claim=spec.cache.size is not None,
     )
-    if spec.source.hub is not None:
-        template = fetch_first(template, settings.hf_endpoint)
-    supporting = {
+    hub = spec.source.hub
+    return template if hub is None else fetch_first(template, settings.hf_endpoint)
+
+
+def _supporting(
+    resource: Resource, labels: Mapping[str, str], settings: ClusterSettings, redis_url: str
+) -> dict[Kind, Manifest]:
+    """The objects that a pod needs before it can start, in order."""
+    spec, parent = resource.model.spec, resource.parent
+    found = {
         Kind.SERVICE_ACCOUNT: service_account(parent, labels, settings.pull_secrets),
         Kind.SECRET: secret(parent, labels, redis_url),
         Kind.NETWORK_POLICY: network_policy(
@@ -74,21 +112,8 @@ def children(resource: Resource, settings: ClusterSettings, redis_url: str) -> C
     if (size := spec.cache.size) is not None:
         storage_class, surge = spec.cache.storage_class_name, spec.rollout.max_surge
         is_shared = spec.max_replicas + surge > 1
-        supporting[Kind.CLAIM] = cache_claim(
-            parent, labels, size, storage_class, is_shared=is_shared
-        )
-    version = fingerprint(template)
-    template["metadata"]["labels"][LABEL_HASH] = version
-
-    def with_template(template: Manifest) -> Manifest:
-        return deployment(parent, planned, template, max_surge=spec.rollout.max_surge)
-
-    return Children(
-        hash=version,
-        supporting=supporting,
-        deployment=with_template(template),
-        with_template=with_template,
-    )
+        found[Kind.CLAIM] = cache_claim(parent, labels, size, storage_class, is_shared=is_shared)
+    return found
 
 
 def _pod(spec: InferenceModelSpec, settings: ClusterSettings) -> Pod:

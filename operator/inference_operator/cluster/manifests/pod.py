@@ -25,6 +25,14 @@ CONTAINER = "runner"
 PORT = 8001
 USER = 10_001
 SOURCE_DIR = "/source"
+_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 ANNOTATION_SECRET = "inference-server.dev/secret-hash"  # noqa: S105 - an annotation's name
 """A running pod does not see a change of its Secret; a new annotation causes a new pod."""
 
@@ -57,14 +65,7 @@ def pod_template(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": int(plan.grace_seconds),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(_SECURITY),
         "containers": [_container(parent, plan, env, pod, pod.image or image, has_pvc=bool(pvc))],
         "volumes": list(_volumes(pvc, _cache(parent, cache_node_path, has_cache_claim))),
         **_placement(pod),

@@ -10,7 +10,7 @@ from inference_operator.cluster.resource import Resource
 from inference_operator.cluster.rollout.rollout import template_of
 
 
-class Versions:
+class History:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._templates: dict[Key, tuple[str, Manifest]] = {}

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable, Collection, Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from clock import Clock
 from stub_api import StubApi
 
 from inference_operator.cluster import operator as program
-from inference_operator.cluster.api.client import ClusterError
 from inference_operator.cluster.api.kinds import Kind
 from inference_operator.cluster.cache import lister as listing
 from inference_operator.cluster.cache.lister import Lister
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.handlers import kopf_settings
 from inference_operator.cluster.metrics import ClusterMetrics
+from inference_operator.cluster.reconciler import Reconciler
 from inference_operator.cluster.settings import ClusterSettings
 
 MODEL = {"apiVersion": "inference-server.dev/v1alpha1", "kind": "InferenceModel", "spec": {}}
@@ -92,24 +96,36 @@ def test_the_others_are_listed_and_it_is_tried_again(
 
 
 def test_what_was_known_of_it_stays(
-    api: StubApi, lister: Lister, mirror: Mirror, heard: Heard, wait_until: Callable[..., Any]
+    api: StubApi, models: None, cluster: Any, mirror: Mirror, heard: Heard
 ) -> None:
-    lister._seconds = 0.05
-    lister.start()
-    wait_until(mirror.is_complete)
+    clock = Clock()
+    lister = Lister(
+        cluster, mirror, ["odd", "fine"], 3600, heard.woken.append, heard.note, clock=clock
+    )
+    lister.list_due()
+    assert mirror.is_complete()
     api.refusals["GET", "odd"] = (403, "may not list")
-    wait_until(lambda: lister.problems)
+    clock.now += 3600
+    lister.list_due()
+    assert lister.problems == {"odd": "may not list"}
     assert mirror.models() == {FINE, ODD}
     assert mirror.is_complete()
 
 
-def test_it_is_tried_ever_less_often(cluster: Any, mirror: Mirror, heard: Heard) -> None:
-    lister = Lister(cluster, mirror, ["odd"], 3600, heard.woken.append, heard.note)
-    pauses = []
-    for _ in range(6):
-        lister._fails("odd", ClusterError(403, "may not list"))
-        pauses.append(round(lister._due["odd"] - time.monotonic()))
-    assert pauses == [2, 4, 8, 16, 30, 30]
+def test_it_is_tried_ever_less_often(
+    api: StubApi, cluster: Any, mirror: Mirror, heard: Heard
+) -> None:
+    clock = Clock()
+    lister = Lister(cluster, mirror, ["odd"], 3600, heard.woken.append, heard.note, clock=clock)
+    api.refusals["GET", "odd"] = (403, "may not list")
+    tried: list[float] = []
+    while len(tried) < 7:
+        api.requests.clear()
+        lister.list_due()
+        if any("/odd/" in request for request in api.requests):
+            tried.append(clock.now)
+        clock.now += 1
+    assert [later - before for before, later in pairwise(tried)] == [2, 4, 8, 16, 30, 30]
 
 
 def test_a_namespace_that_can_be_listed_again_is_in_no_metric() -> None:
@@ -130,7 +146,11 @@ def test_a_watch_that_is_refused_is_tried_for_ever() -> None:
 
 
 def test_the_operator_works_on_the_others_and_tells_of_it(
-    api: StubApi, models: None, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
+    api: StubApi,
+    models: None,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     api.refusals["GET", "odd"] = (403, "may not list")
     url = "redis://127.0.0.1:1"
@@ -141,19 +161,30 @@ def test_the_operator_works_on_the_others_and_tells_of_it(
         runner_redis_url=url,
         metrics_host="127.0.0.1",
         metrics_port=0,
+        state_file=tmp_path / "state",
     )
     operator = program.ClusterOperator(settings)
     worked: list[Any] = []
-    monkeypatch.setattr(operator.queue, "put", worked.append)
+    monkeypatch.setattr(Reconciler, "__call__", lambda _, key: worked.append(key))
     told: list[str] = []
 
-    def meanwhile(**_: Any) -> None:
-        wait_until(lambda: FINE in worked)
-        wait_until(lambda: operator._lister.problems)
-        operator._put(ODD)  # a watch tells of it
-        routes = operator._routes()
-        told.extend(routes[path]().body.decode() for path in ("/health/ready", "/metrics"))
+    def page(path: str) -> str:
+        port = json.loads((tmp_path / "state").read_text())["port"]
+        return httpx.get(f"http://127.0.0.1:{port}{path}").text
 
+    def watch(mirror: Mirror, put: Callable[[Any], None], disturbed: object) -> Any:
+        return put
+
+    def meanwhile(registry: Callable[[Any], None], **_: Any) -> None:
+        wait_until(lambda: FINE in worked)
+        wait_until(lambda: "odd" in page("/health/ready"))
+        before = worked.count(FINE)
+        for key in (ODD, FINE):  # watches tell of them
+            registry(key)
+        wait_until(lambda: worked.count(FINE) > before)
+        told.extend(map(page, ("/health/ready", "/metrics")))
+
+    monkeypatch.setattr(program, "register", watch)
     monkeypatch.setattr("inference_operator.cluster.operator.kopf.run", meanwhile)
     operator.run()
     assert ODD not in worked
