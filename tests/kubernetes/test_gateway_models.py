@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import kubernetes.client
 import pytest
 from kubernetes.client import (
     AuthenticationV1TokenRequest,
+    RbacV1Subject,
+    V1ClusterRoleBinding,
     V1Namespace,
     V1ObjectMeta,
     V1PersistentVolumeClaim,
     V1PersistentVolumeClaimSpec,
+    V1RoleRef,
     V1TokenRequestSpec,
     V1VolumeResourceRequirements,
 )
@@ -48,10 +53,13 @@ def owner() -> str:
 
 @pytest.fixture
 def open_store(prefix: str) -> Iterator[OpenStore]:
-    """A started store; keyword arguments are settings, `host` another address of the API server."""
+    """A started store; keyword arguments are settings, `host` another address of the API server,
+    and `token` that of another account than the administrator's."""
     opened: list[KubernetesModelStore] = []
 
-    def make(host: str | None = None, **changes: Any) -> KubernetesModelStore:
+    def make(
+        host: str | None = None, token: str | None = None, **changes: Any
+    ) -> KubernetesModelStore:
         settings = GatewaySettings(
             _env_file=None,
             database_url="postgresql:///none",
@@ -61,7 +69,10 @@ def open_store(prefix: str) -> Iterator[OpenStore]:
         )
         configuration = kubernetes_api.configuration(os.environ["KUBECONFIG"])
         configuration.host = host or configuration.host
-        store = KubernetesModelStore(configuration, settings)
+        if token is not None:
+            configuration.cert_file = configuration.key_file = None
+            configuration.api_key = {"authorization": f"Bearer {token}"}
+        store = KubernetesModelStore(kubernetes_api.KubernetesApi(configuration), settings)
         store.start()
         opened.append(store)
         return store
@@ -414,29 +425,51 @@ def test_a_list_of_namespaces(
         store.create(model(f"{owner}-x"))
 
 
+@pytest.fixture
+def take_role_away(owner: str, api: kubernetes.client.ApiClient) -> Iterator[Callable[[], object]]:
+    """An account of kube-system's may do everything, until this is called."""
+    roles = kubernetes.client.RbacAuthorizationV1Api(api)
+    role = V1RoleRef(
+        api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="cluster-admin"
+    )
+    subject = RbacV1Subject(kind="ServiceAccount", name="default", namespace="kube-system")
+    binding = V1ClusterRoleBinding(
+        metadata=V1ObjectMeta(name=owner), role_ref=role, subjects=[subject]
+    )
+    roles.create_cluster_role_binding(binding)
+    with ExitStack() as stack:
+        stack.callback(roles.delete_cluster_role_binding, owner)
+        yield stack.close
+
+
 def test_without_rights_it_says_so(
     open_store: OpenStore,
     owner: str,
     api: kubernetes.client.ApiClient,
+    take_role_away: Callable[[], object],
     caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[..., Any],
 ) -> None:
-    """As the service account of a chart that was installed without its role."""
-    store = open_store()
-    store.create(model(owner))
+    """As a service account whose role somebody has taken away."""
     core = kubernetes.client.CoreV1Api(api)
     asked = AuthenticationV1TokenRequest(
         spec=V1TokenRequestSpec(audiences=[], expiration_seconds=600)
     )
     made = core.create_namespaced_service_account_token("default", "kube-system", asked)
-    token = there(made.status).token
-    client = store._api._client
-    client.set_default_header("Authorization", f"Bearer {token}")
-    client.configuration.cert_file = client.configuration.key_file = None
-    client.rest_client = type(client.rest_client)(client.configuration)
-    with (
-        caplog.at_level(logging.WARNING),
-        pytest.raises(StoreUnavailable, match=r"refuses this gateway \(403\)") as refused,
-    ):
-        store.create(model(owner, "second"))
-    assert "serviceaccount" not in str(refused.value)
+    store = open_store(token=there(made.status).token)
+    names = map("m{}".format, itertools.count())
+
+    def refusal() -> str:
+        try:
+            store.create(model(owner, next(names)))
+        except StoreUnavailable as error:
+            return str(error)
+        return ""
+
+    assert wait_until(lambda: not refusal())
+    take_role_away()
+    with caplog.at_level(logging.WARNING):
+        refused = wait_until(refusal)
+    assert "refuses this gateway (403)" in refused
+    assert "serviceaccount" not in refused
     assert 'User "system:serviceaccount:kube-system:default" cannot create' in caplog.text

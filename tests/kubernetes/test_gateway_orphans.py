@@ -26,6 +26,9 @@ from inference_gateway.auth import accounts
 from inference_gateway.auth.jwt import AccessTokens
 from inference_gateway.auth.passwords import UNUSABLE
 from inference_gateway.cleanup import deleted_models
+from inference_gateway.health_state import Dependency, HealthState
+from inference_gateway.models.kubernetes import store as kubernetes_store
+from inference_gateway.models.kubernetes.cache import KubernetesWatch, ObjectCache
 from inference_gateway.settings import GatewaySettings
 
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
@@ -61,6 +64,10 @@ class Gateway:
         async with asyncio.timeout(20):
             while not condition():  # noqa: ASYNC110 - Kubernetes sets no asyncio.Event
                 await asyncio.sleep(0.02)
+
+    def kubernetes(self) -> HealthState:
+        found: Dependency = self.services.catalog.store.dependencies()["kubernetes"]
+        return found.status
 
     def knows(self, model: str) -> bool:
         return self.services.catalog.entry(model) is not None
@@ -245,8 +252,7 @@ async def test_without_the_api_server_nothing_is_canceled(
     async with waiting(through_proxy, f"{owner}/echo") as gateway:
         cut()
         cluster.delete()
-        health = gateway.services.health
-        await gateway.until(lambda: health._others()["kubernetes"].status != "ok")
+        await gateway.until(lambda: gateway.kubernetes() != HealthState.OK)
         await gateway.look()
         assert gateway.ends() == [WAITS]
     async with running(through_proxy) as gateway:
@@ -256,14 +262,32 @@ async def test_without_the_api_server_nothing_is_canceled(
         await gateway.until(lambda: gateway.ends() == [GONE])
 
 
+@pytest.fixture
+def caches(monkeypatch: pytest.MonkeyPatch) -> list[ObjectCache]:
+    """Those of the gateways that start from now on."""
+    made: list[ObjectCache] = []
+
+    class Watch(KubernetesWatch):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self.cache)
+
+    monkeypatch.setattr(kubernetes_store, "KubernetesWatch", Watch)
+    return made
+
+
 async def test_a_cache_that_lags_behind_cancels_nothing(
-    settings: GatewaySettings, cluster: Cluster, owner: str, no_grace: None
+    settings: GatewaySettings,
+    cluster: Cluster,
+    owner: str,
+    no_grace: None,
+    caches: list[ObjectCache],
 ) -> None:
     """Another gateway made the model, and took a prediction: this one has not seen it yet."""
     cluster.apply()
     async with waiting(settings, f"{owner}/echo") as gateway:
-        store = gateway.services.catalog.store
-        store._watcher(cluster.namespace).cache.delete(cluster.namespace, "echo")
+        for cache in caches:
+            cache.delete(cluster.namespace, "echo")
         await gateway.look()
         assert not gateway.knows(f"{owner}/echo")
         assert gateway.ends() == [WAITS]
@@ -297,7 +321,7 @@ async def test_a_gateway_of_other_namespaces_cancels_nothing(
     cluster.apply()
     narrow = settings.model_copy(update={"watch_namespaces": make_namespace("bob")})
     async with waiting(settings, f"{owner}/echo"), running(narrow) as gateway:
-        await gateway.until(lambda: gateway.services.catalog.store._is_synced)
+        await gateway.until(lambda: gateway.kubernetes() == HealthState.OK)
         await gateway.look()
         assert gateway.ends() == [WAITS]
 

@@ -26,15 +26,20 @@ Apply = Callable[..., None]
 
 
 @pytest.fixture
-def store(proxy: Proxy) -> Iterator[KubernetesModelStore]:
-    """Not started, and behind the proxy."""
+def proxied(proxy: Proxy) -> KubernetesApi:
     configuration = kubernetes_api.configuration(os.environ["KUBECONFIG"])
     configuration.tls_server_name = urlsplit(configuration.host).hostname
     configuration.host = f"https://127.0.0.1:{proxy.port}"
+    return KubernetesApi(configuration)
+
+
+@pytest.fixture
+def store(proxied: KubernetesApi) -> Iterator[KubernetesModelStore]:
+    """Not started, and behind the proxy."""
     settings = GatewaySettings(
         _env_file=None, database_url="postgresql:///none", secret_key="x" * 32
     )
-    store = KubernetesModelStore(configuration, settings)
+    store = KubernetesModelStore(proxied, settings)
     yield store
     store.stop()
 
@@ -127,8 +132,7 @@ def test_a_version_that_the_api_server_forgot_is_listed_anew(
     ):
         next(events)
     assert refused.value.is_gone
-    watcher = KubernetesWatch(api, path, {})
-    watcher._version = "1"
+    watcher = KubernetesWatch(api, path, {}, version="1")
     watcher.start()
     wait_until(lambda: watcher.is_synced)
     apply("second")
@@ -139,14 +143,18 @@ def test_a_version_that_the_api_server_forgot_is_listed_anew(
     wait_until(lambda: names() >= {"echo", "second"}, timeout=1)
     watcher.stop()
     api.close()
-    watcher.join(2)
-    assert not watcher._thread.is_alive()
+    assert watcher.join(2)
 
 
 def test_a_stop_ends_watches_that_hear_nothing(
-    store: KubernetesModelStore, crd: None, wait_until: WaitUntil
+    store: KubernetesModelStore,
+    proxied: KubernetesApi,
+    crd: None,
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store.start()
-    wait_until(lambda: len(store._api._watches) == 2)
+    wait_until(lambda: proxied.open_watches() == 2)
     store.stop()
-    assert not any(watcher._thread.is_alive() for watcher in store._watchers)
+    assert "a watch has not ended" not in caplog.text
+    assert proxied.open_watches() == 0

@@ -162,7 +162,8 @@ def test_the_gateway_serves_the_others_and_names_it(
         watch_namespaces=f"{odd},{fine}",
     )
     config = given.kubeconfig(tmp_path / "kubeconfig", api)
-    store = KubernetesModelStore(kubernetes_api.configuration(str(config)), settings)
+    restricted = kubernetes_api.KubernetesApi(kubernetes_api.configuration(str(config)))
+    store = KubernetesModelStore(restricted, settings)
 
     def is_told() -> bool:
         said = store.dependencies()["kubernetes"]

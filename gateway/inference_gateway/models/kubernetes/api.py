@@ -137,6 +137,10 @@ class KubernetesApi:
             response.close()
             response.release_conn()
 
+    def open_watches(self) -> int:
+        with self._lock:
+            return len(self._watches)
+
     def get(self, path: str) -> Object:
         return self._call("GET", path)
 

@@ -132,9 +132,19 @@ def _version(event: Object) -> str | None:
 
 
 class KubernetesWatch:
-    """Keeps `cache` current, through lost connections and restarts of the API server."""
+    """Keeps `cache` current, through lost connections and restarts of the API server.
 
-    def __init__(self, api: KubernetesApi, path: str, query: Mapping[str, str]) -> None:
+    Args:
+        version: the resourceVersion to watch from; None: list first.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        path: str,
+        query: Mapping[str, str],
+        version: str | None = None,
+    ) -> None:
         self.cache = ObjectCache()
         self.is_synced = False
         """Whether the cache was complete at least once."""
@@ -143,8 +153,7 @@ class KubernetesWatch:
         self._api = api
         self._path = path
         self._query = query
-        self._version: str | None = None
-        """The version to watch from; None: list first."""
+        self._version = version
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
 
@@ -155,9 +164,11 @@ class KubernetesWatch:
         """Its thread ends as soon as the API is closed."""
         self._stopped.set()
 
-    def join(self, timeout: float) -> None:
+    def join(self, timeout: float) -> bool:
+        """Whether its thread ends within so many seconds."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         tries = 0

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _MOST_NAMED = 5
 """Namespaces in one message."""
+_STOP_SECONDS = 2.0
 _START_SECONDS = 2.0
 """How long the start waits for the first list; after that it continues, not ready."""
 
@@ -53,7 +54,7 @@ def open_store(settings: GatewaySettings) -> KubernetesModelStore:
     Raises:
         KubernetesError: if no cluster is configured, or the configuration is invalid.
     """
-    return KubernetesModelStore(api.configuration(settings.kubeconfig), settings)
+    return KubernetesModelStore(KubernetesApi(api.configuration(settings.kubeconfig)), settings)
 
 
 REFUSED = Gauge(
@@ -81,8 +82,8 @@ class KubernetesModelStore:
     belong to users of kubectl.
     """
 
-    def __init__(self, configuration: Any, settings: GatewaySettings) -> None:
-        self._api = KubernetesApi(configuration)
+    def __init__(self, api: KubernetesApi, settings: GatewaySettings) -> None:
+        self._api = api
         scopes = settings.watched_namespaces
         self._owners = OwnerNamespaces(
             self._api,
@@ -116,11 +117,13 @@ class KubernetesModelStore:
             time.sleep(0.02)
 
     def stop(self) -> None:
+        """Closes the API too, which ends the watches."""
         for watcher in self._watchers:
             watcher.stop()
         self._api.close()
         for watcher in self._watchers:
-            watcher.join(2)
+            if not watcher.join(_STOP_SECONDS):
+                log.warning("a watch has not ended within %.0f s", _STOP_SECONDS)
 
     def dependencies(self) -> dict[str, Dependency]:
         """Unavailable until the models were read once; from then on predictions can be served."""

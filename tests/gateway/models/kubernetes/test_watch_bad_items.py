@@ -11,6 +11,7 @@ import pytest
 from kubernetes.client.configuration import Configuration
 
 from inference_contract.pods import LABEL_OWNER
+from inference_gateway.models.kubernetes.api import KubernetesApi
 from inference_gateway.models.kubernetes.store import KubernetesModelStore
 from inference_gateway.models.store import InvalidDocument
 from inference_gateway.settings import GatewaySettings
@@ -104,7 +105,7 @@ def store(server: Server) -> Iterator[KubernetesModelStore]:
     settings = GatewaySettings(
         _env_file=None, database_url="postgresql:///none", secret_key="x" * 32
     )
-    store = KubernetesModelStore(configuration, settings)
+    store = KubernetesModelStore(KubernetesApi(configuration), settings)
     yield store
     store.stop()
 
