@@ -1,4 +1,4 @@
-"""What a running gateway is made of: built once by the app's lifespan, at `app.state.services`."""
+"""The services of a running gateway: created by the app's lifespan, at `app.state.services`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Services:
     settings: GatewaySettings
     engine: Engine
     redis: redis.Redis
-    """Blocks: for threads. Returns bytes."""
+    """Blocking, for threads. Returns bytes."""
     redis_async: AsyncRedis
     catalog: ModelCatalog
     model_quotas: ModelQuotas
@@ -50,9 +50,9 @@ class Services:
     health: Health
 
     def authenticate(self, authorization: str | None) -> Awaitable[Principal]:
-        """Who is calling. Raises Unauthorized, Unavailable, when awaited."""
+        """Authenticate the caller. Raises Unauthorized, Unavailable, when awaited."""
         return self.admission.authenticate(self.authenticator, authorization)
 
     def base_url(self, request: Request) -> str:
-        """What the caller reaches the API at, without a slash at the end."""
+        """The URL of the API for this caller, without a trailing slash."""
         return (self.settings.public_url or str(request.base_url)).rstrip("/")

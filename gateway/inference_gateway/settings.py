@@ -21,7 +21,7 @@ KNOWN_DEFAULT_SECRETS = frozenset({"changeme", "secret", "your-secret-key-here",
 
 
 class DatabaseSettings(BaseSettings):
-    """What connecting to PostgreSQL takes; all that migrations need."""
+    """Settings for connecting to PostgreSQL; migrations need only these."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
@@ -35,7 +35,7 @@ class DatabaseSettings(BaseSettings):
 
 
 class GatewaySettings(DatabaseSettings):
-    """Every knob has a unit and a reason; `docs/configuration.md` lists them all."""
+    """All settings; `docs/configuration.md` lists them with units and reasons."""
 
     api_host: str = Field("0.0.0.0", description="Address the REST API listens on.")  # noqa: S104
     api_port: int = Field(8000, ge=0, le=65_535, description="Port of the REST API.")
@@ -195,7 +195,7 @@ class GatewaySettings(DatabaseSettings):
     metrics_port: int = Field(
         8001, ge=0, le=65_535, description="Port of dispatch's health and metrics; 0: a free one."
     )
-    metrics_host: str = Field("0.0.0.0", description="Address of the same.")  # noqa: S104
+    metrics_host: str = Field("0.0.0.0", description="Address of both.")  # noqa: S104
     state_file: Path | None = Field(
         None, description="Where the process writes its pid and port, for `inference status`."
     )
@@ -212,7 +212,7 @@ class GatewaySettings(DatabaseSettings):
             )
         return value
 
-    # Whoever parses a URL later quotes it, with the password in it, when it is wrong.
+    # Checked here: later parsers would quote a wrong URL with its password in their errors.
 
     @field_validator("database_url")
     @classmethod

@@ -1,4 +1,4 @@
-"""From the environment to settings, or to one clear line per mistake."""
+"""Reads the settings from the environment; one clear line per error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inference_gateway.settings import GatewaySettings
 
 
 class ConfigurationError(Exception):
-    """The process cannot start as it is configured; the message says what to do."""
+    """The configuration is invalid; the message says what to do."""
 
 
 def read_settings() -> GatewaySettings:

@@ -214,7 +214,7 @@ def end(engine: Engine, client: redis.Redis, endings: Iterable[Ending]) -> list[
         if ended:
             ends.announce(client, ends.nameless(ending.id for ending in ended))
     except redis.RedisError:
-        _log.warning("redis is away: waiters will look at the row themselves")
+        _log.warning("Redis does not answer: waiting callers will read the row themselves")
     return ended
 
 
@@ -224,7 +224,9 @@ def _with_output(client: redis.Redis, ending: Ending) -> Ending:
     try:
         output, logs = streamed.so_far(client, ending.model, ending.id, ending.attempt)
     except redis.RedisError:
-        _log.warning("redis is away: an output so far is lost", extra={"prediction": ending.id})
+        _log.warning(
+            "Redis does not answer: an output so far is lost", extra={"prediction": ending.id}
+        )
         return ending
     return replace(ending, output=output, logs=logs or None)
 

@@ -15,11 +15,11 @@ from inference_gateway import changes
 from inference_gateway.settings import DatabaseSettings, GatewaySettings
 
 READ_ONLY = "25006"
-"""SQLSTATE of a write to a standby, or to a server that takes none just now."""
+"""SQLSTATE of a write to a standby or a read-only server."""
 
 
 def connect_args(settings: DatabaseSettings, url: URL) -> dict[str, Any]:
-    """libpq options: where to connect, and bounds on what a hung peer can cost."""
+    """libpq options: the address, and timeouts for a hung server."""
     args: dict[str, Any] = {
         "application_name": "inference-gateway",
         "connect_timeout": 5,
@@ -45,7 +45,7 @@ def connect_async(settings: DatabaseSettings) -> Connection:
 
 
 def engine(settings: GatewaySettings, pool_size: int | None = None) -> Engine:
-    """A pool that notices a restarted server before it hands out a dead connection."""
+    """A connection pool that tests connections, so that a restart of the server is noticed."""
     url = _url(settings)
     made = create_engine(
         url,
@@ -63,7 +63,7 @@ def engine(settings: GatewaySettings, pool_size: int | None = None) -> Engine:
 
 
 def _leave_a_standby(context: ExceptionContext) -> None:
-    """A connection that takes no writes leads to a server that was the primary: make new ones."""
+    """After a refused write the server is a former primary: drop all connections of the pool."""
     if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
         context.is_disconnect = True
 
@@ -81,7 +81,7 @@ def short_lived_engine(settings: DatabaseSettings) -> Engine:
 
 
 def describe(error: Exception) -> str:
-    """What PostgreSQL says in one line, without the details, which quote what was to be stored."""
+    """PostgreSQL's message in one line, without the details, which quote users' data."""
     origin = getattr(error, "orig", None) or error
     primary = getattr(getattr(origin, "diag", None), "message_primary", None)
     return " ".join(str(primary or origin).split())

@@ -1,4 +1,4 @@
-"""PostgreSQL on the event loop: a statement that others wait for costs no thread."""
+"""PostgreSQL on the event loop: statements without a thread."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 _log = logging.getLogger(__name__)
 
 _SECONDS = 5.0
-"""To connect once the server's name is resolved, which may take as long, and to prepare."""
+"""Timeout of connecting and preparing, without resolving the server's name."""
 
 
 class Polled:
-    """For one event loop, and one statement at a time. Connects when it is first asked, and anew
-    after `close`; each statement is a transaction of its own.
+    """For one event loop, and one statement at a time. Connects at the first use, and again after
+    `close`. Each statement is a transaction of its own.
 
     Args:
         connect: opens a connection in psycopg2's asynchronous mode; blocks, and raises what
             psycopg2 raises.
-        statements: what is said on each new connection, PREPARE among it.
-        threads: for what takes long.
+        statements: sent first on each new connection, with the PREPARE.
+        threads: for long work.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Polled:
         return self._connection is not None
 
     async def open(self) -> None:
-        """Raises psycopg2.Error if there is no connection to be had."""
+        """Connect, if not connected. Raises psycopg2.Error."""
         if self._connection is None:
             loop = asyncio.get_running_loop()
             self._connection = await loop.run_in_executor(self._threads, self._opened)
@@ -57,13 +57,13 @@ class Polled:
     async def ask(
         self, statement: str, parameters: tuple[Any, ...], *, is_large: bool = False
     ) -> tuple[Any, ...]:
-        """The row that is the answer. `open` comes first.
+        """Execute a statement and return its row. Call `open` first.
 
         Args:
             is_large: the parameters take long to quote and to copy.
 
         Raises:
-            psycopg2.Error: if the connection is still open then, PostgreSQL has refused.
+            psycopg2.Error: if the connection is still open afterwards, PostgreSQL refused it.
         """
         assert self._connection is not None
         loop = asyncio.get_running_loop()
@@ -101,13 +101,13 @@ class Polled:
         self._connection = None
 
     def _advance(self) -> None:
-        """Whenever there is something to read or to write."""
+        """Called when the socket is readable or writable."""
         assert self._connection is not None
         try:
             state = self._connection.poll()
         except psycopg2.Error as error:
             if self._answer is None:
-                _log.info("a connection to PostgreSQL was ended while nobody used it")
+                _log.info("an idle connection to PostgreSQL was closed by the server")
                 self.close()
             elif not self._answer.done():
                 self._answer.set_exception(error)
@@ -130,7 +130,7 @@ class Polled:
         until = time.monotonic() + _SECONDS
         try:
             _settle(connection, until)
-            cursor = connection.cursor()  # psycopg2 needs it until the answer is there.
+            cursor = connection.cursor()  # psycopg2 needs the reference until the result.
             cursor.execute(self._statements)
             _settle(connection, until)
         except BaseException:
@@ -140,7 +140,7 @@ class Polled:
 
 
 def _refused(error: psycopg2.Error) -> bool:
-    """Whether PostgreSQL says so itself, and goes on: not that it ends, or is not there."""
+    """Whether PostgreSQL refused the statement; not: it shuts down or cannot be reached."""
     code = error.pgcode
     return code is not None and not code.startswith(("08", "57P"))
 
@@ -148,7 +148,7 @@ def _refused(error: psycopg2.Error) -> bool:
 def _settle(connection: Connection, until: float) -> None:
     """Raises psycopg2.Error."""
     while (state := connection.poll()) != POLL_OK:
-        waiting = select.poll()  # `select.select` takes no file beyond the first 1,024.
+        waiting = select.poll()  # `select.select` supports only descriptors below 1,024.
         waiting.register(connection, select.POLLOUT if state == POLL_WRITE else select.POLLIN)
         left = until - time.monotonic()
         if left <= 0 or not waiting.poll(1000 * left):

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL on which the statement of a hot path is prepared."""
+"""A connection to PostgreSQL with prepared statements, for hot paths."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 
 class Prepared:
-    """For one thread. Connects when it is first asked, and anew after `close`.
+    """For one thread. Connects at the first use, and again after `close`.
 
-    One statement is a transaction of its own, and is planned once.
+    Each statement is a transaction of its own, and is planned once.
 
     Args:
-        connect: opens a connection; raises what it raises.
-        statements: what is said on each new connection, PREPARE among it.
+        connect: opens a connection; its exceptions are passed on.
+        statements: sent first on each new connection, with the PREPARE.
     """
 
     def __init__(self, connect: Callable[[], Connection], statements: str) -> None:
@@ -24,7 +24,7 @@ class Prepared:
         self._connection: Connection | None = None
 
     def connection(self) -> Connection:
-        """Raises psycopg2.Error if there is none to be had."""
+        """The connection. Raises psycopg2.Error."""
         if self._connection is None:
             connection = self._connect()
             try:

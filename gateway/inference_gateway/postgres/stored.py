@@ -1,7 +1,7 @@
-"""How psycopg2 reads what is stored: no row can keep a query from its other rows.
+"""How psycopg2 reads stored values: an odd value must not fail the query of other rows.
 
-What the API takes is bounded (`inference_contract.values`), what PostgreSQL holds is not: a row may
-be older than a bound, or somebody's own.
+The API limits values (`inference_contract.values`), but PostgreSQL may hold others: a row may be
+older than a limit, or written by psql.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ _LARGE = 65_536
 
 
 def decode(text: str) -> Any:
-    """A jsonb value. One that is no value of the contract stays as it is stored, an
-    `orjson.Fragment`, which orjson passes on whatever it holds; nothing else need know.
+    """Decode a jsonb value. One outside the contract's limits becomes an `orjson.Fragment`, which
+    orjson writes unchanged.
 
-    jsonb writes the float 1e30 as an integer of 31 digits. orjson reads that as the same float,
-    where `json` makes an integer of it that hardly anybody takes.
-    """
+    jsonb writes the float 1e30 as an integer of 31 digits. orjson reads it as the same float,
+    `json` as an integer that most clients cannot read."""
     try:
         if len(text) > _LARGE and text[0] == '"':
             return "".join(_pieces(text))
@@ -39,14 +38,14 @@ def decode(text: str) -> Any:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Of a large text: no other thread runs while one is decoded. Raises ValueError."""
+    """Pieces of a large text: decoding one holds the GIL. Raises ValueError."""
     start, last = 1, len(text) - 1
     while start < last:
         end = min(start + _LARGE, last)
         escape = text.rfind("\\", max(start, end - 5), end)
         if escape >= 0:
             before = text[start : escape + 1]
-            if (len(before) - len(before.rstrip("\\"))) % 2:  # Else it is one that is escaped.
+            if (len(before) - len(before.rstrip("\\"))) % 2:  # Otherwise the quote is escaped.
                 end = max(end, escape + (6 if text[escape + 1] == "u" else 2))
         yield orjson.loads(f'"{text[start:end]}"')
         start = end
@@ -57,8 +56,8 @@ _ALL_OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 
 
 def passed_on(text: bytes | None) -> Any:
-    """A jsonb value for those who only pass it on: a large one stays as its bytes, which take a
-    twentieth of the memory and of the time. (As a text one emoji makes four bytes of each.)"""
+    """A jsonb value that is only passed on: a large one stays as bytes, which take a twentieth of
+    memory and time. (In a str with one emoji every character takes four bytes.)"""
     if text is None:
         return None
     if len(text) <= _LARGE:
@@ -69,7 +68,7 @@ def passed_on(text: bytes | None) -> Any:
 
 
 def as_text(content: bytes) -> str:
-    """In pieces: no other thread runs while one is decoded."""
+    """Decode in pieces: decoding one holds the GIL."""
     starts = range(0, len(content), _LARGE)
     return "".join(
         codecs.iterdecode((content[start : start + _LARGE] for start in starts), "utf-8")
@@ -79,7 +78,7 @@ def as_text(content: bytes) -> str:
 def is_shallow(text: bytes) -> bool:
     """Whether it is certainly no deeper than a value may be; brackets in texts count too.
 
-    In pieces: no other thread runs while one is searched, however large it is.
+    In pieces: searching one holds the GIL.
     """
     if text.startswith(b'"'):
         return True
@@ -100,7 +99,7 @@ def is_shallow(text: bytes) -> bool:
 
 
 def _is_too_deep(text: bytes) -> bool:
-    """Exactly; a bracket takes as long as a thousand do in `is_shallow`."""
+    """The exact depth check; a thousand times slower than `is_shallow`."""
     depth = 0
     for outside in values.outside_texts(text):
         for bracket in outside.translate(None, _ALL_OTHERS):
@@ -111,7 +110,7 @@ def _is_too_deep(text: bytes) -> bool:
 
 
 def is_value(column: Any) -> bool:
-    """Whether a column's content is a value that others than orjson can work with."""
+    """Whether a column's content is a Python value, not a fragment for orjson."""
     return not isinstance(column, orjson.Fragment)
 
 
@@ -132,14 +131,14 @@ def as_json(value: object) -> orjson.Fragment:
 
 
 _PLACE = b"\0"
-"""Of a value that is passed on: JSON holds no such byte."""
+"""Placeholder of a value that is passed on: this byte does not occur in JSON."""
 
 
 def in_pieces(value: object) -> list[bytes]:
-    """JSON whose pieces nobody joins, for that takes as long as to read a large value.
+    """JSON in pieces that are not joined, as joining takes as long as reading a large value.
 
     Raises:
-        TypeError: it holds what is no JSON.
+        TypeError: the value cannot be written as JSON.
     """
     large: list[bytes] = []
 
@@ -157,7 +156,7 @@ def in_pieces(value: object) -> list[bytes]:
 
 
 def moment(text: Any, cursor: Any) -> datetime | None:
-    """A timestamptz; beyond the years that Python knows, the last or the first moment of these."""
+    """A timestamptz; outside of Python's range its first or last moment."""
     try:
         found: datetime | None = extensions.PYDATETIMETZ(text, cursor)
     except (ValueError, OverflowError):
@@ -171,7 +170,7 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 _TIMESTAMPTZ = 1184
 _BPCHAR = 1042
-"""PostgreSQL's numbers of types. No column has the latter: what is cast to it comes as bytes."""
+"""OIDs of PostgreSQL's types. No column has bpchar: values cast to it are read as bytes."""
 
 
 def register() -> None:

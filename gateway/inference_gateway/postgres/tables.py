@@ -1,6 +1,6 @@
-"""The database: what is true. Redis can lose everything; this must not.
+"""The tables. PostgreSQL is the source of truth: Redis may lose all its data.
 
-`migrations/` holds the same, step by step; a test compares the two.
+`migrations/` creates the same schema; a test compares the two.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from inference_gateway.postgres import stored
 OPEN = "status IN ('starting', 'processing')"
 """The predicate of the open-predictions index: queries must repeat it word for word."""
 HELD = f"held AND {OPEN}"
-"""And that of those that are not on their queues yet."""
+"""The predicate of the held-predictions index."""
 
 
 stored.register()
@@ -68,12 +68,12 @@ class User(Base):
     """`whsec_…`: signs this user's webhooks."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     token_version: Mapped[int] = mapped_column(server_default=text("1"))
-    """Access tokens say it; when it goes up, those made before end."""
+    """Part of each access token; raising it ends the tokens issued before."""
     disabled_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    """The row stays: its name is nobody else's ever after."""
+    """The row stays, so that its name cannot be used again."""
     settled_at: Mapped[datetime | None]
-    """When all that a deleted account had was gone."""
+    """When the clean-up after a deleted account was complete."""
 
     __table_args__ = (
         Index(
@@ -101,25 +101,25 @@ class Prediction(Base):
     __tablename__ = "predictions"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """UUIDv7: ordered by creation, so that it serves as the cursor of pages."""
+    """UUIDv7: ordered by creation, used as the cursor of pages."""
     owner: Mapped[UUID]
-    """Who asked: the id of an account, not its name, which another may have after it. No foreign
-    key: it would cost every insert a lock on the account's row, and a row may outlive its owner."""
+    """The id of the creator's account, not its name, which may be reused. No foreign key: it would
+    cost every insert a lock on the account's row, and a row may outlive its owner."""
     model: Mapped[str]
     """`owner/name` of the model."""
     version: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="starting")
     attempt: Mapped[int] = mapped_column(server_default=text("1"))
-    """The fence's number: goes up whenever the work is handed out anew."""
+    """The fence's number: raised whenever the work is handed out again."""
     token: Mapped[str]
     """The fence's secret, known to the current attempt alone."""
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
     """Attempts that died while running."""
     input: Mapped[dict[str, Any]]
     input_bytes: Mapped[int] = mapped_column(server_default=text("0"))
-    """As JSON: what it takes in Redis."""
+    """Size as JSON, as in Redis."""
     held: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Not on its queue yet: Redis has as much of its owner's inputs as it may (`queued.py`)."""
+    """Not on its queue yet: its owner's inputs in Redis have reached their limit (`queued.py`)."""
     output: Mapped[Any | None] = mapped_column(JSONB)
     logs: Mapped[str] = mapped_column(server_default="")
     error: Mapped[str | None]
@@ -128,15 +128,15 @@ class Prediction(Base):
     webhook: Mapped[str | None]
     webhook_events: Mapped[list[str] | None]
     base_url: Mapped[str | None]
-    """What the creator reached the API at, if there is a webhook."""
+    """The base URL of the creator's request, if there is a webhook."""
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str | None]
-    """Of the body that came with the idempotency key."""
+    """Hash of the body sent with the idempotency key."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
-    """While processing: when silence means death. Set and compared by the database's clock only."""
+    """While processing: the end of the lease. Set and compared by the database's clock only."""
     deadline: Mapped[datetime]
     cancel_requested_at: Mapped[datetime | None]
 
@@ -162,12 +162,12 @@ class Prediction(Base):
 
 
 LARGE = ("input", "output", "logs")
-"""The columns of a prediction that may be."""
+"""The columns of a prediction that may be large."""
 BRIEF = ", ".join(name for name in Prediction.__table__.columns.keys() if name not in LARGE)  # noqa: SIM118
 
 
 class AccountUsage(Base):
-    """What an account's quota on stored bytes is compared with: counted by dispatch."""
+    """The stored bytes of an account, for its quota; counted by dispatch."""
 
     __tablename__ = "account_usage"
 
@@ -176,14 +176,14 @@ class AccountUsage(Base):
 
 
 class ModelUsage(Base):
-    """How many predictions a model had, up to one: counted by dispatch."""
+    """The number of a model's predictions up to `last_id`; counted by dispatch."""
 
     __tablename__ = "model_usage"
 
     model: Mapped[str] = mapped_column(primary_key=True)
     runs: Mapped[int] = mapped_column(BigInteger)
     last_id: Mapped[UUID]
-    """Of the newest that is counted. The greatest of all models' is how far that got."""
+    """The newest counted prediction. The greatest of all models is the position of the count."""
 
 
 class WebhookDelivery(Base):
@@ -194,7 +194,7 @@ class WebhookDelivery(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
     prediction_id: Mapped[UUID] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"))
     owner: Mapped[UUID]
-    """The prediction's: no owner's deliveries shall delay another's."""
+    """The prediction's owner, so that one owner's deliveries do not delay another's."""
     event: Mapped[str]
     """start, output, logs or completed."""
     url: Mapped[str]

@@ -1,4 +1,4 @@
-"""Opaque cursors of pages: a prediction's id, and which way to go from it."""
+"""Opaque cursors of pages: a prediction's id, and the direction from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway counts about predictions."""
+"""Metrics of predictions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CREATED = Counter(
 )
 STORED = CREATED.labels("stored")
 REPLAYED = CREATED.labels("replayed")
-"""Answered with the prediction that an Idempotency-Key already had."""
+"""Answered with the existing prediction of an Idempotency-Key."""
 REFUSED = CREATED.labels("refused")
 UNAVAILABLE = CREATED.labels("unavailable")
 UNCONFIRMED = CREATED.labels("unconfirmed")
-"""Stored or not: PostgreSQL went away before it said so."""
+"""The outcome is unknown: the connection to PostgreSQL broke before the reply."""
 
 WAIT_SECONDS = Histogram(
     "inference_prediction_wait_seconds",
@@ -31,6 +31,6 @@ BATCH_ROWS = Histogram(
 )
 NOT_ENQUEUED = Counter(
     "inference_predictions_not_enqueued_total",
-    "Predictions that were stored while Redis was away; the relay enqueues them.",
+    "Predictions stored while Redis did not answer; the relay enqueues them.",
 )
 STREAM_READERS = Gauge("inference_stream_readers", "Clients that read a prediction's stream.")

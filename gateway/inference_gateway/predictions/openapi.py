@@ -1,4 +1,4 @@
-"""The OpenAPI entries of creating a prediction, which FastAPI does not see."""
+"""The OpenAPI entries of the ASGI endpoints that create predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads predictions' own streams: the output as it came so far."""
+"""Reads predictions' own streams: the output so far."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from inference_gateway.predictions.waiting.waiters import StreamEntry
 from inference_gateway.redis.bounded_reader import TooManyParts
 
 _COUNTS = (8, 64)
-"""Entries that are asked for at once, least and most: of one, a runner decides how large it is."""
+"""Entries in one read, minimum and maximum: runners decide how large an entry is."""
 PAGE_BYTES = 65_536
-"""What one reader may hold: beyond it is thrown away, and read again when that is sent."""
+"""Bytes that one reader may buffer; the rest is dropped and read again later."""
 _AT_ONCE = 2
-"""Pages that are in memory whole."""
+"""Pages that may be in memory at the same time."""
 
 
 class Pages:
-    """Reads predictions' own streams, for all who read one. For one event loop."""
+    """Reads predictions' own streams for all readers. For one event loop."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._redis = client
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def entries(self, stream: str, after: str = "0-0") -> AsyncIterator[StreamEntry]:
-        """What the stream holds beyond an id. Raises RedisError."""
+        """The entries after an id. Raises RedisError."""
         count, has_more = _COUNTS[0], True
         while has_more:
             page, has_more = await self._page(stream, after, count)
@@ -48,7 +48,7 @@ class Pages:
             try:
                 found: Any = await self._redis.xrange(stream, min=f"({after}", count=count)
             except TooManyParts:
-                await self._redis.unlink(stream)  # Its readers would try again and again.
+                await self._redis.unlink(stream)  # Otherwise its readers would retry forever.
                 raise
             page, size = [], 0
             for entry_id, fields in found:
@@ -60,8 +60,8 @@ class Pages:
 
 
 async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
-    """What the current attempt has said so far, None if nothing, if its beginning is lost, or if it
-    is more than an output may be.
+    """The output of the current attempt so far. None if there is none, if its beginning is lost, or
+    if it is too large.
 
     Raises:
         RedisError
@@ -81,7 +81,7 @@ async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
             if event["type"] == EventType.OUTPUT:
                 values.check(event["output"])
                 parts.append(event["output"])
-        except (ValueError, TypeError, KeyError):  # It is no entry of ours: a runner may write any.
+        except (ValueError, TypeError, KeyError):  # Invalid: runners may write anything.
             break
     if not parts:
         return None

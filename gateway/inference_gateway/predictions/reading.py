@@ -1,4 +1,4 @@
-"""Reading predictions for those who pass them on: whole rows only if there is room for them."""
+"""Reads predictions for responses: whole rows only if there is space for them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reader:
         self._catalog = catalog
         self._in_flight = in_flight
         self._pages = pages
-        # Before an answer counts as under way it is in memory more than once.
+        # Before a response counts as in flight it is in memory more than once.
         most = settings.max_connections
         self._large = Lane("large answers", 2, most_waiting=most, most_of_one=most)
         self._paging = Lane("pages", 3, most_waiting=most, most_of_one=most)
@@ -70,7 +70,7 @@ class Reader:
         return row if output is None else {**row, "output": output}
 
     async def row(self, prediction_id: str, owner: str) -> Row:
-        """As it is stored. Raises NotFound, TooManyRequests, Unavailable."""
+        """The stored row. Raises NotFound, TooManyRequests, Unavailable."""
         which = _parse_id(prediction_id)
         found = await asyncio.to_thread(repository.get_small, self._engine, which, owner)
         if found is not None:
@@ -78,7 +78,7 @@ class Reader:
         return await self.large(prediction_id, owner, lambda row: row)
 
     async def large(self, prediction_id: str, owner: str, made: Callable[[Row], T]) -> T:
-        """What is made of a row, on a thread; read only if there is room for it.
+        """Read a row on a thread, if there is space for it, and return `made(row)`.
 
         Raises:
             NotFound, TooManyRequests, Unavailable
@@ -97,14 +97,14 @@ class Reader:
         return await self._large.run(owner, read)
 
     async def state(self, prediction_id: str, owner: str) -> Row:
-        """The row without what may be large. Raises NotFound."""
+        """The row without its large columns. Raises NotFound."""
         row = await self.find_state(_parse_id(prediction_id), owner)
         if row is None:
             raise _unknown(prediction_id)
         return row
 
     async def find_state(self, prediction_id: UUID, owner: str) -> Row | None:
-        """The same, if there is one."""
+        """As `state`; None if there is none."""
         return await self._states.find(prediction_id, owner)
 
     async def page(
@@ -115,7 +115,7 @@ class Reader:
         newer_than: UUID | None,
         made: Callable[[repository.Page], T],
     ) -> T:
-        """What is made of a page, on a thread. Raises TooManyRequests, Unavailable."""
+        """Read a page on a thread and convert it. Raises TooManyRequests, Unavailable."""
         owner, most = wanted.owner, self._max_page_bytes
 
         def read() -> T:
@@ -136,11 +136,11 @@ class Reader:
         return status_detail.detail(entry, row, is_trusted=is_trusted)
 
     async def waits_for(self, prediction_id: str, user: Principal) -> dict[str, str] | None:
-        """`detail` of its row as it is now. Raises NotFound."""
+        """`detail` of its current row. Raises NotFound."""
         return self.detail(await self.state(prediction_id, user.user_id), user)
 
     def with_detail(self, row: Row, user: Principal) -> Row:
-        """The row, and what it waits for."""
+        """The row with its `detail`."""
         said = self.detail(row, user)
         return row if said is None else {**row, "status_detail": said}
 
@@ -154,7 +154,7 @@ def _unknown(prediction_id: str) -> NotFound:
 
 
 def _parse_id(prediction_id: str) -> UUID:
-    """Raises NotFound: what is no id is no prediction's."""
+    """Raises NotFound if the text is not an id."""
     try:
         return UUID(prediction_id)
     except ValueError:

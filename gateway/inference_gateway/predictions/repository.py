@@ -1,6 +1,6 @@
 """Queries on predictions. Every function blocks: call it on a thread.
 
-Whose prediction it is stands in every query: another user's is as if it were not there.
+Every query has the owner as a condition: another user's prediction is not found.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BY_ID = "id = :id AND owner = :owner"
 
 
 def _either(query: str) -> tuple[TextClause, TextClause]:
-    """By a prediction's own id, or the one that its owner chose."""
+    """The query by generated id, and by the id that the owner chose."""
     return text(query.format(which=_BY_ID)), text(query.format(which=_KEYED))
 
 
@@ -80,19 +80,19 @@ class Page:
 
 
 def get_small(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
-    """By its own id, or the one that its owner chose: here and below. None also if it is large."""
+    """By generated or chosen id, here and below. None also if the row is large."""
     return _find(engine, _GET_SMALL, prediction_id, owner)
 
 
 def get_large(engine: Engine, prediction_id: UUID, owner: str, room: int) -> Row | None:
-    """For those who pass it on: large values are `stored.PassedOn`. The row has also `bytes`, of
-    all that may be large; that itself only if there is room for it."""
+    """A row with large values as `stored.PassedOn`. The column `bytes` is their size; they are NULL
+    if there is no space for them."""
     row = _find(engine, _GET_LARGE, prediction_id, owner, room=room)
     return None if row is None else rows.passed_on(row)
 
 
 def states(engine: Engine, wanted: Collection[Wanted]) -> dict[Wanted, Row]:
-    """The rows without what may be large, of those that are there."""
+    """The existing rows, without their large columns."""
     found: dict[Wanted, Row] = {}
     with engine.connect() as connection:
         for row in _rows(connection, _STATES_BY_ID, wanted):
@@ -129,14 +129,14 @@ def _find(
 
 
 def by_key(engine: Engine, owner: str, key: str) -> Row | None:
-    """The prediction that an Idempotency-Key of an owner has."""
+    """The prediction with this Idempotency-Key of this owner."""
     with engine.connect() as connection:
         found = connection.execute(_BY_KEY, {"owner": owner, "key": key}).one_or_none()
     return None if found is None else found._asdict()
 
 
 def of_batch(engine: Engine, made: Sequence[Row]) -> list[Row]:
-    """What is stored under the ids, or else the idempotency keys, of these rows, in their order."""
+    """The stored rows with the ids, or else the idempotency keys, of these rows, in their order."""
     keyed = [row for row in made if row["idempotency_key"] is not None]
     parameters = {
         "ids": [row["id"] for row in made],
@@ -151,7 +151,7 @@ def of_batch(engine: Engine, made: Sequence[Row]) -> list[Row]:
 
 
 def ended(engine: Engine, ids: Sequence[str]) -> list[Row]:
-    """The rows, of these, that have ended, without what may be large."""
+    """Those of the rows that have ended, without their large columns."""
     with engine.connect() as connection:
         return [row._asdict() for row in connection.execute(_ENDED, {"ids": list(ids)})]
 
@@ -165,11 +165,11 @@ def page(
     max_bytes: int = 4_000_000,
     room: int = 2**62,
 ) -> Page:
-    """The newest predictions, or those next to one of them. Set at most one of those two.
+    """The newest predictions, or those older or newer than a given one (set at most one).
 
     Args:
-        max_bytes: of inputs, outputs and logs; the page ends with the row that reaches it.
-        room: a page of more bytes has no rows.
+        max_bytes: bytes of inputs, outputs and logs; the page ends with the row that reaches it.
+        room: a larger page has no rows.
     """
     upwards = newer_than is not None
     clauses, parameters = _conditions(wanted)
@@ -178,10 +178,10 @@ def page(
     if newer_than is not None:
         clauses.append("id > :newer_than")
     order = "ASC" if upwards else "DESC"
-    # The ids first, which the index of an owner's ids gives without looking at a row. In one step
-    # the planner walks the primary key instead, past the newer rows of everybody else: a thousand
-    # times slower for an owner who was away while a million came.
-    # Then row by row as long as there is room: what is beyond it is not even read.
+    # The ids first, from the index of owner and id without reading rows. In a single query the
+    # planner walks the primary key instead, past all newer rows of other owners: a thousand times
+    # slower for an owner whose predictions are older than a million of others.
+    # Then row by row while the page has space: further rows are not even read.
     query = f"""
         WITH RECURSIVE ids AS MATERIALIZED (
           SELECT ARRAY (
@@ -225,7 +225,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
         clauses.append("status = :status")
         parameters["status"] = wanted.status.value
         if wanted.status not in TERMINAL:
-            clauses.append(OPEN)  # So that the index of open predictions may serve.
+            clauses.append(OPEN)  # So that the index of open predictions is used.
     if wanted.model is not None:
         clauses.append("model = :model")
         parameters["model"] = wanted.model

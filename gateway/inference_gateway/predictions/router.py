@@ -1,4 +1,4 @@
-"""Routes of predictions; creating one is in `create.py`."""
+"""Routes of predictions; creating one is in `creating/endpoint.py`."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ Moment = Annotated[datetime, BeforeValidator(_no_number)]
 
 
 class _Events(StreamingResponse):
-    """Its reader leaves, however far it came: a generator that has not begun has no `finally`.
+    """Calls `leave` in any case: the `finally` of a generator that was never started does not run.
 
-    Starlette's own takes a group of tasks for each stream.
+    Starlette's own response uses a task group for each stream.
     """
 
     def __init__(self, events: AsyncGenerator[bytes, None], stream: EventStream) -> None:
@@ -76,7 +76,7 @@ class _Events(StreamingResponse):
 
 
 class Json(Response):
-    """In pieces that nobody joins."""
+    """JSON in pieces that are not joined."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         super().__init__(media_type=_JSON)
@@ -90,7 +90,7 @@ class Json(Response):
 
 
 class _PredictionId(StringConvertor):
-    """Whatever a caller says, but no neighbour in the path."""
+    """Any text without a slash."""
 
     regex = f"(?!{multipart.NAME}$)[^/]+"
 
@@ -199,7 +199,9 @@ async def _stream(
     stream = await services.predictions.streams.open(prediction_id, user, last_event_id)
 
     async def why() -> dict[str, str] | None:
-        with suppress(GatewayError, SQLAlchemyError, OSError):  # A stream outlasts PostgreSQL.
+        with suppress(
+            GatewayError, SQLAlchemyError, OSError
+        ):  # A stream goes on without PostgreSQL.
             return await services.predictions.reader.waits_for(prediction_id, user)
         return None
 

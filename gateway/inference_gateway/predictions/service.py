@@ -1,4 +1,4 @@
-"""All that serves predictions, put together; who waits is let go when the process stops."""
+"""Combines the services of predictions; ends all waits when the process stops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from inference_gateway.settings import GatewaySettings
 RECHECK_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 _LAST_CALL_SECONDS = 2.5
-"""What is not stored so long after the process was told to stop is answered without knowing."""
+"""Seconds after the stop signal; creations that are not stored by then get Unconfirmed."""
 
 
 class PredictionService:
@@ -108,7 +108,7 @@ class PredictionService:
         self._endings.close()
 
     def release(self) -> None:
-        """Answer everybody who waits, and end all streams: the process is about to stop.
+        """Answer all waiting requests and end all streams: the process is about to stop.
 
         Safe from any thread.
         """

@@ -1,4 +1,4 @@
-"""Rows of predictions for many who ask at once, without what may be large."""
+"""Rows of predictions without their large columns; concurrent requests share a query."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from uuid import UUID
 from inference_gateway.lifecycle.wire import Row
 
 AT_ONCE = 64
-"""Whoever asked goes on in one turn of the event loop."""
+"""Ids in one query: all its requests go on in one iteration of the event loop."""
 
 
 class Wanted(NamedTuple):
     id: UUID
-    """The prediction's own, or the one that its owner chose."""
+    """The generated id, or the one that the owner chose."""
     owner: str
     """The id of an account."""
 
 
 Lookup = Callable[[Collection[Wanted]], Mapping[Wanted, Row]]
-"""Those that are there. Blocks."""
+"""Returns the existing rows. Blocks."""
 
 
 class States:
-    """Who asks while a query is under way shares the next. For one event loop."""
+    """Requests during a running query share the next one. For one event loop."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -34,7 +34,7 @@ class States:
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, prediction_id: UUID, owner: str) -> Row | None:
-        """As it is from now on, or later."""
+        """The row as of now or later."""
         found: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((Wanted(prediction_id, owner), found))
         if self._reading is None:
@@ -57,7 +57,7 @@ class States:
         except Exception as error:
             failed = error
         for wanted, found in asked:
-            if found.done():  # Its caller is gone.
+            if found.done():  # Its caller was canceled.
                 continue
             if failed is not None:
                 found.set_exception(failed)

@@ -1,1 +1,1 @@
-"""How much an account may have: models, replicas, tokens, open predictions, stored bytes."""
+"""Quotas of accounts: models, replicas, tokens, open predictions, stored bytes."""

@@ -1,4 +1,4 @@
-"""What models ask for, added up. Pure functions."""
+"""Sums of the resources that models request. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CPU = "cpu"
 
 @dataclass(frozen=True)
 class Amounts:
-    """Of some models together, at their largest."""
+    """The maximum resources of some models together."""
 
     models: int = 0
     replicas: int = 0
@@ -44,8 +44,8 @@ def total(parts: Iterable[Amounts]) -> Amounts:
 
 
 def devices(spec: InferenceModelSpec) -> int:
-    """GPUs, or devices of another kind, of one replica. The profile of a hardware is the
-    operator's: whatever is not `cpu` counts as one, unless the model itself says how many."""
+    """GPUs or other devices of one replica. Hardware profiles are known to the operator only: any
+    profile but `cpu` counts as one device, unless the model itself gives a number."""
     asked = max(_devices(spec.pod.resources), default=0)
     return asked or int(spec.hardware != _CPU)
 
@@ -56,5 +56,5 @@ def _devices(resources: Resources) -> list[int]:
 
 
 def amount(quantity: str) -> int:
-    """The number that a quantity stands for, rounded up: 500m is 1, 2Ki is 2,048."""
+    """The value of a Kubernetes quantity, rounded up: 500m is 1, 2Ki is 2,048."""
     return math.ceil(quantities.amount(quantity))

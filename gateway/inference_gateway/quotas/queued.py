@@ -1,7 +1,7 @@
-"""How much of Redis the inputs of one account may take: what is beyond waits in PostgreSQL.
+"""Limits the memory of Redis for inputs of one account; further predictions wait in PostgreSQL.
 
-A prediction that waits so (`held` in its row) is put on its queue by dispatch once there is room:
-nothing is refused, and nothing of others has to wait for it.
+Dispatch puts such a prediction (`held` in its row) on its queue once there is space. No request is
+refused, and other accounts do not wait.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import time
 import redis
 
 _SHARE_FOR_INPUTS = 0.75
-"""Of `maxmemory`. The rest is for what runners say, and for what cannot wait."""
+"""Share of `maxmemory`. The rest is for runners' events and other keys."""
 _OWNERS = 8
-"""So many accounts can at least have their budget; when there are more, each gets less."""
+"""The budget of an account is at most this fraction: with more accounts, each gets less."""
 _LOOK_EVERY = 1.0
 
 
 def fits(size: float, of_model: float, of_all: float, budget: float, room: float) -> bool:
     """Whether one more input may go to Redis.
 
-    One model gets at most half of what the account's other models leave, or one input beyond the
-    budget: however long the queues of others stand still, its own moves. And nobody gets more than
-    a part of what is still free, so that a newcomer finds room though many others fill theirs.
+    A model gets at most half of what the account's other models leave, or one input beyond the
+    budget, so that its queue moves even while the queues of other models do not. And no account
+    gets more than a part of the free space, so that there is always space for a new account.
 
     Args:
-        of_model: bytes that its account's inputs for the same model take there.
-        of_all: those for all models.
-        budget: bytes that an account may have there.
-        room: bytes that are free for all.
+        of_model: bytes in Redis of the account's inputs for the same model.
+        of_all: bytes in Redis of the account's inputs for all models.
+        budget: bytes that an account may have in Redis.
+        room: bytes that are free for all accounts.
     """
     if 2 * size > room:
         return False
@@ -41,14 +41,14 @@ def fits(size: float, of_model: float, of_all: float, budget: float, room: float
 
 
 class Room:
-    """How many bytes of Redis are free for inputs, as last seen. Safe from any thread."""
+    """The last reading of the bytes of Redis that are free for inputs. Thread-safe."""
 
     def __init__(self) -> None:
         self.bytes = math.inf
         self._at = -math.inf
 
     def look(self, client: redis.Redis) -> None:
-        """Ask, unless that was done a moment ago. Raises redis.RedisError."""
+        """Read, unless it was read a moment ago. Raises redis.RedisError."""
         now = time.monotonic()
         if now - self._at < _LOOK_EVERY:
             return
@@ -57,7 +57,7 @@ class Room:
 
 
 def free(client: redis.Redis) -> float:
-    """Bytes; any number where Redis has no limit. Raises redis.RedisError."""
+    """Free bytes; inf if Redis has no limit. Raises redis.RedisError."""
     memory = client.info("memory")
     most, used = memory.get("maxmemory", 0), memory["used_memory"]
     return max(most * _SHARE_FOR_INPUTS - used, 0.0) if most else math.inf

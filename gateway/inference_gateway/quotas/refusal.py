@@ -1,4 +1,4 @@
-"""What somebody is told who wants more than their account may have."""
+"""The error for a request beyond a quota."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How many requests a caller may make: by API token, by account, by address."""
+"""Rate limits by API token, account and address."""

@@ -1,8 +1,7 @@
-"""The generic cell rate algorithm: a limit whose whole state is one moment.
+"""The generic cell rate algorithm (GCRA): a rate limit whose state is one timestamp.
 
-That moment, `tat` (theoretical arrival time), is when everything that was taken is paid for. One
-more may be taken while that lies no further ahead than `burst` intervals.
-"""
+The timestamp, `tat` (theoretical arrival time), advances by one interval for each request. A
+request is allowed while `tat` is at most `burst` intervals in the future."""
 
 from __future__ import annotations
 
@@ -14,13 +13,13 @@ from inference_gateway.errors import TooManyRequests
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A limit, and what a caller who meets it is told."""
+    """A limit and its error message."""
 
     name: str
-    """In headers, metrics and keys."""
+    """Name in headers, metrics and keys."""
     per_second: float
     burst: int
-    """So many may come at once."""
+    """Requests allowed at once."""
     message: str
     """Names the limit, its value and its setting."""
 
@@ -30,12 +29,12 @@ class Rate:
 
     @property
     def tolerance(self) -> float:
-        """Seconds; a little more than the burst, as sums of floats are never even."""
+        """Seconds; a little more than the burst, as sums of floats are inexact."""
         return (self.burst + 0.001) / self.per_second
 
     @property
     def policy(self) -> str:
-        """Of the header RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
+        """Value of the header RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
         return f'"{self.name}";q={self.burst};w={max(1, math.ceil(self.burst / self.per_second))}'
 
 
@@ -51,10 +50,10 @@ class Cell:
         self.tolerance = rate.tolerance
         self.tat = 0.0
         self.unsent = 0
-        """Taken here, and not yet told to the others."""
+        """Requests counted here and not yet sent to Redis."""
 
     def wait(self, now: float) -> float:
-        """Seconds until one more may be taken; not positive: now."""
+        """Seconds until the next request is allowed; not positive: now."""
         return max(self.tat, now) + self.interval - now - self.tolerance
 
     def take(self, now: float) -> None:
@@ -63,7 +62,7 @@ class Cell:
 
 
 def throttled(rate: Rate, wait: float) -> TooManyRequests:
-    """The answer to whoever has to wait so many seconds."""
+    """The error for a caller that must wait so many seconds."""
     seconds = max(1, math.ceil(wait))
     unit = "second" if seconds == 1 else "seconds"
     return TooManyRequests(

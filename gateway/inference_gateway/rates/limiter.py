@@ -1,10 +1,9 @@
-"""Limits that all gateways share, at the price of a few lines of Python a request.
+"""Rate limits shared by all gateways, with little cost for a request.
 
-`take` decides by what this process knows, and a task tells Redis ten times a second what was taken
-and learns what others have taken: many callers in one Lua call. `take_exactly` asks Redis first,
-for what is rare and dear. Time is Redis' in Redis and our own here: only differences are exchanged.
-While Redis is away each gateway goes on by itself.
-"""
+`take` decides by local state; a task exchanges counts with Redis ten times a second, for many
+callers in one Lua call. `take_exactly` asks Redis first, for rare and expensive requests. Redis
+uses its own clock, each process another: only differences are exchanged. While Redis does not
+answer, each gateway limits on its own."""
 
 from __future__ import annotations
 
@@ -24,14 +23,14 @@ from inference_gateway.rates.gcra import Cell, Rate, throttled
 log = logging.getLogger(__name__)
 
 SYNC_SECONDS = 0.1
-"""Callers of several gateways can pass a limit by what they are given in this time."""
+"""Callers of several gateways may exceed a limit by their requests in this time."""
 _AWAY_SECONDS = 1.0
 _CHUNK = 500
-"""Cells per script call: Redis serves nobody else meanwhile."""
+"""Cells per script call, which blocks Redis."""
 _TIDY_SECONDS = 30.0
 _MAX_CELLS = 100_000
 
-# Adds what was taken, in seconds, and answers how far ahead each moment lies.
+# Adds the counted requests, in seconds, and returns how far each `tat` lies ahead.
 _ADD = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
@@ -44,7 +43,7 @@ end
 return ahead
 """
 
-# One from each, or none: answers which refuses (0: none) and for how many seconds.
+# Takes one from each cell, or none. Returns the refusing cell (0: none) and the seconds to wait.
 _TAKE = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
@@ -69,7 +68,7 @@ return {which, string.format('%.6f', wait)}
 class Charge(NamedTuple):
     rate: Rate
     key: str
-    """Of the caller's state under this rate, in Redis too."""
+    """Key of the caller's state under this rate, also in Redis."""
 
     @classmethod
     def of(cls, rate: Rate, caller: str) -> Charge:
@@ -77,7 +76,7 @@ class Charge(NamedTuple):
 
 
 class Limiter:
-    """Everything belongs on one event loop; works before `start`, for this process alone."""
+    """For one event loop. Before `start` it limits this process alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -99,7 +98,7 @@ class Limiter:
             await asyncio.wait([self._task], timeout=0.05)
 
     def take(self, charges: Iterable[Charge]) -> None:
-        """One from each. Raises TooManyRequests, and then takes none."""
+        """Count a request under each limit. Raises TooManyRequests, and then counts nothing."""
         now = self._clock()
         cells = [self._cells.get(key) or self._new(rate, key) for rate, key in charges]
         for cell in cells:
@@ -109,7 +108,7 @@ class Limiter:
             cell.take(now)
 
     async def take_exactly(self, charges: Sequence[Charge]) -> None:
-        """As `take`, though gateways race."""
+        """As `take`, but exact across gateways."""
         if not charges:
             return
         arguments = [part for rate, _ in charges for part in (rate.interval, rate.tolerance)]
@@ -162,12 +161,12 @@ class Limiter:
         ahead = await self._add(keys=[cell.key for cell in cells], args=taken)
         now = self._clock()
         for cell, seconds in zip(cells, ahead, strict=True):
-            # Redis may have forgotten what we remember.
+            # Redis may have lost state that this process still has.
             known = now + float(seconds) + cell.unsent * cell.interval
             cell.tat = max(cell.tat, known)
 
     def _tidy(self) -> None:
-        """Forget who has used nothing, and under a flood of callers those who came first."""
+        """Drop cells without recent requests, and with too many callers the oldest ones."""
         now = self._clock()
         kept = {key: cell for key, cell in self._cells.items() if cell.tat > now or cell.unsent}
         if len(kept) >= _MAX_CELLS:

@@ -1,4 +1,4 @@
-"""What is counted of refusals."""
+"""Metrics of rate limits."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reads answers of Redis, none of which has more parts than a server of ours asks for.
+"""A reader of Redis replies that limits the number of their parts.
 
-A runner may write an entry of millions of empty fields: some bytes each there, a hundred here.
+A runner may write an entry with millions of empty fields, which take a hundred bytes each here.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 MAX_ENTRIES = 100_000
-"""That may be asked for at once, of all streams: eight lines each."""
+"""Entries of all streams in one read: eight lines each."""
 _MAX_LINES = 2_000_000
-"""Of one answer; a part has one or two."""
+"""Lines of one reply; a part has one or two."""
 
 _SMALL = 1024
-"""Bytes that are not counted: answers that come at once, which most do."""
+"""Replies up to this size are not counted."""
 _feed, _gets = hiredis.Reader.feed, hiredis.Reader.gets
 
 
 class TooManyParts(redis.RedisError):
-    """The connection is closed: nobody reads the rest."""
+    """The connection is closed, as the rest of the reply is not read."""
 
 
 class BoundedReader(hiredis.Reader):
     """`gets` raises TooManyParts."""
 
     _lines = 0
-    """That have come of an answer which is not whole."""
+    """Received lines of an incomplete reply."""
 
     def feed(self, data: Any, start: int = 0, length: int | None = None) -> None:
         if length is None:

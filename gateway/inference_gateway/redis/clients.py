@@ -1,10 +1,9 @@
-"""Our own connections to Redis: none that it ends when its clients together hold too much, and none
-to a replica.
+"""Clients of Redis whose connections are exempt from client eviction and never use a replica.
 
-Of those that hold much it ends the greediest (`maxmemory-clients`): that might be a recorder with
-much to read. Where the primary is elsewhere (`inference_contract.primary`), one connection learns
-it and all others follow, also those that only read: redis-py makes them anew, and asks once more
-what a replica has refused.
+Redis disconnects clients with the largest buffers (`maxmemory-clients`), which might be a recorder
+with much to read. When the primary has moved (`inference_contract.primary`), one connection notices
+and all others follow, also read-only ones: redis-py reconnects, and repeats commands that a replica
+has refused.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ from inference_contract import primary
 from inference_gateway.redis.bounded_reader import BoundedReader
 
 _DRIVER = DriverInfo()
-"""Made once: it looks for redis-py's version in the files of its package, else for each connection,
-on the event loop."""
+"""Created once: otherwise each connection reads redis-py's version from its package files, on the
+event loop."""
 _KEEP = ("CLIENT", "NO-EVICT", "ON")
 
 
 class Elsewhere(redis.ConnectionError):
-    """The primary is: this connection is dropped, as redis-py does where Redis is LOADING."""
+    """The primary has moved: the connection is dropped, as redis-py does when Redis is LOADING."""
 
 
 class NotPrimary(redis.RedisError):
-    """The address leads to a replica. Not tried again: that is up to whoever moves it."""
+    """The address leads to a replica. Not retried: the address must be corrected first."""
 
 
 class _Parser:
-    """What redis-py's two parsers do more here."""
+    """Extends redis-py's two parsers."""
 
     _reader: Any
     _departures = 0
-    """How often a connection of this process was told that the primary is elsewhere."""
+    """How often a connection of this process noticed that the primary has moved."""
     _seen = 0
 
     def on_connect(self, *args: Any, **options: Any) -> None:
@@ -71,7 +70,7 @@ class _Parser:
 
 class _BlockingParser(_Parser, _HiredisParser):
     def can_read(self, *args: Any, **options: Any) -> bool:
-        self._follow()  # Asked by the pool before it hands the connection out.
+        self._follow()  # The pool calls it before it hands the connection out.
         return super().can_read(*args, **options)
 
     def read_from_socket(self, *args: Any, **options: Any) -> Any:
@@ -93,7 +92,7 @@ def _greet(connection: Any) -> None:
     connection.on_connect()
     connection.send_command(*_KEEP)
     connection.send_command(*primary.ASK_ROLE)
-    with suppress(redis.ResponseError):  # Not every user may; then it is a client like others.
+    with suppress(redis.ResponseError):  # The user may lack this right.
         connection.read_response()
     with suppress(redis.ResponseError):
         _check(connection.read_response())

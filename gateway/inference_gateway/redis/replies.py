@@ -1,4 +1,4 @@
-"""What Redis answers, key by key: runners may write the keys of their model as they like."""
+"""Replies of Redis with errors per key: runners may damage the keys of their model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _KEYS_OWN = ("WRONGTYPE", "NOGROUP", "no such key", "The stream has exhausted", 
 
 
 def is_keys_own(error: Exception) -> bool:
-    """Whether an error concerns the key that it was asked of, and no other."""
+    """Whether an error concerns only the key of the command."""
     return isinstance(error, redis.ResponseError) and str(error).startswith(_KEYS_OWN)
 
 
 def each(pipe: Any) -> list[Any]:
-    """The replies to a pipeline, with an error that is a key's own in its place.
+    """The replies to a pipeline; errors of single keys are part of the list.
 
     Raises:
-        redis.RedisError: it is away, or refuses for a reason that concerns all.
+        redis.RedisError: Redis does not answer, or refuses for a reason that concerns all keys.
     """
     found: list[Any] = pipe.execute(raise_on_error=False)
     for reply in found:
@@ -36,16 +36,16 @@ def each(pipe: Any) -> list[Any]:
 def ask(
     client: redis.Redis, commands: Sequence[tuple[Any, ...]], *, again: bool = True
 ) -> list[Any]:
-    """Send commands in one write; the replies as the server gives them.
+    """Send commands in one write. Returns the server's raw replies.
 
-    For what every prediction pays: redis-py's own methods and pipelines cost twice as much.
+    For the hot path: redis-py's methods and pipelines cost twice as much.
 
     Args:
-        again: send it again, as redis-py's clients do, if the answer is lost: only what may be
-            done twice.
+        again: send the commands again if the replies are lost, as redis-py does: only for
+            idempotent commands.
 
     Raises:
-        redis.RedisError: it is away, or refused one; the others are done.
+        redis.RedisError: Redis does not answer, or refused a command; the others were executed.
     """
     connection = client.connection_pool.get_connection()
     try:
@@ -55,18 +55,18 @@ def ask(
 
 
 class Line:
-    """A connection to Redis that is kept, for one thread: to take one from the pool and to give it
-    back costs as much as to ask.
+    """A permanent connection to Redis for one thread: taking one from the pool and returning it
+    costs as much as a command.
 
     Args:
-        client: whose server it is.
+        client: a client of the server.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._connection = client.connection_pool.make_connection()
 
     def ask(self, commands: Sequence[tuple[Any, ...]], *, again: bool = True) -> list[Any]:
-        """As `ask` of a client."""
+        """As the function `ask`."""
         return _ask(self._connection, commands, again=again)
 
 
@@ -87,9 +87,9 @@ def _ask(connection: Any, commands: Sequence[tuple[Any, ...]], *, again: bool) -
 
 
 class Pipe:
-    """A connection to Redis that is kept, for one task at a time of an event loop.
+    """A permanent connection to Redis for one task at a time of an event loop.
 
-    redis-py's own asynchronous clients and pools cost three times as much.
+    redis-py's asynchronous clients and pools cost three times as much.
 
     Args:
         seconds: for all replies to a batch of commands.
@@ -103,10 +103,10 @@ class Pipe:
         self._seconds = seconds
 
     async def ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """As `ask`. Sent once more when the connection was cut, which a restart does.
+        """As `ask`. The commands are sent again if the connection was closed, as by a restart.
 
         Raises:
-            redis.RedisError: it is away, or refused one; the others are done.
+            redis.RedisError: Redis does not answer, or refused a command; the others were executed.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -131,7 +131,7 @@ class Pipe:
 
     async def close(self) -> None:
         if self._transport is not None:
-            self._transport.abort()  # Else it stays open until Redis has read all that was sent.
+            self._transport.abort()  # Otherwise it stays open until Redis has read everything.
             self._transport = None
         await self._connection.disconnect(nowait=True)
 

@@ -1,7 +1,7 @@
-"""How webhooks connect.
+"""Connections of webhooks.
 
-A name is resolved once, every address that it has must be allowed, and the connection goes to the
-very address that was checked: a name that changes its mind (DNS rebinding) gains nothing.
+A name is resolved once, all its addresses must be allowed, and the connection goes to a checked
+address, so that DNS rebinding has no effect.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class GuardedBackend(httpcore.NetworkBackend):
     """Connects for one request: to allowed addresses only, and until a deadline only.
 
     Args:
-        deadline: of everything that this request does, by `time.monotonic()`.
+        deadline: limit of the whole request, by `time.monotonic()`.
     """
 
     def __init__(self, deadline: float, allow_loopback: bool) -> None:
@@ -78,7 +78,7 @@ def _left(deadline: float, timeout: float | None) -> float:
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """Bounds the sum of all waits, where httpcore's own timeouts bound each of them."""
+    """Limits the sum of all waits; httpcore's timeouts limit each of them."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream

@@ -1,6 +1,6 @@
-"""Deliveries that are due: which to send now, and whose they are meanwhile.
+"""Claims due webhook deliveries, so that one process sends each.
 
-A claim runs out: what a killed process had claimed is then claimed by another, and sent again.
+A claim expires: deliveries of a killed process are then claimed by another and sent again.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ MOST = 64
 """Requests under way at once."""
 _PER_OWNER = 16
 _PER_RECEIVER = 8
-"""At once, for one owner: a receiver that hangs leaves room for the owner's others."""
+"""Concurrent requests of one owner to one receiver: a hanging one leaves others of the owner
+free."""
 _SLOW_TOTAL = 32
-"""For all owners together whose receivers keep us waiting: the other half stays free."""
+"""Concurrent requests of all owners with slow receivers together: the other half stays free."""
 _LATER_SECONDS = 1.0
-"""Until a large one is claimed again that found others being read, or no room."""
+"""Seconds until a large delivery that could not be read (others are read, or no space) is
+retried."""
 _MARGIN_SECONDS = 5.0
-"""What a claim lasts beyond the request's deadline, for the database and a slow resolver. Short, as
-it is how long that waits which a killed process had claimed; what is sent twice has the same id."""
+"""How long a claim lasts beyond the request's deadline, for the database and a slow resolver.
+Short, as the deliveries of a killed process wait so long; one that is sent twice has the same
+id."""
 
 _ORIGIN = "COALESCE(substring(url FROM '^[a-z]+://[^/?#]+'), '')"
-# By owner, as the index has them, so that a long backlog of one hides nobody else's.
+# By owner, in the order of the index, so that a long backlog of one owner does not delay others.
 _DUE = text(f"""
 WITH RECURSIVE owners AS (
   (SELECT owner FROM webhook_deliveries WHERE state = 'pending' ORDER BY owner LIMIT 1)
@@ -73,7 +76,7 @@ WHERE id = :id AND state = 'pending'
 
 
 class Receiver(NamedTuple):
-    """One owner's: what others send to the same address is not their concern."""
+    """An address, separately for each owner."""
 
     owner: UUID
     origin: str
@@ -92,7 +95,7 @@ class Claimed(NamedTuple):
 
 
 def origin(url: str) -> str:
-    """As the query has it; empty, if it is no URL that we would take."""
+    """The origin, as in the query; empty for an invalid URL."""
     found = re.match(r"[a-z]+://[^/?#]+", url)
     return found[0] if found else ""
 
@@ -102,12 +105,12 @@ def choose(
     active: Mapping[Receiver, int],
     slow: Collection[UUID] = (),
 ) -> list[UUID]:
-    """Which deliveries to send now: to those owners first who have the least under way.
+    """Which deliveries to send now: owners with the fewest running requests come first.
 
     Args:
         due: deliveries, oldest first.
-        active: requests under way.
-        slow: owners whose receivers have kept us waiting.
+        active: running requests.
+        slow: owners with slow receivers.
     """
     at = Counter(active)
     of = Counter[UUID]()
@@ -134,7 +137,7 @@ def choose(
 
 
 class Claims:
-    """Deliveries of the table that we send.
+    """Claims rows of the table of deliveries.
 
     Args:
         hold_seconds: how long a request may take.
@@ -145,7 +148,7 @@ class Claims:
         self._hold_seconds = hold_seconds + _MARGIN_SECONDS
 
     def take(self, active: Mapping[Receiver, int], slow: Collection[UUID] = ()) -> list[Claimed]:
-        """Claim what goes next, first what has waited longest (see `choose`)."""
+        """Claim the next deliveries (see `choose`)."""
         of = Counter[UUID]()
         for receiver, count in active.items():
             of[receiver.owner] += count
@@ -163,12 +166,12 @@ class Claims:
         return sorted(claimed, key=lambda one: place[one.id])
 
     def put_back(self, ids: list[UUID]) -> None:
-        """Behind what their owners have that is small, as if they had not been claimed."""
+        """Undo claims; the deliveries are due again after their owners' small ones."""
         with self._engine.begin() as connection:
             connection.execute(_PUT_BACK, {"ids": ids, "delay": _LATER_SECONDS})
 
     def mark(self, delivery: UUID, answer: Receipt, following: Next) -> None:
-        """Write down how an attempt ended; nothing, if another has delivered it since."""
+        """Store the outcome of an attempt, unless another process has delivered it since."""
         parameters = {
             "id": delivery,
             "state": following.state.value,

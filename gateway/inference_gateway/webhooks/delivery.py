@@ -1,5 +1,5 @@
-"""Deliveries that are due → their receivers. At least once: one that was sent, and not marked
-because we were killed, is sent again under the same id.
+"""Sends due webhook deliveries, at least once: if the process is killed between sending and storing
+the outcome, the delivery is sent again with the same id.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _SLOW_SECONDS = 2.0
 _SLOW_FOR = 300.0
-"""So long an owner counts as slow after a receiver of theirs took more than `_SLOW_SECONDS`."""
+"""How long an owner counts as slow after one of its receivers took more than `_SLOW_SECONDS`."""
 Render = Callable[[Row], Mapping[str, Any]]
 """A row of `predictions` → the body of a webhook."""
 
 
 class Delivery:
-    """Sends what is due, each on a thread.
+    """Sends due deliveries, each on a thread.
 
     Args:
-        threads: `claims.MOST` of them.
-        wake: set by the recorder when there is something to send, and by us when there is more.
+        threads: a pool of `claims.MOST` threads. wake: set by the recorder when there are new
+        deliveries, and by this class when more are due.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Delivery:
         """Owner → until when they count as slow, by the monotonic clock."""
 
     def step(self) -> float:
-        """Claim what is due and hand it to the threads."""
+        """Claim due deliveries and hand them to the threads."""
         with self._lock:
             active = +self._active
         slow = self._slow_owners()
@@ -98,7 +98,7 @@ class Delivery:
             self._mark(claimed, answer)
         except NoRoom:
             self._claims.put_back([claimed.id])
-        except Exception:  # its claim runs out, and it is sent again
+        except Exception:  # its claim expires, and it is sent again
             _log.exception("a webhook could not be read or marked", extra=_story(claimed))
         finally:
             self._content.give(claimed.owner, held)
@@ -110,7 +110,7 @@ class Delivery:
         began = time.monotonic()
         try:
             return self._send(claimed, row)
-        except Exception as error:  # whatever it is, its attempts must come to an end
+        except Exception as error:  # also unexpected errors count as an attempt
             _log.exception("a webhook could not be sent", extra=_story(claimed))
             return Receipt(error=f"{type(error).__name__}: {error}")
         finally:

@@ -1,8 +1,7 @@
-"""Where webhooks may go: public addresses only, so that nobody reaches our network through us.
+"""Checks of webhook URLs: public addresses only, so that webhooks cannot reach private networks.
 
-`check_url` refuses what can be seen in a URL when it is given. Names are resolved when a webhook is
-sent, by `backend.py`.
-"""
+`check_url` checks the URL when a prediction is created. Names are resolved when a webhook is sent,
+by `backend.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from inference_gateway.errors import Invalid
 PORTS = frozenset({80, 443, 8443})
 MAX_URL_LENGTH = 2000
 _Address = IPv4Address | IPv6Address
-# Prefixes that `is_global` of Python 3.11 passes though they carry or reach inner addresses:
+# Prefixes that Python 3.11's `is_global` accepts although they contain or reach private addresses:
 # IPv4-compatible, NAT64, Teredo, 6to4, segment routing.
 _TUNNELS = [
     ip_network(prefix)
@@ -26,7 +25,7 @@ _URL_CHARACTERS = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")
 
 
 def is_public(address: _Address) -> bool:
-    """Whether the address is an ordinary one of the internet."""
+    """Whether the address is an ordinary public one."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     if address.is_multicast or not address.is_global:
@@ -41,7 +40,7 @@ def is_loopback(address: _Address) -> bool:
 
 
 def literal_address(host: str) -> _Address | None:
-    """The address that a host is, in any spelling that a resolver takes: `127.1`, `0x7f000001` …"""
+    """The address of a host in any spelling that a resolver accepts: `127.1`, `0x7f000001` …"""
     try:
         return ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What is counted of webhooks."""
+"""Metrics of webhooks."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter
 
-ATTEMPTS = Counter("inference_webhook_attempts", "Webhooks sent, by what came of it.", ["outcome"])
+ATTEMPTS = Counter("inference_webhook_attempts", "Webhooks sent, by outcome.", ["outcome"])

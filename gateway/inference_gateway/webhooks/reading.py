@@ -1,5 +1,5 @@
-"""What a webhook tells: its prediction's row. Small rows are read together, large ones one after
-another, as bytes, and no more of them than there is room for until they are sent."""
+"""Reads the rows for webhooks. Small rows are read together, large ones one after another, as
+bytes, and only if there is space for them until they are sent."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from inference_gateway.lifecycle.wire import Row, without_content
 from inference_gateway.postgres.tables import BRIEF, LARGE
 
 _MOST_BYTES = 64_000_000
-"""Of the content of large rows, until they are sent: a slow receiver keeps what is sent to it in
-memory for as long as an attempt may take."""
+"""Bytes of large rows in memory until they are sent: with a slow receiver for as long as an attempt
+may take."""
 _LARGEST = _MOST_BYTES // 2
 _LINE = 4
-"""Large rows that wait to be read: the last of them must be sent before its claim ends."""
+"""Large rows that wait to be read; the last of them must be sent before its claim ends."""
 _PAUSE_SECONDS = 1.0
-"""After an owner had no room. To learn how large a row is takes PostgreSQL a tenth of a second."""
+"""Pause after an owner had no space: reading the size of a row takes a tenth of a second."""
 
 _CONTENT = ", ".join(f"CASE WHEN is_small THEN {name} END AS {name}" for name in LARGE)
 _TOGETHER = text(f"""
@@ -37,33 +37,33 @@ _LARGE = text(rows.if_room("id = :id"))
 
 
 class NoRoom(Exception):
-    """So much is under way that this row must wait."""
+    """Too many bytes are in flight: this row must wait."""
 
 
 class ContentReader:
-    """Safe to use from several threads. Nobody may have more under way than they leave free, and
-    those whose receivers are slow have half of it together."""
+    """Thread-safe. An owner may have at most as many bytes in flight as it leaves free; owners with
+    slow receivers together get half of the space."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._one_by_one = threading.Lock()
         self._line: set[UUID] = set()
-        """Owners of large rows that are being read, or wait for that."""
+        """Owners of large rows that are being read or wait to be read."""
         self._paused: dict[UUID, float] = {}
-        """Owners who had no room → until when, by the monotonic clock."""
+        """Owners without space → until when they pause, by the monotonic clock."""
         self._held = Counter[UUID]()
-        """Bytes under way, by owner."""
+        """Bytes in flight by owner."""
 
     def together(self, ids: Collection[UUID]) -> dict[UUID, Row]:
-        """Rows by id, with `webhook_secret`, `is_admin` and `is_small`; what is not small has no
-        input, output and logs. Rows of accounts that are gone are not there."""
+        """Rows by id, with `webhook_secret`, `is_admin` and `is_small`; large rows have no input,
+        output and logs. Rows of deleted accounts are missing."""
         with self._engine.connect() as connection:
             found = connection.execute(_TOGETHER, {"ids": list(ids)})
             return {row.id: row._asdict() for row in found}
 
     def enter(self, owner: UUID) -> bool:
-        """Whether the owner has now a place in the line for `large`, which they must then call."""
+        """Whether the owner gets a place in the line for `large`, which must then be called."""
         with self._lock:
             now = time.monotonic()
             self._paused = {one: until for one, until in self._paused.items() if until > now}
@@ -73,10 +73,10 @@ class ContentReader:
             return True
 
     def large(self, row: Row, slow: Iterable[UUID] = ()) -> tuple[Row, int]:
-        """The row with all that it holds, and the bytes to give back with `give`.
+        """The complete row, and the bytes to release with `give`.
 
         Args:
-            slow: owners whose receivers have kept us waiting.
+            slow: owners with slow receivers.
 
         Raises:
             NoRoom
@@ -105,7 +105,7 @@ class ContentReader:
         return without_content({**row, **found}, reason), 0
 
     def give(self, owner: UUID, size: int) -> None:
-        """What is sent is no longer under way."""
+        """Release bytes after the row was sent."""
         with self._lock:
             self._held[owner] -= size
             if not self._held[owner]:

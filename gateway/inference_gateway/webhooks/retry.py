@@ -1,4 +1,4 @@
-"""What follows from an attempt to deliver a webhook: pure."""
+"""The next step after an attempt to deliver a webhook: pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GONE = 410
 
 
 class DeliveryState(StrEnum):
-    """Of a row of `webhook_deliveries`."""
+    """State of a row of `webhook_deliveries`."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -24,28 +24,28 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What came of one attempt."""
+    """The outcome of one attempt."""
 
     status: int | None = None
     error: str | None = None
     retry_after: float | None = None
     final: bool = False
-    """No further attempt can do better."""
+    """A further attempt cannot succeed."""
 
 
 @dataclass(frozen=True)
 class Next:
     state: DeliveryState
     delay: float = 0.0
-    """Seconds until the next attempt, of a delivery that is still pending."""
+    """Seconds until the next attempt, if the delivery is still pending."""
 
 
 def schedule(attempt: int, retry_after: float | None, jitter: float) -> float | None:
     """Seconds from the attempt of that number (1 is the first) to the next; None: give up.
 
     Args:
-        retry_after: what the receiver asked for, seconds.
-        jitter: 0 to 1, at random: spreads the attempts after a receiver's outage.
+        retry_after: the receiver's Retry-After, seconds.
+        jitter: random, 0 to 1: spreads the attempts after a receiver's outage.
     """
     if attempt > len(_GAPS):
         return None
@@ -63,7 +63,7 @@ def conclude(attempt: int, answer: Receipt, jitter: float) -> Next:
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:
-    """Seconds; the header holds those or a date (RFC 9110). None if it is neither."""
+    """Seconds; the header holds seconds or a date (RFC 9110). None if it is neither."""
     if value.isascii() and value.isdigit():
         return float(value)
     try:

@@ -19,8 +19,8 @@ _SLICE_BYTES = 65_536
 
 
 class Sender:
-    """Safe to use from several threads. Proxies and certificates of the environment's variables
-    are not used; redirects are not followed.
+    """Thread-safe. Proxies and certificates from environment variables are not used; redirects are
+    not followed.
     """
 
     def __init__(self, *, timeout_seconds: float, allow_loopback: bool) -> None:
@@ -31,11 +31,11 @@ class Sender:
     def send(
         self, url: str, headers: Mapping[str, str], body: Sequence[bytes], *, trusted: bool = False
     ) -> Receipt:
-        """Never raises for what the receiver or the network does.
+        """Send once. Errors of the receiver or the network are part of the Receipt.
 
         Args:
             body: in pieces.
-            trusted: whether it is for an administrator, who may reach this machine if anybody may.
+            trusted: whether it is for an administrator, who may reach this machine if allowed.
         """
         try:
             return self._post(url, headers, body, self._allow_loopback and trusted)
@@ -76,7 +76,7 @@ class Sender:
 
 
 def _slices(body: Sequence[bytes]) -> Iterator[bytes]:
-    """What is sent is copied, and what the socket does not take at once is copied again."""
+    """Slices of the body: data is copied when sent, and the unsent rest is copied again."""
     for piece in body:
         for start in range(0, len(piece), _SLICE_BYTES):
             yield piece[start : start + _SLICE_BYTES]
@@ -87,7 +87,7 @@ def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
 
 
 def _read_some(response: httpcore.Response) -> None:
-    """The receiver may finish its sentence; nobody waits for an endless one."""
+    """Read a part of the response body, so that the receiver can finish; not an endless one."""
     size = 0
     for chunk in response.iter_stream():
         size += len(chunk)

@@ -16,7 +16,7 @@ PREFIX = "whsec_"
 
 
 def message_id(delivery: UUID) -> str:
-    """The same for every attempt to deliver: receivers drop what they have seen."""
+    """The same for every attempt of a delivery: receivers drop duplicates."""
     return f"msg_{delivery}"
 
 
@@ -29,7 +29,7 @@ def headers(secret: str, message: str, timestamp: int, body: Iterable[bytes]) ->
         body: in pieces.
 
     Raises:
-        ValueError: if the secret is not of that form.
+        ValueError: if the secret has another form.
     """
     key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     digest = hmac.new(key, f"{message}.{timestamp}.".encode(), hashlib.sha256)

@@ -1,10 +1,9 @@
-"""Stores new predictions and puts them on their queues: many requests, one commit.
+"""Stores new predictions and puts them on their queues: one commit for many requests.
 
-Two tasks with a connection each take whatever waits (the next batch gathers while the last one
-commits), insert it in one statement, and only then enqueue: an event must not come before its row.
-What was stored together runs, ends and is answered together, so the size of the batches here is
-that of all others.
-"""
+Two tasks with a connection each take the waiting predictions (while one batch commits, the next one
+gathers), insert them in one statement, and only then enqueue them: an event must not come before
+its row. Predictions that were stored together run, end and are answered together, so the batches
+here determine the size of all later batches."""
 
 from __future__ import annotations
 
@@ -34,23 +33,23 @@ MAX_BATCH = 500
 MAX_BATCH_BYTES = 8_000_000
 MAX_WAITING = 10_000
 _PATIENCE_SECONDS = 0.002
-"""While fewer are here than half of those who wait, others of them are about to come: a batch costs
-all parts together some 3 ms of CPU, and each prediction in it 0.4."""
+"""How long a batch waits for more predictions, while it has fewer than half as many as there are
+waiting callers. A batch costs 3 ms of CPU in all processes together, each prediction in it 0.4."""
 _STOP_SECONDS = 5.0
-"""A task that waits for PostgreSQL is ended then."""
+"""After it, a task that waits for PostgreSQL is canceled."""
 Outcome = Row | GatewayError
 
 
 @dataclass(slots=True, eq=False)
 class NewPrediction:
-    """A row that shall be stored, and who hears of it.
+    """A row to store, with the future for its outcome.
 
     Args:
         row: all columns, and `lives_seconds`: from its creation to its deadline.
         size: bytes of its input.
-        future: gets the row as it is stored, which under an idempotency key can be an older one,
-            or the GatewayError.
-        quiet: when all is well say nothing: the future is for the prediction's end.
+        future: gets the stored row (with an idempotency key perhaps an older one) or the
+            GatewayError.
+        quiet: only errors go to the future, which otherwise waits for the prediction's end.
     """
 
     row: dict[str, Any]
@@ -60,13 +59,13 @@ class NewPrediction:
     outcome: Outcome | None = None
 
     def tell(self, outcome: Outcome) -> None:
-        """Nobody may hear it now: the caller's time may have ended a moment ago."""
+        """Set the outcome, unless the caller has stopped waiting."""
         self.outcome = outcome
         if not self.future.done() and not (self.quiet and outcome is self.row):
             self._resolve(outcome)
 
     async def stored(self) -> Row:
-        """The row, once it is stored, of one that was quiet so far; raises its GatewayError."""
+        """Wait for the stored row of a quiet prediction. Raises its GatewayError."""
         self.future = asyncio.get_running_loop().create_future()
         self.quiet = False
         if self.outcome is not None:
@@ -85,8 +84,8 @@ class BatchWriter:
     """For one event loop.
 
     Args:
-        stores: one for each batch that may be under way.
-        waiting: how many callers wait for the ends of predictions.
+        stores: connections; one for each concurrent batch.
+        waiting: returns the number of callers that wait for ends of predictions.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class BatchWriter:
         self._waiting = waiting
         self._inbox: deque[NewPrediction] = deque()
         self._idle: list[asyncio.Future[None]] = []
-        """Of the tasks that have nothing to do."""
+        """Futures of the idle tasks."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,7 +113,7 @@ class BatchWriter:
         ]
 
     async def stop(self) -> None:
-        """Store what waits, then end."""
+        """Store the waiting predictions, then end."""
         self._is_stopping = True
         for store in self._stores:
             store.hurry()
@@ -139,7 +138,7 @@ class BatchWriter:
         self._consider()
 
     def _consider(self) -> None:
-        """Let a task begin with what waits, now or soon."""
+        """Let a task begin with the waiting predictions, now or soon."""
         if not self._idle or not (self._inbox or self._is_stopping):
             return
         if self._is_stopping or 2 * len(self._inbox) >= self._waiting():
@@ -161,7 +160,7 @@ class BatchWriter:
             try:
                 await self._handle(store, batch)
             except Exception:
-                log.exception("the writer stumbled; the relay enqueues what it stored")
+                log.exception("the batch writer failed; the relay enqueues the stored predictions")
 
     async def _gather(self) -> list[NewPrediction]:
         idle = asyncio.get_running_loop().create_future()
@@ -180,7 +179,7 @@ class BatchWriter:
         try:
             outcomes = await self._insert(store, batch)
         except Exception:
-            log.exception("the writer stumbled")
+            log.exception("the batch writer failed")
             outcomes = [(new, unconfirmed(new)) for new in batch]
         for new, outcome in outcomes:
             new.tell(outcome)
@@ -200,7 +199,7 @@ class BatchWriter:
     async def _insert(
         self, store: InsertConnection, batch: list[NewPrediction]
     ) -> list[tuple[NewPrediction, Outcome]]:
-        # Sorted by key, so that two gateways never wait for each other crosswise.
+        # Sorted by key, so that two gateways cannot deadlock.
         batch.sort(key=_idempotency)
         try:
             stored = await store.insert([new.row for new in batch])
@@ -213,7 +212,7 @@ class BatchWriter:
             first = await self._insert(store, batch[:middle])
             return first + await self._insert(store, batch[middle:])
         except InDoubt as error:
-            log.warning("nobody knows whether a batch was stored: %s", error)
+            log.warning("it is not known whether a batch was stored: %s", error)
             metrics.UNCONFIRMED.inc(len(batch))
             return [(new, unconfirmed(new)) for new in batch]
         except psycopg2.Error as error:
@@ -224,7 +223,7 @@ class BatchWriter:
 
 
 def _own(new: NewPrediction, stored: Row) -> Row:
-    """`new.row` itself if that is what was stored, whoever read it back."""
+    """`new.row` itself if that row was stored, else the older row."""
     if stored is not new.row and str(stored["id"]) == new.row["id"]:
         new.row |= {"created_at": stored["created_at"], "deadline": stored["deadline"]}
         return new.row
@@ -237,7 +236,7 @@ def _idempotency(new: NewPrediction) -> tuple[str, str]:
 
 
 def unconfirmed(new: NewPrediction) -> Unconfirmed:
-    """What the caller is told when nobody knows whether the row was committed."""
+    """The error for a caller when it is not known whether the row was committed."""
     if (key := new.row["idempotency_key"]) is not None:
         what = "Idempotency-Key" if ids.chosen_by(key) is None else "id"
         again = f"send the request again with the same {what}, which finds it if it was"

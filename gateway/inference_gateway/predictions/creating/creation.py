@@ -1,4 +1,4 @@
-"""Creating a prediction: stored first, then enqueued; if wanted, its caller waits for its end."""
+"""Creates a prediction: stores it, enqueues it and, if requested, waits for its end."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from inference_gateway.predictions.waiting.waiters import Ended, Waiter
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 55.0
-"""However long a caller wants to wait: proxies in front cut at 60."""
+"""Limit of a caller's wait: proxies in front have a timeout of 60."""
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
     row: Row
     is_unfinished: bool = False
-    """The caller wanted to wait for its end, and it has not ended."""
+    """The caller waited for its end, and it has not ended in time."""
 
 
 class Creation:
@@ -77,14 +77,14 @@ class Creation:
         path_model: str | None = None,
         base_url: str | None = None,
     ) -> Created:
-        """Store a prediction and put it on its queue; if wanted, wait for its end.
+        """Store a prediction and put it on its queue; if requested, wait for its end.
 
         Args:
-            base_url: what the caller reached us at: the links of its webhooks begin with it.
+            base_url: URL by which the caller reached the API, for the links in its webhooks.
 
         Raises:
             GatewayError: nothing was stored.
-            Unconfirmed: or it was.
+            Unconfirmed: it may have been stored.
         """
         began = time.perf_counter()
         seconds = min(headers.wait_seconds, LONGEST_WAIT_SECONDS)
@@ -111,9 +111,8 @@ class Creation:
         return created
 
     async def _require_free(self, user: Principal, key: str) -> None:
-        """Raises Invalid if the id that the caller chose is one of ours, of a prediction of theirs.
-
-        Others' stay out of it: each account has its own."""
+        """Raises Invalid if the chosen id is the generated id of another prediction of this
+        account."""
         chosen = ids.chosen_by(key)
         if chosen is None:
             return
@@ -124,7 +123,8 @@ class Creation:
     async def _accepted(
         self, owner: str, body: CreateBody, headers: CreateHeaders, path_model: str | None
     ) -> Row | None:
-        """What this request made when it came before: its model may be gone since, or changed.
+        """The prediction of an earlier, identical request; its model may have been deleted or
+        changed since.
 
         Raises TooManyRequests, Unavailable: it is large.
         """
@@ -168,7 +168,7 @@ class Creation:
             timer.cancel()
             self._hub.leave(waiter)
         if isinstance(end, Ended):
-            # Nobody may have said yet when it was created, though it has ended since.
+            # Its creation time may not be known here yet, although it has ended.
             known = row["created_at"] is not None and end.is_whole
             return Created({**row, **end.columns}) if known else await self._read(row)
         if end is row:
@@ -184,7 +184,7 @@ class Creation:
         await self._hub.add(waiter)
         timer = asyncio.get_running_loop().call_later(seconds, waiter.resolve, None)
         try:
-            # It may have ended before the waiter was there.
+            # It may have ended before the waiter was registered.
             now = await self._reader.state(str(row["id"]), str(row["owner"]))
             end = Ended(now, is_whole=False) if has_ended(now) else await waiter.end
         except SQLAlchemyError as error:
@@ -197,7 +197,7 @@ class Creation:
         return Created({**row, **end.columns}) if end.is_whole else await self._read(row)
 
     async def _read(self, row: Row) -> Created:
-        """The whole row of a prediction; as unfinished while there is no room for it."""
+        """The whole row of a prediction; reported as unfinished if there is no space to read it."""
         try:
             return Created(await self._reader.row(str(row["id"]), str(row["owner"])))
         except (TooManyRequests, Unavailable):
@@ -207,11 +207,11 @@ class Creation:
 
 
 def _same_request(row: Row, stored: Row) -> Row:
-    """What is stored of this row or, under its idempotency key, of the same request's: it need not
-    be all.
+    """The stored columns of this row, or of the earlier row with its idempotency key; perhaps not
+    all.
 
     Raises:
-        Invalid: if the key came with another request before.
+        Invalid: the key was used with another request.
     """
     if str(stored["id"]) == row["id"]:
         return {**row, **stored}
@@ -222,10 +222,10 @@ def _same_request(row: Row, stored: Row) -> Row:
 
 
 def _unread(row: Row, error: SQLAlchemyError) -> Created:
-    """The answer about a prediction that is stored, and whose row cannot be read just now.
+    """The response for a stored prediction whose row cannot be read now.
 
     Raises:
-        Unconfirmed: if too little of it is known.
+        Unconfirmed: too little of it is known.
     """
     log.warning("a caller who waited gets what is known: %s", db.describe(error))
     if row["created_at"] is None:

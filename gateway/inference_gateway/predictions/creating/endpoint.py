@@ -1,6 +1,6 @@
 """`POST /v1/predictions` as a plain ASGI endpoint: the hot path.
 
-A route of FastAPI with a pydantic body costs three times as much as all that is done here.
+A FastAPI route with a pydantic body costs three times as much as this whole endpoint.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CreatePrediction:
     raises = (Unauthorized, Forbidden, NotFound, Conflict, Invalid)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises GatewayError, which the app's handler turns into an answer."""
+        """Raises GatewayError, which the app's handler turns into a response."""
         services: Services = scope["app"].state.services
         given = dict(scope["headers"])
         authorization = given.get(b"authorization")
@@ -71,7 +71,7 @@ class CreatePrediction:
 
 
 def _headers(scope: Scope, given: dict[bytes, bytes]) -> CreateHeaders:
-    """Raises Invalid. Under an id of the caller's own an Idempotency-Key adds nothing."""
+    """Raises Invalid. With a chosen id, an Idempotency-Key is ignored."""
     headers = requests.parse_headers(given, scope["headers"])
     chosen = scope.get("path_params", {}).get("prediction_id")
     if chosen is None:
@@ -82,8 +82,8 @@ def _headers(scope: Scope, given: dict[bytes, bytes]) -> CreateHeaders:
 def _status(
     created: Created, headers: CreateHeaders, content: dict[str, Any]
 ) -> tuple[int, Headers]:
-    """HTTP status and headers; what a wait leaves unfinished is `starting`, since Replicate's
-    client takes every other status for the end."""
+    """HTTP status and headers. An unfinished prediction is reported as `starting` after a wait:
+    Replicate's client takes every other status for the end."""
     extra = [(b"location", content["urls"]["get"].encode())]
     if headers.wait_seconds:
         extra.append((b"preference-applied", b"wait=%d" % headers.wait_seconds))
@@ -104,7 +104,7 @@ def _path_model(scope: Scope) -> str | None:
 
 def _base_url(scope: Scope) -> str:
     host = b""
-    for header, value in scope["headers"]:  # A generator would cost as much again.
+    for header, value in scope["headers"]:  # A generator costs twice as much.
         if header == b"host":
             host = value
             break

@@ -23,9 +23,9 @@ from inference_gateway.redis.replies import Pipe, is_keys_own
 log = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 1.0
-"""After a failure leave Redis alone so long: the relay enqueues what is left out."""
+"""Pause after a failure of Redis: the relay enqueues the predictions meanwhile."""
 _ASKING_SECONDS = 5.0
-"""Then one asks, for which it may need so long; the others go on storing meanwhile."""
+"""Timeout of the first attempt after the pause; other batches do not wait for it."""
 _PATIENCE_SECONDS = 2.0
 
 
@@ -34,7 +34,7 @@ class Enqueuer:
 
     Args:
         client, client_async: of the same server.
-        threads: for what takes long.
+        threads: for long work.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Enqueuer:
         self._redis_async = client_async
         self._threads = threads
         self._pipes: list[Pipe] = []
-        """Those that nobody uses."""
+        """Idle connections."""
         self._away_until = 0.0
-        """0 if the last answer was one."""
+        """End of the pause; 0 if the last call succeeded."""
 
     async def close(self) -> None:
         for pipe in self._pipes:
@@ -55,8 +55,8 @@ class Enqueuer:
         self._redis.close()
 
     async def enqueue(self, model: str, rows: Sequence[Row]) -> None:
-        """Enqueue what is committed and not held back. Without Redis it does nothing: the relay
-        finds the rows."""
+        """Enqueue committed rows that are not held. Errors of Redis are ignored: the relay finds
+        the rows."""
         now = time.monotonic()
         if now < self._away_until:
             metrics.NOT_ENQUEUED.inc(len(rows))
@@ -70,7 +70,7 @@ class Enqueuer:
                 await self._put(model, [to_job(row) for row in ready], is_large=is_large)
             self._away_until = 0.0
         except redis.RedisError as error:
-            # Of a key of the model's, which its runners may have spoiled, no other model suffers.
+            # An error of the model's own key, which its runners may have damaged, causes no pause.
             away = 0.0 if is_keys_own(error) else time.monotonic() + _AWAY_SECONDS
             self._away_until = away
             metrics.NOT_ENQUEUED.inc(len(rows))
@@ -95,9 +95,9 @@ class Enqueuer:
 
 
 def _prompt(client: redis.Redis) -> redis.Redis:
-    """The same server, but without pauses: a stored prediction can do without Redis for a while.
+    """A client of the same server without backoff: a stored prediction may be enqueued later.
 
-    One more try, since the first may meet a connection that a restart has cut.
+    It retries once, as the first attempt may use a connection that a restart has closed.
     """
     pool = client.connection_pool
     timeout = _PATIENCE_SECONDS

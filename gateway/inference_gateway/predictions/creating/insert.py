@@ -1,4 +1,4 @@
-"""One raw connection to PostgreSQL that stores batches of new predictions, at most once each."""
+"""A raw connection to PostgreSQL that stores each batch of new predictions at most once."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _IN_DOUBT_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
 T = TypeVar("T")
 LARGE_BYTES = 100_000
-"""Of inputs: what a batch of more costs is done on a thread."""
+"""Bytes of inputs; larger batches are processed on a thread."""
 
 Find = Callable[[Sequence[Row]], list[Row]]
-"""What is stored under the ids, or else the idempotency keys, of these rows. Blocks."""
+"""Returns the stored rows with the ids, or else the idempotency keys, of these rows. Blocks."""
 
 
 class InDoubt(Exception):
-    """PostgreSQL did not say whether it stored a batch."""
+    """It is not known whether PostgreSQL stored a batch."""
 
 
 class InsertConnection:
-    """For one event loop, and one batch at a time. Connects when it is first used, and anew
-    whenever the connection broke.
+    """For one event loop, and one batch at a time. Connects at the first use, and again after the
+    connection broke.
 
-    When a connection breaks in the middle, nobody knows whether the batch was committed: it is then
-    sent again, which changes nothing if it was. Whatever was committed stays: somebody else may
-    have been given it under its idempotency key meanwhile.
+    When a connection breaks during a batch, it is not known whether the batch was committed. It is
+    sent again, which has no effect if it was. A committed batch is never undone: another request
+    may have read it by its idempotency key.
 
     Args:
         connect: opens a connection (see `Polled`).
-        threads: for what takes long.
-        in_doubt_seconds: how long to try that.
+        threads: for long work.
+        in_doubt_seconds: how long to retry.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class InsertConnection:
 
         Raises:
             psycopg2.Error: nothing was stored.
-            InDoubt: all of it or nothing was.
+            InDoubt: either the whole batch was stored, or nothing.
             TypeError, ValueError: one of them cannot be encoded; nothing was stored.
         """
         is_large = sum(row["input_bytes"] for row in rows) > LARGE_BYTES
@@ -81,7 +81,7 @@ class InsertConnection:
             try:
                 return await self._insert(content, rows, is_large=is_large)
             except (psycopg2.DataError, psycopg2.IntegrityError):
-                raise  # And so it was the first time.
+                raise  # The first attempt was refused for the same reason.
             except InDoubt as error:
                 if until is None:
                     until = time.monotonic() + self.in_doubt_seconds
@@ -94,7 +94,7 @@ class InsertConnection:
                 raise InDoubt("PostgreSQL does not answer")
 
     def hurry(self) -> None:
-        """Stay in doubt no longer: the process is about to stop."""
+        """Stop retrying: the process is about to stop."""
         self.in_doubt_seconds = 0.0
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """`POST /v1/predictions/multipart`: a prediction with its files in one request.
 
-The part `prediction` is the JSON of `POST /v1/predictions`; every file is an input by the name of
-its part, and reaches the model as a data: URL.
+The part `prediction` is the JSON of `POST /v1/predictions`. Every file becomes the input with the
+name of its part, as a data: URL.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ NAME = "multipart"
 PART = "prediction"
 _MAX_PARTS = 64
 _SLICE_BYTES = 3 * 2**17
-"""Of a file: whole groups of base64."""
+"""Slice of a file: a multiple of three bytes, for base64."""
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;\s*[\w-]+=[\w.+-]+)*", re.ASCII)
-"""What the head of a data: URL can hold."""
+"""Media types allowed in a data: URL."""
 
 
 class MultipartPrediction:
     """
     Args:
-        max_part_bytes: of a part that is no file; files count against the largest body.
+        max_part_bytes: limit of a part that is not a file; the body limit applies to files.
     """
 
     raises = CreatePrediction.raises
@@ -50,7 +50,7 @@ class MultipartPrediction:
         """Raises GatewayError."""
         request = Request(scope, receive)
         authorization = request.headers.get("authorization")
-        # First of all: nobody unknown shall have us take in files.
+        # First, so that files are received from authenticated callers only.
         services = scope["app"].state.services
         user = await services.authenticate(authorization)
         headers = requests.parse_headers(dict(scope["headers"]), scope["headers"])
@@ -64,12 +64,13 @@ class MultipartPrediction:
         else:
             bodies = services.predictions.rows.bodies
             body = await bodies.run(user.user_id, _read, parts, requests.decode_large)
-        # It may have taken long to come.
+        # Again, as receiving may have taken long.
         user = await services.authenticate(authorization)
         await self._create.answer(scope, send, user, body, headers)
 
     async def _form(self, request: Request) -> FormData:
-        """Its names and texts are bytes as Latin-1: the parser would take bad UTF-8 for that."""
+        """Names and texts are decoded as Latin-1, to detect invalid UTF-8 later: the parser falls
+        back to Latin-1 silently."""
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         if kind != b"multipart/form-data" or b"boundary" not in options:
             raise Invalid("send multipart/form-data: curl does so with -F")
@@ -91,12 +92,12 @@ class MultipartPrediction:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of a form, as it came."""
+    """A part of a form, as received."""
 
     name: str
     content: bytes
     headers: Headers | None
-    """None of what is no file."""
+    """None for a part that is not a file."""
 
 
 async def _parts(form: FormData) -> list[_Part]:
@@ -111,7 +112,7 @@ async def _parts(form: FormData) -> list[_Part]:
 
 
 def _read(parts: list[_Part], decode: Callable[[bytes], CreateBody]) -> CreateBody:
-    """The request that a form stands for. Raises Invalid, which names the part."""
+    """The request in a form. Raises Invalid, which names the part."""
     given = [part.content for part in parts if part.name == PART]
     if len(given) != 1:
         raise _invalid(PART, "must be there, once: the JSON of POST /v1/predictions")
@@ -140,7 +141,7 @@ def _data_url(part: _Part) -> str:
     if encoding not in ("binary", "8bit", "7bit"):
         raise _invalid(part.name, f"has the Content-Transfer-Encoding {encoding}: send the bytes")
     content = memoryview(part.content)
-    # In slices: each holds the interpreter, which the event loop needs, for part of a millisecond.
+    # In slices: each holds the GIL, which the event loop needs, for part of a millisecond.
     encoded = [
         base64.b64encode(content[start : start + _SLICE_BYTES]).decode("ascii")
         for start in range(0, len(content), _SLICE_BYTES)

@@ -1,4 +1,4 @@
-"""From what a client asks for to a row that can be stored."""
+"""Turns a client's request into a row to store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NewRows:
         self._catalog = catalog
         self._sizes = sizes
         self._ids = IdSource()
-        # As many as may wait: MAX_BYTES_IN_FLIGHT bounds what they hold.
+        # Practically unlimited: MAX_BYTES_IN_FLIGHT bounds their memory.
         self.bodies = Lane("large requests", most_waiting=1000, most_of_one=1000)
         self._checks = Lane("checks of large inputs", most_waiting=50, most_of_one=4)
 
@@ -96,7 +96,7 @@ class NewRows:
         return row, len(content)
 
     async def _checked(self, user_id: str, model: CatalogModel, value: object) -> dict[str, Any]:
-        """On a thread: it takes long. Raises Invalid, TooManyRequests, Unavailable."""
+        """Check a large input on a thread. Raises Invalid, TooManyRequests, Unavailable."""
         seconds = self._settings.validation_seconds
         try:
             return await self._checks.run(

@@ -1,4 +1,4 @@
-"""How long the models' queues are, and how much room Redis has: looked at once a second."""
+"""Sizes of models' queues, and free space in Redis; read once a second."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _EVERY_SECONDS = 1.0
 
 
 class QueueSizes(Periodic):
-    """Of the models that were given work since the last look.
+    """Sizes for the models that got work since the last reading.
 
     Args:
         most: predictions that may wait or run for one model.
-        room: is kept up to date while there is something to enqueue.
+        room: kept current while there are predictions to enqueue.
     """
 
     def __init__(self, client: redis.Redis, most: int, room: Room) -> None:
@@ -30,12 +30,12 @@ class QueueSizes(Periodic):
         self._used: set[str] = set()
 
     def add(self, model: str, count: int) -> None:
-        """So many more were stored."""
+        """Count newly stored predictions."""
         self._open[model] = self._open.get(model, 0) + count
         self._used.add(model)
 
     def check(self, model: str) -> None:
-        """Raises TooManyRequests while the model has as many open predictions as it may."""
+        """Raises TooManyRequests while the model has the maximum of open predictions."""
         if (known := self._open.get(model, 0)) >= self._most:
             self._used.add(model)
             raise TooManyRequests(
@@ -46,7 +46,7 @@ class QueueSizes(Periodic):
 
     def step(self) -> None:
         """Raises redis.RedisError."""
-        used, self._used = self._used, set()  # In this order, for the event loop adds to it.
+        used, self._used = self._used, set()  # Swap first: the event loop adds meanwhile.
         models = list(used)
         if not models:
             self._open = {}
@@ -57,6 +57,6 @@ class QueueSizes(Periodic):
                 pipe.llen(queues.queue_key(key))
                 pipe.zcard(queues.in_flight_key(key))
             sizes = each(pipe)
-        # What a model's runners made of its keys is no number, and refuses nobody.
+        # Keys that runners damaged give no number; then no request is refused.
         pairs = zip(models, sizes[::2], sizes[1::2], strict=True)
         self._open = {m: sum(n for n in pair if isinstance(n, int)) for m, *pair in pairs}

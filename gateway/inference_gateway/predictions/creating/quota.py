@@ -1,11 +1,10 @@
-"""The quota of an account on predictions: how many may wait or run, how many bytes be stored;
-and which of them are held back from Redis (`queued.py`).
+"""An account's quota on predictions: how many may wait or run, and stored bytes; and which
+predictions are held in PostgreSQL (`queued.py`).
 
-PostgreSQL knows how many there are. Asking it for each request would cost more than storing the
-request: so an answer holds for two seconds, what was accepted here since is added, and near the
-limit it is asked ten times a second. Gateways that race pass the limit by what the others accept
-meanwhile.
-"""
+The counts are in PostgreSQL. Reading them for each request would cost more than storing it: so a
+count is cached for two seconds, predictions accepted here since are added, and near the limit it is
+read ten times a second. Concurrent gateways may exceed the limit by what the others accept
+meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ from inference_gateway.settings import GatewaySettings
 log = logging.getLogger(__name__)
 
 _FAR_SECONDS = 2.0
-"""How long an answer holds while less than half of the quota is used."""
+"""How long a count is cached while less than half of the quota is used."""
 _NEAR_SECONDS = 0.1
 _MAX_OWNERS = 10_000
 _RETRY_AFTER = {"Retry-After": "1"}
@@ -47,7 +46,7 @@ _STORED = text("SELECT stored_bytes FROM account_usage WHERE owner = :owner")
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What an account has, by the database."""
+    """The usage of an account, from the database."""
 
     open: int
     stored_bytes: int
@@ -55,11 +54,11 @@ class Used:
     """Model → bytes of inputs in Redis."""
     queued_in_all: int = 0
     held: frozenset[str] = frozenset()
-    """Models of which predictions are held back."""
+    """Models with held predictions."""
 
 
 Count = Callable[[str], Used]
-"""Of an account, by its id. Blocks."""
+"""Returns the usage of an account, by its id. Blocks."""
 
 
 def counter(engine: Engine) -> Count:
@@ -84,23 +83,23 @@ class _Account:
     used: Used
     at: float
     added: int = 0
-    """Accepted here since."""
+    """Predictions accepted here since the count."""
     added_bytes: int = 0
     queued: Counter[str] = field(default_factory=Counter)
-    """Model → bytes of inputs that were sent to Redis from here since."""
+    """Model → bytes of inputs sent to Redis from here since the count."""
     queued_in_all: int = 0
     held: set[str] = field(default_factory=set)
-    """Models of which one was held back here since."""
+    """Models with a prediction held here since the count."""
     counting: asyncio.Task[None] | None = None
 
     @property
     def is_new(self) -> bool:
-        """Whether what is known is of just now."""
+        """Whether the count is fresh."""
         return time.monotonic() - self.at < _NEAR_SECONDS
 
 
 class PredictionQuotas:
-    """On one event loop."""
+    """For one event loop."""
 
     def __init__(self, settings: GatewaySettings, count: Count, room: Room | None = None) -> None:
         self._count = count
@@ -111,10 +110,10 @@ class PredictionQuotas:
         self._accounts: dict[str, _Account] = {}
 
     async def take(self, user: Principal, model: str, size: int) -> bool:
-        """Let one more prediction count, with so many bytes of input.
+        """Count one more prediction with so many bytes of input.
 
         Returns:
-            Whether it is held back: Redis has as much of the account's inputs as it may.
+            Whether it is held: the account's inputs in Redis have reached their limit.
 
         Raises:
             TooManyRequests, QuotaExceeded
@@ -144,7 +143,8 @@ class PredictionQuotas:
             raise self._too_much()
 
     def _has_no_room(self, account: _Account, model: str, size: int) -> bool:
-        """What comes after one that is held back is so too: first come, first served."""
+        """Whether it must be held. Predictions after a held one are held too: first in, first
+        out."""
         used = account.used
         if model in used.held or model in account.held:
             return True
@@ -162,7 +162,7 @@ class PredictionQuotas:
         return is_far and age < _FAR_SECONDS
 
     async def _look(self, owner: str) -> _Account:
-        """Many requests that come at once ask the database once."""
+        """Concurrent requests share one query."""
         account = self._accounts.get(owner)
         if account is None:
             while len(self._accounts) >= _MAX_OWNERS:
@@ -174,7 +174,8 @@ class PredictionQuotas:
         return account
 
     async def _recount(self, owner: str, account: _Account) -> None:
-        """While PostgreSQL does not answer nothing is refused: nothing is stored either."""
+        """Read the counts. While PostgreSQL does not answer, no request is refused here: storing
+        fails anyway."""
         added, queued = account.added, account.queued.copy()
         account.held.clear()
         try:
@@ -183,7 +184,7 @@ class PredictionQuotas:
                 account.added_bytes = 0
             account.used = used
             account.added -= added
-            account.queued -= queued  # what has come meanwhile stays
+            account.queued -= queued  # newer ones stay counted
             account.queued_in_all = account.queued.total()
         except SQLAlchemyError as error:
             log.warning("quotas on predictions are not known: %s", " ".join(str(error).split()))

@@ -1,4 +1,4 @@
-"""What a client asks for when it creates a prediction: body and headers, decoded and checked."""
+"""Decodes and checks body and headers of a request that creates a prediction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Body = TypeVar("_Body", bound="CreateBody")
 
 
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON body; the model goes by any of its three names."""
+    """The JSON body; the model may be given in any of three fields."""
 
     input: dict[str, Any]
     model_id: str | None = None
@@ -42,21 +42,21 @@ class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
     webhook: str | None = None
     webhook_events_filter: list[WebhookEvent] | None = None
     stream: bool | None = None
-    """Deprecated by Replicate and without effect: every prediction has a stream."""
+    """Deprecated by Replicate, no effect: every prediction has a stream."""
 
 
 class LargeBody(CreateBody, forbid_unknown_fields=True):
-    """Whatever is done with all of it is done on a thread: it takes milliseconds."""
+    """A large body: processed on a thread, as it takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateHeaders:
-    """The headers that change what create does."""
+    """The headers with an effect on the request."""
 
     wait_seconds: int = 0
     cancel_after: int | None = None
     idempotency_key: str | None = None
-    """Or an id that the caller chose: see `ids`."""
+    """The key, or a chosen id: see `ids`."""
 
 
 _NO_HEADERS = CreateHeaders()
@@ -102,7 +102,7 @@ def _check_keys(content: bytes, body: CreateBody) -> None:
         + (body.webhook_events_filter is not None)
         + (body.stream is not None)
     )
-    # Nearly always there are no other colons than those of the outermost keys.
+    # In most bodies the only colons are those of the outermost keys.
     if content.count(b":") == given + len(body.input):
         return
     try:
@@ -121,13 +121,13 @@ def _check(body: CreateBody) -> None:
 
 
 def named_model(body: CreateBody, path_model: str | None) -> tuple[str, str | None]:
-    """The model's id and, when the caller pins one, its version.
+    """The model's id and, if the caller gives one, its version.
 
     Args:
         path_model: the model in the URL, of `POST /v1/models/{owner}/{name}/predictions`.
 
     Raises:
-        Invalid: if none is named, or two different ones.
+        Invalid: if no model is named, or two different ones.
     """
     given = {"path": path_model, "model_id": body.model_id}
     given |= {"model": body.model, "version": body.version}
@@ -148,7 +148,7 @@ def named_model(body: CreateBody, path_model: str | None) -> tuple[str, str | No
 
 
 def parse_headers(headers: dict[bytes, bytes], given: list[tuple[bytes, bytes]]) -> CreateHeaders:
-    """A `Prefer` that we do not know is ignored, as RFC 7240 wants.
+    """Parse the headers. Unknown preferences in `Prefer` are ignored (RFC 7240).
 
     Args:
         headers: the last of each name.
@@ -172,7 +172,7 @@ def parse_headers(headers: dict[bytes, bytes], given: list[tuple[bytes, bytes]])
 
 
 def _join_twice(given: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
-    """Two of `Prefer` are one list (RFC 9110, 5.2); of the others each may be there once. Raises
+    """Join several `Prefer` headers to one list (RFC 9110, 5.2); others may occur once. Raises
     Invalid."""
     headers[b"prefer"] = b",".join(value for name, value in given if name == b"prefer")
     for field in ("Cancel-After", "Idempotency-Key"):
@@ -181,7 +181,7 @@ def _join_twice(given: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -
 
 
 def chosen_id(text: str) -> UUID:
-    """The id that a caller wants. Raises Invalid."""
+    """Parse an id that the caller chose. Raises Invalid."""
     try:
         return UUID(text)
     except ValueError:
@@ -200,7 +200,7 @@ def duration(text: str) -> int:
     """Seconds of `30s`, `5m`, `1h` or `1h30m`.
 
     Raises:
-        Invalid: if it is none of these, or out of bounds.
+        Invalid: if it has another form, or is out of range.
     """
     found = _DURATION.fullmatch(text.strip())
     hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
@@ -211,7 +211,7 @@ def duration(text: str) -> int:
 
 
 def encode_input(input: dict[str, Any], max_bytes: int) -> bytes:
-    """The input as it is stored and sent.
+    """The input as stored and sent.
 
     Raises:
         Invalid: if it holds an integer of more than 64 bits.
@@ -232,10 +232,10 @@ def encode_input(input: dict[str, Any], max_bytes: int) -> bytes:
 def encode(
     body: CreateBody, input: dict[str, Any], model: str, headers: CreateHeaders, max_bytes: int
 ) -> tuple[bytes, str | None]:
-    """The input as it is stored, and the hash of the request if it has a key.
+    """The input as stored, and the hash of the request if it has a key.
 
     Args:
-        input: that of the body, checked against the model's schema.
+        input: the input of the body, checked against the model's schema.
 
     Raises:
         Invalid, TooLarge

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-# One statement for every case: the rows of a batch, those that carry an idempotency key which is
-# taken already, and those that are sent again because nobody knows whether the first time counted.
-# ON CONFLICT waits for whoever is just inserting the same, so afterwards each row is there, once.
-# Rows come sorted by key, so that two gateways never wait for each other crosswise. The count tells
-# whether any was there before. (ON CONFLICT costs about a tenth of an INSERT.)
+# One statement for all cases: new rows, rows with an idempotency key that exists already, and rows
+# that are sent again because the outcome of the first attempt is unknown. ON CONFLICT waits for
+# concurrent inserts of the same key, so afterwards each row exists exactly once. Rows are sorted by
+# key, so that two gateways cannot deadlock. The count tells whether any row existed before. (ON
+# CONFLICT costs about a tenth of an INSERT.)
 PREPARE = """
 PREPARE create_predictions (json) AS
 WITH inserted AS (

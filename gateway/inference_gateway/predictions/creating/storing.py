@@ -1,4 +1,4 @@
-"""The way of new predictions to PostgreSQL and their queues, and who waits for the commit."""
+"""Stores new predictions by batch writers, and tracks the callers that wait for the commit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Storing:
     """For one event loop.
 
     Args:
-        waiting: how many callers wait for the ends of predictions.
+        waiting: returns the number of callers that wait for ends of predictions.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Storing:
         ]
         first, *others = self.connections
         self._writer = BatchWriter(others, self._enqueuer, sizes, waiting)
-        # PostgreSQL takes half a second for a batch of large ones: small ones pass them by.
+        # A batch of large inputs takes half a second: small ones have their own writer.
         self._writer_of_large = BatchWriter([first], self._enqueuer, sizes)
         self.waited_for: set[NewPrediction] = set()
-        """Those whose callers wait for the commit."""
+        """Predictions whose callers wait for the commit."""
 
     def start(self) -> None:
         self._writer.start()
@@ -80,7 +80,7 @@ class Storing:
             self.waited_for.discard(new)
 
     def abandon(self) -> None:
-        """Nobody knows whether what still waits was stored, and nobody is kept waiting for it."""
+        """Answer all callers that still wait for a commit with Unconfirmed."""
         for new in self.waited_for:
             if not new.future.done():
                 new.future.set_exception(unconfirmed(new))

@@ -1,4 +1,4 @@
-"""Comments of a stream, which clients ignore: they say what the prediction waits for."""
+"""Comments in a stream, which clients ignore: why the prediction still waits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ async def with_detail(
     said: dict[str, str] | None,
     why: Callable[[], Awaitable[dict[str, str] | None]],
 ) -> AsyncGenerator[bytes, None]:
-    """A stream whose heartbeats, comments to all clients, say what it waits for.
+    """Add comments to a stream that say why the prediction waits; they serve as heartbeats.
 
     Args:
-        said: what it waits for now.
-        why: asks again.
+        said: the current status detail.
+        why: reads it again.
     """
     if said and said["stage"] == "blocked":
         yield _comment(said)

@@ -1,7 +1,8 @@
-"""What a stream's reader gets of a row, which may be large: made while it reads, a piece at a time.
+"""The last events of a stream, from its row, which may be large: encoded piece by piece while the
+client reads.
 
-All pieces are made on one thread, on which accounts take turns: each call into C keeps the event
-loop from running, and of two threads the one would take over from the other.
+All pieces are encoded on one thread, shared fairly among accounts: each call into C holds the GIL,
+and with two threads the event loop would wait for both.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _MAX_VALUES = 500_000
 _BYTES_OF_A_VALUE = 64
 _READ_SECONDS = 30.0
 _SLOWEST_BYTES_PER_SECOND = 50_000
-"""A reader has the former, and the time that this rate takes, as for any large answer."""
+"""The time to read: a fixed part, plus the size at this rate, as for any large response."""
 
 
 class StreamEnd(NamedTuple):
     row: Row
-    """Its output is `stored.PassedOn` if it has too many values to be taken apart."""
+    """Its output is `stored.PassedOn` if it has too many values to be split."""
     size: int
-    """Of its output in memory, about."""
+    """Approximate bytes of its output in memory."""
 
 
 def ending(row: Row) -> StreamEnd:
@@ -53,7 +54,7 @@ class Endings:
     """For one event loop.
 
     Args:
-        most: streams that there may be.
+        most: the maximum of open streams.
     """
 
     def __init__(self, in_flight: InFlight, most: int) -> None:
@@ -63,7 +64,7 @@ class Endings:
     async def events(
         self, owner: str, ending: StreamEnd, events: Events
     ) -> AsyncGenerator[bytes, None]:
-        """Raises ConnectionResetError: the reader has to come again, or does not read."""
+        """Raises ConnectionResetError: the client must reconnect, or does not read."""
         try:
             self._in_flight.take(owner, ending.size)
         except GatewayError as error:
@@ -86,7 +87,7 @@ class Endings:
 
 
 def next_piece(events: Iterator[bytes]) -> tuple[bytes, bool]:
-    """Some events or parts of them, and whether they are the last."""
+    """Some events or parts of events, and whether they are the last."""
     taken, size = [], 0
     for event in events:
         taken.append(event)

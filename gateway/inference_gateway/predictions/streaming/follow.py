@@ -32,17 +32,17 @@ async def follow(
     """The events of one prediction until its end, for one reader.
 
     Args:
-        finish: what is made of the row with its output and logs.
-        waiter: registered before `row` was read, and resolved if that has ended.
-        has: what the reader has already.
+        finish: makes the last events from the row with its output and logs.
+        waiter: registered before `row` was read, and resolved if the row has ended.
+        has: the position of the reader.
     """
     reader = StreamReader(has, row["attempt"])
     while True:
-        # Before the entries are read: then none of those that came before the end is missed.
+        # Before the entries are read, so that none from before the end is missed.
         has_ended = waiter.end.done()
         end = waiter.end.result() if has_ended else None
         if has_ended and end is None:
-            return  # The gateway stops, or nobody reads any more.
+            return  # The gateway stops, or the client has disconnected.
         fresh = waiter.take()
         if fresh is None or has_ended:
             async for chunk in _read(pages, reader, waiter):
@@ -59,7 +59,7 @@ async def follow(
 
 
 async def _end(reader: StreamReader, row: Row, end: Ended, finish: Finish) -> AsyncIterator[bytes]:
-    """What is missing, and the end itself."""
+    """The missing events, and the end."""
     if not end.is_whole:
         async with aclosing(finish(reader.finish)) as pieces:
             async for piece in pieces:
@@ -69,7 +69,7 @@ async def _end(reader: StreamReader, row: Row, end: Ended, finish: Finish) -> As
 
 
 async def _read(pages: Pages, reader: StreamReader, waiter: StreamWaiter) -> AsyncIterator[bytes]:
-    """What the stream holds beyond what the reader has."""
+    """The events of the stream after the reader's position."""
     stream = queues.stream_key(waiter.key, waiter.prediction_id)
     try:
         async for entry in pages.entries(stream, after=reader.position):

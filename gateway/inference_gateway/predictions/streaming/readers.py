@@ -1,4 +1,4 @@
-"""How many streams may be read at once: each holds a connection and some 50 KiB of this process."""
+"""Limits the open streams: each holds a connection and some 50 KiB of this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RETRY_AFTER = {"Retry-After": "5"}
 
 
 class Readers:
-    """Those who read a stream of this process. On one event loop."""
+    """Counts the streams of this process by account. For one event loop."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._most = settings.max_streams
@@ -23,7 +23,7 @@ class Readers:
         self._count = 0
 
     def enter(self, user: Principal) -> None:
-        """Call `leave` in the end. Raises TooManyRequests, Unavailable."""
+        """Count a stream; call `leave` at its end. Raises TooManyRequests, Unavailable."""
         if 0 < self._quota <= self._of[user.user_id] and not user.is_admin:
             metrics.REFUSED.labels("streams").inc()
             raise TooManyRequests(

@@ -1,9 +1,9 @@
-"""Server-sent events of one prediction, for one reader: pure, from stream entries to bytes.
+"""Server-sent events of one prediction for one reader: pure, from stream entries to bytes.
 
-Events are `output`, `logs`, `error` and `done`, each with an id, since Replicate's client drops
-events without and refuses other names. An id says how much of the output, and of the logs of which
-attempt, its reader has: whoever comes again with it gets the rest, from the prediction's own stream
-or from its row, or hears that the output is another one. The end comes from the row alone.
+Events are `output`, `logs`, `error` and `done`, each with an id: Replicate's client drops events
+without id and refuses other names. An id encodes how much of the output, and of the logs of which
+attempt, the reader has. A reader that reconnects with it gets the rest, from the prediction's own
+stream or from its row, or an error if the output is another one. The end comes only from the row.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _ID = re.compile(rf"{_NUMBER}(?:-{_NUMBER}){{8}}")
 _DIVERGED = "the run was repeated and gave another answer; read the prediction for the final output"
 _MANY = "the output has too many values to be sent in events; read the prediction for it"
 _SLICE = 8192
-"""Characters: to double line ends takes a second for 30 MB, and no other thread runs meanwhile."""
+"""Characters: escaping the line ends of 30 MB takes a second, and holds the GIL."""
 _REASONS = {PredictionStatus.FAILED: "error", PredictionStatus.CANCELED: "canceled"}
 
 
 class Position(NamedTuple):
-    """What a reader has."""
+    """How far a reader has got."""
 
     attempt: int = 0
-    """Whose logs it has."""
+    """The attempt of the logs that it has."""
     output: Mark = Mark()
     logs: Mark = Mark()
 
@@ -65,7 +65,7 @@ def _lines(data: str) -> str:
 
 
 def parse_id(text: str | None) -> Position | None:
-    """None if it is not one of our ids: the reader then begins at the beginning."""
+    """None if it is not one of our ids: the reader then starts at the beginning."""
     if text is None or _ID.fullmatch(text) is None:
         return None
     attempt, *marks = (int(number, 16) for number in text.split("-"))
@@ -73,11 +73,12 @@ def parse_id(text: str | None) -> Position | None:
 
 
 class StreamReader:
-    """What one reader gets: `feed` it the entries in order, and the row when that has ended.
+    """Makes the events for one reader: `feed` it the entries in order, and `finish` it with the
+    row.
 
     Args:
-        has: what it has already.
-        attempt: entries of those before are of runs that came to nothing.
+        has: the reader's position.
+        attempt: entries of earlier attempts are ignored.
     """
 
     def __init__(self, has: Position | None = None, attempt: int = 1) -> None:
@@ -87,7 +88,7 @@ class StreamReader:
         self._first_attempt = attempt
         self._read = (0, 0)
         self._lacks = False
-        """Entries of this attempt are missing: what follows is of no use before the end."""
+        """Whether entries of this attempt are missing: later ones are useless until the end."""
         self.is_done = False
 
     @property
@@ -96,7 +97,7 @@ class StreamReader:
         return f"{self._read[0]}-{self._read[1]}"
 
     def feed(self, entry: StreamEntry) -> bytes:
-        """The events that an entry makes for this reader; nothing if it was fed before."""
+        """The events for an entry; empty if it was fed before."""
         first, _, second = entry.id.partition(b"-")
         attempt, sequence = entry_id = int(first), int(second)
         if self.is_done or entry_id <= self._read or attempt < self._first_attempt:
@@ -112,11 +113,11 @@ class StreamReader:
         except Diverged:
             return b"".join(self._stop(_DIVERGED))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            self._lacks = True  # It is no entry of ours; the row will say what is right.
+            self._lacks = True  # An invalid entry; the row has the truth.
             return b""
 
     def finish(self, row: Row) -> Iterator[bytes]:
-        """What is missing once the prediction has ended, and its end; in pieces."""
+        """The missing events of an ended prediction, and its end; in pieces."""
         if self.is_done:
             return
         if row["attempt"] != self._has.attempt:
@@ -143,7 +144,7 @@ class StreamReader:
         self._lacks = False
 
     def _take_up(self, attempt: int) -> None:
-        """The logs of another attempt are others."""
+        """Start with the logs of another attempt."""
         self._has = self._has._replace(attempt=attempt)
         self._logs = Transcript()
 
@@ -153,7 +154,7 @@ class StreamReader:
         if event["type"] == EventType.LOGS:
             try:
                 pieces = self._logs.add(event["logs"])
-            except Diverged:  # Not the logs that the reader has: it gets them as they are now.
+            except Diverged:  # The reader has other logs: send the present ones from the start.
                 self._logs = Transcript()
                 pieces = self._logs.add(event["logs"])
             return self._log_lines(pieces)

@@ -1,4 +1,4 @@
-"""Streams of predictions: their readers come, are sent events, and go."""
+"""Opens event streams of predictions and tracks their readers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from inference_gateway.predictions.waiting.waiters import Ended, StreamWaiter
 class EventStream:
     events: AsyncIterator[bytes]
     detail: dict[str, str] | None
-    """What the prediction waits for."""
+    """The status detail: why the prediction waits."""
     end: Callable[[], None]
-    """Nobody reads any more: the events end."""
+    """Ends the events; called when the client has disconnected."""
     leave: Callable[[], None]
-    """To be called in the end, though nobody began to read."""
+    """To be called at the end, even if reading never began."""
 
 
 class Streams:
@@ -77,7 +77,7 @@ class Streams:
         waiter = StreamWaiter(queues.model_key(row["model"]), str(row["id"]), user, self._turns)
         await self._add(waiter)
         try:
-            # Once more: it may have ended before the waiter was there.
+            # Again, as it may have ended before the waiter was registered.
             row = await self._reader.state(prediction_id, user.user_id)
             self._authenticator.require(user)
         except BaseException:

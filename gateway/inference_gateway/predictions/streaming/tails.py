@@ -1,4 +1,4 @@
-"""Reads the streams of predictions that somebody follows, as they grow."""
+"""Reads new entries of all predictions' streams that have readers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _BLOCK_MS = 1000
 _MAX_COUNT = 500
 _READ_BYTES = 1_000_000
-"""One read of all streams shall hardly bring more: entries are as large as a runner makes them."""
+"""Target size of one read of all streams: runners decide how large entries are."""
 _GATHER_SECONDS = 0.005
 _BACKOFF_SECONDS = (0.05, 2.0)
 _BEGINNING = b"0-0"
@@ -36,10 +36,10 @@ class _Stream:
 
 
 class Tails:
-    """One task reads all of them in one blocking XREAD. For one event loop.
+    """One task reads all streams in one blocking XREAD. For one event loop.
 
     Args:
-        client: a client that returns bytes; one connection of it is taken for good.
+        client: a client that returns bytes; one of its connections is used permanently.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -48,10 +48,10 @@ class Tails:
         self._grown = asyncio.Event()
         self._is_reading = False
         self._new: set[str] = set()
-        """Streams that the XREAD which is under way does not have."""
+        """Streams that are not part of the running XREAD."""
         self._client_id: int | None = None
         self._count = _MAX_COUNT
-        """Entries of each stream that are asked for at once."""
+        """Entries of each stream in one read."""
         self._task: asyncio.Task[None] | None = None
         self._interruption: asyncio.Task[None] | None = None
 
@@ -62,7 +62,7 @@ class Tails:
         await end_tasks(task for task in (self._task, self._interruption) if task is not None)
 
     async def add(self, watcher: StreamWaiter) -> None:
-        """Push to it what its stream gets from now on. Call `leave` in the end."""
+        """Push new entries of its stream to the watcher. Call `leave` at the end."""
         name = _name(watcher)
         if name not in self._streams:
             await self._add_stream(name)
@@ -81,12 +81,12 @@ class Tails:
         return len(self._streams)
 
     async def _add_stream(self, name: str) -> None:
-        """Begin to read a stream, from its present end on; from its beginning if Redis is away."""
+        """Read a stream from its present end; from its beginning if Redis does not answer."""
         position = _BEGINNING
         if self._client_id is not None:
             with contextlib.suppress(RedisError, OSError):
                 position = await _last_id(self._redis, name)
-        # Somebody else may have added it meanwhile.
+        # Another reader may have added it meanwhile.
         if name not in self._streams:
             self._streams[name] = _Stream(position)
             self._new.add(name)
@@ -95,9 +95,10 @@ class Tails:
             self._interruption = asyncio.create_task(self._interrupt_read())
 
     async def _interrupt_read(self) -> None:
-        """End the XREAD that lacks streams, once for all that come within some milliseconds.
+        """Interrupt the running XREAD (CLIENT UNBLOCK), once for all streams added within some
+        milliseconds.
 
-        Redis answers 0 when the XREAD has not arrived yet, so once is not always enough.
+        Redis replies 0 if the XREAD has not arrived yet, so it is repeated.
         """
         try:
             with contextlib.suppress(RedisError, OSError):
@@ -119,9 +120,9 @@ class Tails:
                     while True:
                         await self._read(connection)
             except (RedisError, OSError) as error:
-                log.warning("redis is away, streams stand still: %s", error)
+                log.warning("Redis does not answer, streams pause: %s", error)
             except Exception:
-                log.exception("the reader of streams stumbled")
+                log.exception("the reader of streams failed")
             finally:
                 self._is_reading, self._client_id = False, None
             failures += 1
@@ -133,7 +134,7 @@ class Tails:
             await self._grown.wait()
 
     async def _rewind_new_streams(self, connection: redis.asyncio.Redis) -> None:
-        """After a Redis that forgot, a stream may be a new one, whose ids are below the old."""
+        """After a loss of Redis' data, a stream may be new, with smaller ids than before."""
         for name, stream in list(self._streams.items()):
             if not stream.is_readable:
                 continue
@@ -177,8 +178,7 @@ class Tails:
         self._count = max(1, self._count // 4) if size > _READ_BYTES else _more(self._count)
 
     async def _leave_out(self, connection: redis.asyncio.Redis, positions: dict[Any, Any]) -> None:
-        """Of the keys that a runner has made something else than a stream that can be read, nobody
-        reads more."""
+        """Stop reading keys that a runner has turned into something else than a readable stream."""
         for name, position in positions.items():
             try:
                 await connection.xread({name: position}, count=self._count)

@@ -1,9 +1,7 @@
-"""What the reader of a stream was sent so far, so that only what is new is sent to it.
+"""Tracks the output that a stream's reader has, so that only new output is sent.
 
-Nothing of it is kept but a mark: how much it was, and checksums. A reader that comes again brings
-its mark along, and it can be held against any other source of the same output: the stream of a
-repeated run, or the row.
-"""
+Only a mark is kept: the length, and checksums. A reader that reconnects sends its mark, which can
+be compared with any other source of the same output: the stream of a repeated run, or the row."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ from typing import Any, NamedTuple
 import orjson
 
 _SLICE = 65_536
-"""Characters: no other thread runs while a text is encoded."""
+"""Characters encoded at once, as encoding holds the GIL."""
 
 
 class Diverged(Exception):
-    """The reader was sent something else before."""
+    """The output differs from the one that the reader has."""
 
 
 class Mark(NamedTuple):
@@ -26,9 +24,9 @@ class Mark(NamedTuple):
     items: int = 0
     chars: int = 0
     crc: int = 0
-    """Of all these characters."""
+    """Checksum of all characters so far."""
     cuts: int = 0
-    """Of the lengths of the items: tells lists of texts that add up to the same."""
+    """Checksum of the items' lengths: tells lists whose texts concatenate to the same."""
 
     def after(self, text: str) -> Mark:
         return Mark(
@@ -46,23 +44,23 @@ def _checksum(text: str, before: int = 0) -> int:
 
 
 class Transcript:
-    """Output pieces in order: text that adds up if all are texts, else the items of a list.
+    """Output pieces in order: parts of one text if all are texts, else the items of a list.
 
     Args:
-        sent: what the reader has already.
+        sent: the mark of the output that the reader has.
     """
 
     def __init__(self, sent: Mark = Mark()) -> None:  # noqa: B008 - immutable
         self.sent = sent
         self._run = Mark()
-        """How far the present run has come; up to `sent` it only repeats."""
+        """The mark of the current run; up to `sent` it repeats known output."""
 
     def repeat(self) -> None:
-        """The run begins anew."""
+        """Start over: the prediction runs again."""
         self._run = Mark()
 
     def add(self, piece: Any) -> list[Any]:
-        """What of the next piece is new to the reader: it, its rest, or nothing.
+        """The part of the next piece that is new to the reader: all, its rest, or nothing.
 
         Raises:
             Diverged
@@ -81,11 +79,11 @@ class Transcript:
         return [text[room:]]
 
     def send(self, piece: Any) -> None:
-        """The reader gets this now, which `add` or `complete` has returned."""
+        """Record that a piece from `add` or `complete` was sent."""
         self.sent = self._run = self.sent.after(canonical(piece))
 
     def complete(self, output: Any) -> list[Any]:
-        """What is missing to the whole output.
+        """The pieces that the reader lacks of the whole output.
 
         Raises:
             Diverged
@@ -95,7 +93,7 @@ class Transcript:
 
 
 def _rest_of_items(sent: Mark, items: list[Any]) -> list[Any] | None:
-    """None if the reader has something else than a part of the list."""
+    """None if the reader's output is not a prefix of the list."""
     mark = Mark()
     for item in items[: sent.items]:
         mark = mark.after(canonical(item))
@@ -115,7 +113,7 @@ def _rest_of_text(sent: Mark, output: Any) -> list[Any]:
 
 
 def canonical(piece: Any) -> str:
-    """A text that is the same before and after PostgreSQL, which sorts keys and knows no floats."""
+    """A JSON text that is the same before and after jsonb, which sorts keys and changes numbers."""
     if isinstance(piece, str):
         return piece
     return orjson.dumps(_plain(piece), option=orjson.OPT_SORT_KEYS).decode()

@@ -1,8 +1,8 @@
-"""Wakes whoever waits for the end of a prediction, once that end is committed.
+"""Notifies waiting callers of the end of a prediction, once the end is committed.
 
-Whoever commits ends tells them on a channel of Redis' that no runner can write to (`ends.py`).
-Redis may lose a message or go away: every few seconds the rows of all that is waited for are read
-too, in one query.
+Processes that commit ends publish them on a Redis channel that runners cannot write to (`ends.py`).
+Messages may be lost: every few seconds the rows of all awaited predictions are read too, in one
+query.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from inference_gateway.predictions.waiting.waiters import Ended, Waiter
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[list[str]], Iterable[Row]]
-"""Ids → the rows among them that have ended, without what may be large. Blocks."""
+"""Ids → those rows that have ended, without their large columns. Blocks."""
 
 _POLL_SECONDS = 1.0
 _KEEP_SECONDS = 60.0
-"""The channel is listened to so long after the last waiter went: the next one need not wait."""
+"""How long the subscription is kept after the last waiter, so that the next one starts at once."""
 _SUBSCRIBE_SECONDS = 1.0
 _LOOKUP_AT_ONCE = 1000
 _BACKOFF_SECONDS = (0.05, 2.0)
@@ -40,9 +40,9 @@ class EventHub:
     """Everything but `lookup` runs on one event loop.
 
     Args:
-        client: a client that returns bytes; the hub takes one connection of it for itself.
-        lookup: finds the rows by which a lost message is noticed.
-        recheck_seconds: how often it is asked.
+        client: a client that returns bytes; the hub uses one of its connections permanently.
+        lookup: reads the rows, to detect lost messages.
+        recheck_seconds: pause between two lookups.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EventHub:
         self._listens = asyncio.Event()
         self._is_away = False
         self._unsure: set[str] = set()
-        """Those of whom it was said that they have ended, and not how."""
+        """Predictions that have ended according to a message without columns."""
         self._look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -72,22 +72,23 @@ class EventHub:
         await end_tasks(self._tasks)
 
     def release(self, caller: Principal | None = None) -> None:
-        """Let everybody go who waits, or those who wait for one caller."""
+        """End all waits, or those of one caller."""
         for waiters in self._waiters.values():
             for waiter in waiters:
                 if caller is None or waiter.caller is caller:
                     waiter.resolve(None)
 
     def callers(self) -> set[Principal]:
-        """Those for whom somebody waits."""
+        """The callers with waiters."""
         return {w.caller for ws in self._waiters.values() for w in ws if w.caller is not None}
 
     def waited_for(self) -> int:
-        """Predictions that somebody waits for."""
+        """Number of awaited predictions."""
         return len(self._waiters)
 
     async def add(self, waiter: Waiter) -> None:
-        """An end that is committed from now on will reach it. Call `leave` in the end."""
+        """Register: ends that are committed from now on reach the waiter. Call `leave` at the
+        end."""
         self._waiters.setdefault(waiter.prediction_id, []).append(waiter)
         self._wanted.set()
         if self._listens.is_set() or self._is_away:
@@ -116,9 +117,9 @@ class EventHub:
                 failures = 0
                 continue
             except (RedisError, OSError) as error:
-                log.warning("redis is away, waiters look at their rows: %s", error)
+                log.warning("Redis does not answer, ends are read from the rows: %s", error)
             except Exception:
-                log.exception("the hub stumbled")
+                log.exception("the event hub failed")
             finally:
                 if self._listens.is_set():
                     failures = 0
@@ -128,12 +129,12 @@ class EventHub:
             await asyncio.sleep(backoff.pause(failures, *_BACKOFF_SECONDS))
 
     async def _listen(self) -> None:
-        """Until nobody has waited for a while."""
+        """Listen until there were no waiters for a while."""
         async with self._redis.pubsub() as channel:
             await channel.subscribe(queues.ENDED)
             while True:
                 message = await channel.get_message(timeout=_POLL_SECONDS)
-                if self._is_idle():  # Also where those of other gateways are always told something.
+                if self._is_idle():  # Checked at messages too: other gateways may cause many.
                     self._wanted.clear()
                     return
                 if message is None:
@@ -150,7 +151,7 @@ class EventHub:
         return not self._waiters and time.monotonic() - self._idle_since > _KEEP_SECONDS
 
     def _heard_of(self, message: bytes) -> None:
-        """A message that cannot be read costs those who wait a look at their rows."""
+        """Handle a message. If it cannot be parsed, the rows of all waiters are read."""
         try:
             self._heard(message)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

@@ -1,5 +1,5 @@
-"""What a prediction that has not begun waits for, as its model's conditions tell: in every answer
-that shows it, beside Replicate's fields."""
+"""Why a prediction has not started yet, from its model's conditions. Part of every response with
+the prediction, in addition to Replicate's fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STAGES = {
     Reason.LOADING_MODEL: "loading",
     Reason.NOT_READY: "loading",
 }
-"""Of what passes by itself; whatever else it is, the model is `blocked`: somebody must act."""
+"""Stages of reasons that pass by themselves; for all others the model is `blocked`."""
 _STARTING = PredictionStatus.STARTING.value
 _OWNER_SEES = "the model cannot start now; its owner sees why"
 
@@ -30,7 +30,7 @@ def detail(entry: Entry | None, row: Row, *, is_trusted: bool) -> dict[str, str]
     runs or has ended.
 
     Args:
-        is_trusted: whether the reader may see what a runner says: it may quote code and paths.
+        is_trusted: whether the reader may see runners' messages, which may quote code and paths.
     """
     if row["status"] != _STARTING or row["completed_at"] is not None:
         return None

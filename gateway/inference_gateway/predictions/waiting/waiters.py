@@ -1,4 +1,4 @@
-"""Those who wait for a prediction, as the hub knows them."""
+"""Waiters for a prediction, registered with the event hub."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from inference_gateway.http.turns import Turns
 from inference_gateway.lifecycle.wire import Row
 
 _MAX_BUFFERED = 256
-"""Entries that a slow reader may have waiting."""
+"""Entries that are buffered for a slow reader."""
 _MAX_BUFFERED_BYTES = 262_144
 
 
 class Ended(NamedTuple):
-    """A prediction's end, which is committed."""
+    """The committed end of a prediction."""
 
     columns: Row
-    """Of its row: all, or those that the end has set."""
+    """Columns of its row: all, or those that the end has set."""
     is_whole: bool = True
-    """Else the row must be read for its output and logs, which may be large."""
+    """If False, the row must be read for its output and logs, which may be large."""
 
 
 class Waiter:
-    """Somebody who waits for the end of one prediction.
+    """Waits for the end of one prediction.
 
-    `end` holds None when the hub stops, or when the caller's own timer says so.
+    `end` is None when the hub stops, or at the caller's own timeout.
 
     Args:
-        caller: whose tokens it is for: who waits no longer when that ends.
+        caller: the wait ends when this caller's token ends.
     """
 
     __slots__ = ("caller", "end", "prediction_id")
@@ -54,11 +54,11 @@ class StreamEntry(NamedTuple):
 class StreamWaiter(Waiter):
     """A waiter that also wants the entries of the prediction's own stream.
 
-    A watcher that does not take its entries loses them, and only them: `take` then says so, and the
-    watcher reads the stream from where it was.
+    A slow reader loses buffered entries: `take` then returns None, and the reader reads the stream
+    from its position.
 
     Args:
-        turns: of all watchers: what one entry is news to, may be thousands.
+        turns: shared by all waiters: one entry may have thousands of readers.
     """
 
     __slots__ = ("_entries", "_is_told", "_news", "_overflowed", "_size", "_turns", "key")
@@ -77,7 +77,7 @@ class StreamWaiter(Waiter):
         self._overflowed = True
         self._news = asyncio.Event()
         self._is_told = False
-        """That there is news, since it last took it."""
+        """Whether the reader was notified since its last `take`."""
         self._turns = turns or Turns()
 
     def push(self, entries: list[StreamEntry]) -> None:
@@ -94,7 +94,7 @@ class StreamWaiter(Waiter):
         self._tell()
 
     def take(self) -> list[StreamEntry] | None:
-        """What came since the last call; None, first and whenever that was too much: read the
+        """The entries since the last call; None at the first call and after an overflow: read the
         stream instead."""
         self._news.clear()
         self._is_told = False
@@ -103,7 +103,7 @@ class StreamWaiter(Waiter):
         return taken
 
     def lose(self) -> None:
-        """What was taken could not be used: the stream is to be read."""
+        """The taken entries could not be used: the next `take` returns None."""
         self._overflowed = True
         self._tell()
 
@@ -113,7 +113,7 @@ class StreamWaiter(Waiter):
             self._turns.run(self._news.set)
 
     async def news(self, seconds: float) -> bool:
-        """Whether there is something to take, or the end, within this time."""
+        """Wait for entries or the end. Returns False after a timeout."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._news.wait()
