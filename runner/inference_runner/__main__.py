@@ -1,8 +1,8 @@
-"""`python -m inference_runner`: a small parent that stays, and the runner, its child.
+"""`python -m inference_runner`: a small parent process, and the runner as its child process.
 
-The parent passes signals on, carries to the log what the child's C code and its children print,
-and ends whatever the child leaves behind. A child that dies of what it runs is followed by another
-one; otherwise the parent ends as the child did.
+The parent forwards signals, copies output of the child's C code and subprocesses to the log, and
+kills processes that the child leaves behind. After a child that died while it ran predictions it
+starts another one; otherwise the parent exits as the child did.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _say_loading() -> None:
-    """The last one's word is not true any more."""
+    """Overwrite the last child's state with "loading"."""
     if path := os.environ.get(RunnerEnv.STATE_FILE):
         from inference_contract import statefile
 

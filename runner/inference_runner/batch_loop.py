@@ -1,6 +1,6 @@
-"""The loop for models that take a batch whole: claim, forward, and say it with the next claim.
+"""The loop for models that run a whole batch: claim, run, and send the ends with the next claim.
 
-A batch forms in the queue while the previous one runs; nothing waits for a batch to fill.
+A batch gathers in the queue while the previous one runs; no job waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BatchLoop:
         self._want = max_batch_size if self._together else 1
 
     def run(self) -> None:
-        """Until told to stop and everything claimed is done and said."""
+        """Run until told to stop, and all claimed jobs are done and their events sent."""
         context = self._context
         claimed = context.session.exchange(self._want, wait=True)
         while claimed or not context.stopping():
@@ -54,7 +54,7 @@ class BatchLoop:
             context.batch_done(live, outcomes)
 
     def _live(self, claimed: Sequence[Run]) -> list[Run]:
-        """Those that are still to be run, here."""
+        """The runs that still have to be run here."""
         live = []
         for run in claimed:
             if run.canceled:
@@ -66,9 +66,9 @@ class BatchLoop:
         return live
 
     def _again(self, live: Sequence[Run], error: BaseException) -> None:
-        """Nobody knows whose input it was: halves of the batch, down to each alone.
+        """Run the halves of a batch that raised, recursively: it is not known which input failed.
 
-        So a batch that is too large for the memory is done in parts, and one bad input fails alone.
+        So a batch that is too large for the memory runs in parts, and only the bad input fails.
         """
         context = self._context
         if isinstance(error, Stopped):

@@ -1,4 +1,4 @@
-"""What a runner has of its parent: file descriptors, and a word."""
+"""The runner's ends of the pipes to its parent, and the pause before loading."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 class Ends(NamedTuple):
     log: int
-    """The process' log."""
+    """Descriptor of the log."""
     echo: int
-    """What was written to descriptors 1 and 2, to be read; not blocking."""
+    """Read end, non-blocking: output written to descriptors 1 and 2."""
     alive: int
-    """A byte now and then says that the runner's threads get to run; not blocking."""
+    """Write end, non-blocking: a byte now and then shows that the runner's threads run."""
     pause: float = 0.0
-    """Seconds to wait before the model is loaded: those before have died soon."""
+    """Seconds to wait before loading, as backoff after children that died soon."""

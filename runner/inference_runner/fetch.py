@@ -1,6 +1,6 @@
-"""`python -m inference_runner.fetch`: a hub model into MODEL_CACHE_DIR, before its runner starts.
+"""`python -m inference_runner.fetch`: downloads a hub model to MODEL_CACHE_DIR.
 
-An init container of the runner's pods: it may take as long as it takes, and says how far it is.
+It is the init container of runners' pods: without a time limit, and it logs its progress.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> int:
         print(f"inference_runner.fetch: {error}", file=sys.stderr)  # noqa: T201 - no log yet
         return RunnerExit.MISCONFIGURED
     logs.configure("fetch", settings.log_level)
-    # The first process of a container ignores what it does not handle, and threads would go on.
+    # Pid 1 of a container ignores unhandled signals, and threads would keep the process alive.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: os._exit(128 + number))
     try:

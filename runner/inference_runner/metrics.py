@@ -1,4 +1,4 @@
-"""What Prometheus is told about one runner."""
+"""Metrics of one runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An output as JSON, or where in it is something that is none."""
+"""Encodes an output as JSON, or finds the part that cannot be encoded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MAX_PATH = 200
 
 
 def encode(said: Any, output: Any) -> bytes:
-    """JSON of something that holds this output. Scalars of numpy are numbers and texts as well.
+    """JSON of an object that contains this output. numpy scalars are encoded as numbers and texts.
 
     Raises:
-        TypeError: if the output is not JSON.
-        values.Unacceptable: if it is no value of the contract.
+        TypeError: the output cannot be encoded.
+        values.Unacceptable: it is outside the contract's limits.
     """
     try:
         encoded = orjson.dumps(said, default=_scalar)
@@ -27,7 +27,7 @@ def encode(said: Any, output: Any) -> bytes:
         raise
     if not values.is_plain(encoded):
         values.check(orjson.loads(orjson.dumps(output, default=_scalar)))
-    # What is no number is written as null.
+    # orjson writes NaN and infinity as null.
     if b"null" in encoded:
         for number in values.numbers(output):
             values.check(number)
@@ -35,7 +35,7 @@ def encode(said: Any, output: Any) -> bytes:
 
 
 def refusal(error: TypeError | values.Unacceptable, output: Any) -> str:
-    """What a model's author is told of an output that `encode` refuses."""
+    """The error message for an output that `encode` refuses."""
     path = _where(output, "", 0)[:_MAX_PATH]
     see = f" See output{path}." if path else ""
     if isinstance(error, values.Unacceptable):
@@ -56,7 +56,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _where(value: Any, path: str, depth: int) -> str:
-    """The path to the first part that is no value; empty if it is none of the parts."""
+    """The path to the first invalid part; empty if no part is invalid by itself."""
     if depth > values.MAX_DEPTH:
         return path
     if isinstance(value, dict):

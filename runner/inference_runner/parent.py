@@ -1,7 +1,7 @@
 """The parent of a runner: see `__main__`. Standard library only, so that it costs little memory.
 
-It needs none of the child's locks: what C code prints, holding Python's lock or dying of it, is in
-the log all the same, and a child whose threads do not get to run is ended.
+It does not depend on the child's GIL: output of C code that holds the GIL or crashes is logged all
+the same, and a child whose threads cannot run is killed.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from inference_runner.ends import Ends
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SPLICE_F_NONBLOCK = 2
 _PIPE_BYTES = 1 << 20
-"""So much can be printed before the printer waits for us."""
+"""Output that the pipe can hold before the writer blocks."""
 _CHUNK = 1 << 16
 _TURN = 1.0
-"""Seconds between two looks at the child, at most."""
+"""Longest time between two checks of the child."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 _HEALTHY_SECONDS = 60.0
-"""After so long at work earlier deaths no longer count."""
+"""After so many seconds of work, earlier deaths no longer count."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 5.0
-"""Of a child that follows one that was at work: MAX_ATTEMPTS ends what it died of, and others wait.
-It is there meanwhile and answers probes, or a kubelet would end the container."""
+"""Seconds of backoff for a child after one that died at work. Short, as other predictions wait, and
+MAX_ATTEMPTS ends the one that kills it. The new child answers probes during the pause, or the
+kubelet would kill the container."""
 _ON_PURPOSE = frozenset({RunnerExit.HUNG, RunnerExit.STOPPED, RunnerExit.BROKEN})
-"""Ends that need no pause: the runner chose them, to work on with what waits."""
+"""Exit codes without a pause: the runner exited on purpose, to be replaced."""
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -52,16 +53,17 @@ def run(
     replaces: bool = False,
     follows: Callable[[], None] = lambda: None,
 ) -> int:
-    """Fork, and return the child's exit code; die of the signal that it died of.
+    """Fork, and return the child's exit code; if a signal killed it, die by the same signal.
 
-    A child that ended untold, once it was at work, is followed by another if that is wanted. Not if
-    memory was short: whoever gave it must see that.
+    A child that exited unexpectedly after it had started to work is replaced if `replaces` is set;
+    not if it was killed for lack of memory, which the kubelet or operator must see.
 
     Args:
-        child: what the child does; returns its exit code, and gives a sign of life once it works.
-        silence: seconds without a sign of life after which the child is ended, once it gave one.
-        replaces: whether another one follows.
-        follows: called before it does.
+        child: the child's main function; returns its exit code, and writes to `Ends.alive` once it
+            works.
+        silence: seconds without a byte on `Ends.alive`, after the first one, until it is killed.
+        replaces: whether a dead child is replaced.
+        follows: called before each replacement.
     """
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     parent = _Parent(os.dup(2), silence)
@@ -80,27 +82,27 @@ def run(
 
 
 class _End(NamedTuple):
-    """How a child ended."""
+    """The end of a child."""
 
     code: int
-    """Negative: the signal that it died of."""
+    """A negative number is the signal that killed it."""
     was_at_work: bool
 
     def __str__(self) -> str:
         return f"died of signal {-self.code}" if self.code < 0 else f"ended with code {self.code}"
 
     def repeat(self) -> int:
-        """As our own end."""
+        """End this process in the same way."""
         if self.code >= 0:
             return self.code
         with suppress(OSError):
             signal.signal(-self.code, signal.SIG_DFL)
         os.kill(os.getpid(), -self.code)
-        return 128 - self.code  # as the first process of a container, which no signal ends
+        return 128 - self.code  # for pid 1 of a container, which its own signals do not kill
 
 
 class _Parent:
-    """Has the signals of this process.
+    """Handles the signals of this process.
 
     Args:
         log: file descriptor.
@@ -109,9 +111,9 @@ class _Parent:
     def __init__(self, log: int, silence: float) -> None:
         self._log, self._silence = log, silence
         self._pid = 0
-        """Of the child; 0: there is none."""
+        """The child's pid; 0: no child."""
         self.is_told = False
-        """To stop."""
+        """Whether it was told to stop."""
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
             os.set_blocking(end, False)
@@ -121,7 +123,7 @@ class _Parent:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def follow(self, child: Callable[[Ends], int], pause: float) -> _End:
-        """One child, to its end."""
+        """Run one child to its end."""
         said, say = os.pipe()
         echo, repeat = os.pipe()
         alive, live = os.pipe()
@@ -163,7 +165,7 @@ class _Parent:
                 os.close(end)
 
     def _leave(self) -> None:
-        """In the child: the parent's signals are not its own."""
+        """In the child: reset the parent's signal handlers."""
         signal.set_wakeup_fd(-1)
         for number in (*_STOPS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
@@ -194,7 +196,7 @@ class _Watch:
         self._log, self._woken, self._silence = log, woken, silence
         self._heard: float | None = None
         self._is_mute = False
-        """It closed its end: nothing follows from its silence."""
+        """Whether it closed its end of the pipe: then its silence means nothing."""
         self._is_silent = False
 
     def until_the_end(self) -> _End:
@@ -222,7 +224,8 @@ class _Watch:
         return _End(code, was_at_work)
 
     def _carry(self) -> None:
-        """To the runner first, which then knows all that is no longer in the pipe; to the log."""
+        """Copy output to the runner first, then to the log: output that has left the pipe is then
+        known to the runner."""
         while size := min(_unread(self._said), _CHUNK):
             repeated = _libc.tee(self._said, self._repeat, size, _SPLICE_F_NONBLOCK)
             with suppress(OSError):
@@ -231,11 +234,11 @@ class _Watch:
                     data = data[os.write(self._log, data) :]
 
     def _listen(self, turn: float) -> None:
-        """End a child that was silent too long: some C code keeps Python's lock."""
+        """Kill a child that was silent for too long: C code holds the GIL."""
         now = time.monotonic()
         if _drain(self._alive):
             self._heard = now
-        # Somebody stopped us, or it.
+        # This process or the child was suspended (SIGSTOP).
         is_frozen = self._is_mute or turn > 2 * _TURN or _state(self._pid) == "T"
         if is_frozen and self._heard is not None:
             self._heard = now
@@ -260,7 +263,7 @@ class _Watch:
         return None
 
     def _end_the_rest(self) -> None:
-        """What the child has started and left, such as daemons, which are our children now."""
+        """Kill processes that the child has left, such as daemons; they are our children now."""
         with suppress(ChildProcessError):
             while True:
                 for pid in _children():
@@ -272,7 +275,7 @@ class _Watch:
 
 
 def _high(descriptor: int) -> int:
-    """Under a number where no other code expects one."""
+    """Move a descriptor to a high number, which other code does not use."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, max(3, min(soft, 1024) - 8))
     os.close(descriptor)
@@ -285,7 +288,7 @@ def _note(log: int, text: str) -> None:
 
 
 def _drain(descriptor: int) -> bytes:
-    """What is there to be read now."""
+    """Read all available bytes."""
     with suppress(OSError):
         return os.read(descriptor, _CHUNK)
     return b""

@@ -1,4 +1,4 @@
-"""What a run's code has printed."""
+"""The logs of a run: what its code has printed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 import threading
 
 MAX_LOG_BYTES = 100_000
-"""Of one prediction: its last ones are kept."""
+"""Of one prediction; the last bytes are kept."""
 MAX_DELTA_BYTES = 20_000
-"""Of what a stream is told at once."""
+"""Log bytes in one stream entry."""
 
 _OVERWRITTEN = re.compile(r"[^\r\n]*\r+(?!\n|\r)")
 _lock = threading.Lock()
@@ -23,7 +23,7 @@ class Prints:
         self._dropped = 0
         self._fresh: list[str] = []
         self._missed = 0
-        """Bytes that were to be told, and were dropped before."""
+        """Bytes that were dropped before they were sent."""
 
     def add(self, text: str) -> None:
         if "\0" in text:
@@ -40,7 +40,7 @@ class Prints:
         return bool(self._fresh)
 
     def news(self) -> str:
-        """What is new since the last call; of much, the end."""
+        """The text since the last call; only the end of it if it is long."""
         with _lock:
             fresh, self._fresh = "".join(self._fresh), []
             missed, self._missed = self._missed, 0
@@ -51,7 +51,7 @@ class Prints:
 
     @property
     def text(self) -> str:
-        """All of it, or the end and how much is missing."""
+        """The whole text, or its end with the number of missing bytes."""
         with _lock:
             self._trim()
             text = "".join(self._parts)
@@ -80,7 +80,7 @@ def _last(text: str, limit: int) -> tuple[str, int]:
 
 
 def _shown(text: str) -> str:
-    """As a terminal shows it: of a progress bar, its last state."""
+    """The text as a terminal shows it: a progress bar in its last state."""
     return _OVERWRITTEN.sub("", text) if "\r" in text else text
 
 

@@ -1,4 +1,4 @@
-"""The runner itself: settings → state and probes → engine → worker."""
+"""The runner's main function: settings, state and probes, engine, worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from inference_runner.worker import BatchWorker
 log = logging.getLogger("inference_runner")
 
 _LOADING_THRESHOLD = 500_000
-"""New objects between two collections; bounded, as a model's code may make garbage too."""
+"""New objects between two garbage collections; limited, as a model's code may create garbage."""
 
 
 def main(ends: Ends) -> int:
@@ -66,7 +66,8 @@ def main(ends: Ends) -> int:
 
 
 def _load(settings: RunnerSettings, reporter: StateReporter) -> BaseInferenceModel | None:
-    """The loaded model, or None: then the state file says why. Ends the process if it hangs."""
+    """The loaded model; None after an error, which the state file has. Ends the process on a
+    hang."""
     limit = settings.spec.timeouts.load_seconds
 
     def too_long() -> None:
@@ -97,8 +98,8 @@ def _load(settings: RunnerSettings, reporter: StateReporter) -> BaseInferenceMod
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """What is imported and loaded stays: looking through it for garbage again and again takes a
-    fifth of the time of importing torch and transformers, and later some of every prediction's."""
+    """Fewer garbage collections while loading, then gc.freeze: collections take a fifth of the time
+    of importing torch and transformers, and later some time of every prediction."""
     before = gc.get_threshold()
     gc.set_threshold(_LOADING_THRESHOLD)
     try:
@@ -149,7 +150,7 @@ def _work(
         reporter.say(RunnerPhase.DRAINING)
 
     def forget() -> None:
-        """A forked child is none of ours: it keeps nothing that speaks for this runner."""
+        """In a forked child: drop everything that acts in the name of this runner."""
         capture.forget()
         worker.forget()
         reporter.forget()
@@ -160,7 +161,7 @@ def _work(
     interrupt.install(SIGTERM=stop, SIGINT=stop)
     interrupt.guard_forks(forget)
     log.info("ready", extra={"model": settings.model_id, "load_seconds": round(load_seconds, 3)})
-    _say_alive(ends)  # before the model's code may keep other threads from running at all
+    _say_alive(ends)  # before the model's code may hold the GIL
     every(settings.lease_seconds / 4, lambda: _say_alive(ends), "alive")
     worker.work()
     reporter.say(RunnerPhase.DRAINING, "stopped")
@@ -176,6 +177,6 @@ def _work(
 
 
 def _say_alive(ends: Ends) -> None:
-    """To the parent: threads get to run. Whether Redis answers is not its concern."""
+    """Write to the parent periodically: threads run. Independent of Redis."""
     with suppress(OSError):
         os.write(ends.alive, b".")

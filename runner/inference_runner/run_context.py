@@ -1,4 +1,4 @@
-"""What both loops work with: the session, the watch over the model's code, and how runs end."""
+"""Shared by both loops: the session, the watch over the model's code, and ends of runs."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STOP_GRACE = 1.0
-"""Seconds that code has to come back once it has been interrupted, or its time is over."""
+"""Seconds for the model's code to return after an interrupt or its deadline."""
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """What the model's code is at."""
+    """The current call of the model's code."""
 
     runs: Sequence[Run]
     deadline: float
     """Monotonic."""
     stop_by: float | None = None
-    """It shall stop, and be back by then (monotonic)."""
+    """If it was interrupted: when it must have returned (monotonic)."""
     overdue: bool = False
-    """Its time is over."""
+    """Whether its deadline has passed."""
 
     @property
     def is_wanted(self) -> bool:
@@ -48,10 +48,10 @@ class RunContext:
     """
     Args:
         predict_seconds: the longest run of one prediction.
-        is_foreign: the model's code is somebody else's: it may never come back.
-        notice: told that a run has begun.
+        is_foreign: whether the model's code is its owner's and may hang.
+        notice: called when a run has begun.
         stopping: whether the worker has been told to stop.
-        replace: says all that is to be said, and ends the process.
+        replace: sends all events and ends the process.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RunContext:
         self.counts = {True: 0, False: 0}
         """Ended runs by whether they succeeded, for RQ's tools."""
         self.is_broken = False
-        """Nothing can be run in this process any more."""
+        """Whether this process can run no further predictions."""
         self.predict_seconds = predict_seconds
         self._is_foreign, self._notice, self._stopping = is_foreign, notice, stopping
         self._replace, self._interrupt, self._capture = replace, interrupt, capture
@@ -89,10 +89,10 @@ class RunContext:
         return self._work is not None
 
     def call(self, runs: Sequence[Run], code: Callable[[], T], deadline: float) -> T:
-        """What the model's code returns for these runs.
+        """Run the model's code for these runs. Returns its result.
 
         Raises:
-            Stopped: if it was stopped, or its time was over: its result is nobody's.
+            Stopped: it was stopped, or its deadline passed: the result is dropped.
         """
         work = Work(runs, deadline)
         self._capture.begin(runs)
@@ -130,7 +130,7 @@ class RunContext:
         self._ended([run], [outcome])
 
     def give_back(self, runs: Sequence[Run], *, suspect: bool) -> None:
-        """They were not done here, and another runner shall do them."""
+        """Return unfinished runs, for another runner."""
         for run in runs:
             self.emitter.end(run, outcomes_of.returned(suspect=suspect))
         if runs:
@@ -144,9 +144,9 @@ class RunContext:
         )
 
     def look(self) -> None:
-        """On the heartbeat's thread, while runs are claimed: end those that shall not go on.
+        """On the heartbeat's thread, while runs are claimed: end canceled and overdue ones.
 
-        The model's code goes on as long as somebody wants its result.
+        The model's code continues while any result is still wanted.
         """
         self._capture.catch_up()
         for run in list(self.session.mine.values()) if self._work is not None else ():
@@ -176,7 +176,7 @@ class RunContext:
             log.info("ended", extra=extra)
 
     def _watch(self) -> None:
-        """On a thread of its own: stop code that works for nobody, or too long."""
+        """On a watchdog thread: stop code whose results are unwanted, or that runs too long."""
         work, now = self._work, time.monotonic()
         if work is None:
             return
@@ -192,9 +192,9 @@ class RunContext:
                 self._give_up(work, RunnerExit.STOPPED)
 
     def _give_up(self, work: Work, code: RunnerExit) -> None:
-        """The code does not come back: only the end of the process stops it.
+        """The code does not return: end the process.
 
-        Who hung alone has failed. Of several, nobody knows who did: each runs again, alone.
+        A single run has failed. Of several runs it is unknown which hung: each runs again, alone.
         """
         alone = len(work.runs) == 1
         for run in work.runs:

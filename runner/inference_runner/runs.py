@@ -1,4 +1,4 @@
-"""A prediction in this runner's hands, and how it may end."""
+"""A claimed prediction, and its possible outcomes."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ class Run:
     execution: str
     """RQ's execution id."""
     data: bytes = b""
-    """The job as Redis has it."""
+    """The job's JSON from Redis."""
     begun: float | None = None
-    """Monotonic time at which the model got it."""
+    """Monotonic time at which the model started it."""
     waited: float = 0.0
-    """Seconds since then in which the model could not go on, as Redis did not answer."""
+    """Seconds since then in which the model had to pause because Redis did not answer."""
     canceled: bool = False
-    """Somebody wants it stopped."""
+    """Whether its cancel was requested."""
     announced: bool = False
-    """`started` is in the events."""
+    """Whether `started` is among the events."""
     ended: bool = False
     sequence: int = 0
     """Entries in the prediction's own stream so far."""
     growing: Growing | None = None
-    """Its output, if that goes to its stream as it comes."""
+    """Its output so far, if it streams."""
     prints: Prints | None = None
     next_logs: float = 0.0
-    """When (monotonic) its logs may be told again."""
+    """When (monotonic) its logs may be sent again."""
     _is_given: bool = False
 
     def input(self) -> dict[str, Any]:
-        """A new one at each call: the model's code may have changed the last one it got."""
+        """A new copy at each call: the model's code may have changed the last one."""
         if self._is_given:
             self.job["input"] = orjson.loads(self.data)[2][0]["input"]
         self._is_given = True
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def so_far(self) -> Any:
-        """Output that there is before the end, None if there is none."""
+        """The output so far; None if there is none."""
         return self.growing.so_far if self.growing else None
 
     @property
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it may be what a runner died of: then it runs alone."""
+        """Whether it may have killed a runner: then it runs alone."""
         return self.job["crashes"] > 0
 
     @property
@@ -95,20 +95,20 @@ class Run:
         return 0.0 if self.begun is None else time.monotonic() - self.begun
 
     def worked(self) -> float:
-        """Seconds that the model had for it: these have a limit."""
+        """Seconds that count against predictSeconds."""
         return self.elapsed() - self.waited
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How a run ended: what its terminal event says."""
+    """The outcome of a run, for its terminal event."""
 
     type: EventType
     output: Any = None
     error: str | None = None
     error_code: ErrorCode | None = None
     suspect: bool = False
-    """Of `returned`: it may be what the process ends of."""
+    """For `returned`: it may be the cause of the process' end."""
     metrics: dict[str, Any] = field(default_factory=dict)
 
 

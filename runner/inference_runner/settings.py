@@ -1,4 +1,4 @@
-"""What a runner is told, read from the environment once, in `main`."""
+"""Settings of a runner, read from the environment once, in `main`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunnerSettings:
     spec: InferenceModelSpec
     redis_url: str
     name: str
-    """Of the RQ worker: unique per replica."""
+    """Name of the RQ worker, unique for each replica."""
     cache_dir: Path
     enable_gpu: bool = False
     host: str = "127.0.0.1"
@@ -42,7 +42,7 @@ class RunnerSettings:
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """Of a download, which needs to know less."""
+    """Settings of a download."""
 
     spec: InferenceModelSpec
     cache_dir: Path

@@ -1,4 +1,4 @@
-"""What the runner says about itself: the state file and the probes."""
+"""Publishes the runner's state: the state file and the probes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from inference_runner.metrics import RunnerMetrics
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 60.0
-"""Without progress of the loop, and without the model's code running, the runner is not alive."""
+"""Without progress of the loop for so long, and no model code running, the runner is not alive."""
 
 
 class StateReporter:
     """The phase, in memory, in the state file and at /health.
 
     Args:
-        path: of the state file, if the operator wants one.
+        path: the state file, if the operator wants one.
     """
 
     def __init__(self, path: Path | None, host: str, port: int, metrics: RunnerMetrics) -> None:
         self._path = path
-        self._lock = threading.RLock()  # a signal handler may speak in the middle of a sentence
+        self._lock = threading.RLock()  # reentrant: a signal handler may report at any time
         self._state: RunnerState = {"phase": "", "pid": os.getpid(), "port": 0}
         self.working: Callable[[], float] = time.monotonic
-        """When the loop last got on, by the monotonic clock."""
+        """Returns the time of the loop's last progress, by the monotonic clock."""
         routes = {"/health/live": self._live, "/health/ready": self._ready}
         self._server = ProbeServer(host, port, {**routes, "/metrics": metrics.reply})
         self._state["port"] = self._server.port
@@ -52,7 +52,7 @@ class StateReporter:
                 log.error("cannot write the state file", extra={"error": str(error)})
 
     def forget(self) -> None:
-        """In a forked child: neither the file nor the port is its to answer for."""
+        """In a forked child: file and port stay the parent's."""
         self._path = None
         self._server.forget()
 

@@ -1,7 +1,7 @@
 """The loop for engines whose requests join and leave between steps.
 
-Every 50 ms an exchange with Redis claims new work for the free slots and reads what shall be
-canceled. A request's first output leaves at once, what follows every 100 ms.
+Every 50 ms an exchange with Redis claims jobs for the free slots and reads cancel requests. A
+request's first output is sent at once, further output every 100 ms.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ OUTPUT_EVERY = 0.1
 """Seconds. Output wakes Redis, the gateway and the reader, on the cores that the model may use: on
 two cores a stream of one lost 5 % of its tokens per second at 50 ms, none at 1 s."""
 HUNG_GRACE = 1.0
-"""Seconds past its time that a step may take: a run is stopped between steps when it can be."""
+"""Seconds that a step may take past the deadline: runs are preferably stopped between steps."""
 
 
 def is_fault(delta: Delta) -> bool:
-    """Whether it may be the engine's error, not only its input's."""
+    """Whether the error may be the engine's, not only the input's."""
     return delta.error is not None and not isinstance(delta.error, InputError)
 
 
@@ -44,7 +44,7 @@ class StepLoop:
         self._next_output = 0.0
 
     def run(self) -> None:
-        """Until told to stop and everything claimed is done and said."""
+        """Run until told to stop, and all claimed jobs are done and their events sent."""
         context = self._context
         while self._active or not context.stopping():
             self._exchange()
@@ -53,7 +53,7 @@ class StepLoop:
         context.session.exchange()
 
     def _exchange(self) -> None:
-        """Say what is new and take work in; waits for work if there is nothing to do."""
+        """Send events and claim jobs; waits for jobs if the engine is idle."""
         now = time.monotonic()
         if self._active and now < self._next_exchange:
             return
@@ -79,7 +79,7 @@ class StepLoop:
                 self._context.emitter.output(output.run, output=output.all)
 
     def _solo(self) -> bool:
-        """Whether a suspect runs: nothing joins it."""
+        """Whether a suspect prediction runs, which must run alone."""
         return any(output.run.is_suspect for output in self._active.values())
 
     def _join(self, run: Run) -> None:
@@ -103,8 +103,8 @@ class StepLoop:
             self._active[run.id] = StreamedOutput(run, is_text=self._engine.is_text)
 
     def _deadline(self, active: list[Run]) -> float:
-        """Of a call: as long as one of them has time left. Who has had its own is ended meanwhile,
-        and a newcomer's first step may take what an old run has not got any more."""
+        """The deadline of a call: the latest of all active runs. Overdue runs are ended meanwhile;
+        the first step of a new run may need more time than an old run has left."""
         newest = min(run.worked() for run in active)
         return time.monotonic() + max(self._predict_seconds - newest, 0) + HUNG_GRACE
 
@@ -130,7 +130,7 @@ class StepLoop:
                 self._give_back_the_rest(suspect=len(active) > 1)
 
     def _give_back_the_rest(self, *, suspect: bool) -> None:
-        """Of several in an engine that is broken now nobody knows who did it: each runs alone."""
+        """Return the runs of a broken engine. Of several the cause is unknown: each runs alone."""
         for output in list(self._active.values()):
             self._leave(output.run, runs.returned(suspect=suspect))
 
@@ -150,7 +150,7 @@ class StepLoop:
             self._leave(run, call.failure(run, error, run.so_far))
 
     def _check(self, active: list[Run]) -> None:
-        """After an error: whether the engine can go on."""
+        """After an error: check whether the engine can go on."""
         deadline = time.monotonic() + self._predict_seconds
         try:
             self._context.call(active, lambda: health.check(self._engine), deadline)
@@ -160,9 +160,9 @@ class StepLoop:
             self._context.break_down(error)
 
     def _stop_some(self) -> None:
-        """Between steps: cancel what shall stop, and what has had its time."""
+        """Between steps: end canceled and overdue runs."""
         for output in list(self._active.values()):
-            if output.run.ended:  # said while a step ran
+            if output.run.ended:  # ended during a step
                 self._leave(output.run, runs.canceled())
             elif output.run.canceled:
                 self._leave(output.run, runs.canceled(output.so_far))
@@ -175,7 +175,7 @@ class StepLoop:
         if output is None:
             return
         run = output.run
-        if run.ended:  # said while the step ran
+        if run.ended:  # ended during the step
             self._leave(run, runs.canceled(), active=not delta.done)
             return
         try:
@@ -195,7 +195,7 @@ class StepLoop:
             self._leave(run, runs.succeeded(output.all, delta.metrics), active=False)
 
     def _leave(self, run: Run, outcome: Outcome, *, active: bool = True) -> None:
-        """`active`: the engine still has it."""
+        """End a run. `active`: whether the engine still has it."""
         if active:
             self._remove(run)
         output = self._active.pop(run.id)
@@ -206,7 +206,7 @@ class StepLoop:
         self._next_exchange = 0.0
 
     def _remove(self, run: Run) -> None:
-        """The engine forgets it; that may be the model's code too (a generator's `finally`)."""
+        """Remove it from the engine; this may run the model's code (a generator's `finally`)."""
         if self._context.is_broken:
             return
         deadline = time.monotonic() + HUNG_GRACE

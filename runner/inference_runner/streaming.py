@@ -1,4 +1,4 @@
-"""The output of a run as it grows: what is new, and all of it."""
+"""The growing output of a run: new parts, and all of it."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class StreamedOutput:
         self._notify = WebhookEvent.OUTPUT.value in run.job["notify"]
 
     def add(self, part: Any) -> None:
-        """Raises TypeError or values.Unacceptable if it may not be an output."""
+        """Raises TypeError or values.Unacceptable for an invalid output."""
         if self._is_text:
             part = values.text(part)
             self._size += len(part)
-        else:  # As it is now: the model's code may go on changing it.
+        else:  # A copy: the model's code may change it later.
             encoded = outputs.encode([part], [part])
             self._size += len(encoded)
             part = orjson.loads(encoded)[0]
@@ -56,11 +56,11 @@ class StreamedOutput:
 
     @property
     def so_far(self) -> Any:
-        """All of it, or None if there is nothing: for runs that end before their end."""
+        """The output so far, or None: for runs that end early."""
         return self.all if self._parts else None
 
     def entries(self) -> list[StreamEvent]:
-        """What is new since the last call: one entry of text, or one for each item."""
+        """New output since the last call: one entry of text, or one for each item."""
         fresh, self._told = self._parts[self._told :], len(self._parts)
         if self._is_text and fresh:
             fresh = ["".join(fresh)]
@@ -69,7 +69,7 @@ class StreamedOutput:
         return [{"type": EventType.OUTPUT.value, "output": part, "item": True} for part in fresh]
 
     def notice_due(self) -> bool:
-        """Whether the webhook wants an `output` event now."""
+        """Whether an `output` event is due for the webhook."""
         now = time.monotonic()
         if not (self._notify and now >= self._next_notice and self._parts):
             return False

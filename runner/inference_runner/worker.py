@@ -1,7 +1,7 @@
-"""Our RQ worker: RQ's names, keys and registries, and a loop of our own.
+"""An RQ worker with its own loop: it uses RQ's names, keys and registries.
 
-It runs nothing by name and no callbacks: a job's only argument goes to the loaded model.
-"""
+It imports no functions by name and runs no callbacks: a job's only argument goes to the loaded
+model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WORKER_TTL = 60
 
 
 def perform(*_: object) -> NoReturn:
-    """The name that stands in every job. Jobs are run by `BatchWorker`, in batches."""
+    """The function named in every job. Jobs are run by `BatchWorker`, in batches."""
     raise RuntimeError("inference_runner jobs are run by inference_runner.worker.BatchWorker only")
 
 
@@ -47,8 +47,8 @@ class BatchWorker(SimpleWorker):
 
     Args:
         last_words: told why, before the process ends because the model's code does not.
-        interrupt: stops the model's code, if it is installed.
-        capture: makes prints the predictions' logs, if it is installed.
+        interrupt: stops the model's code, if installed.
+        capture: turns output into the predictions' logs, if installed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BatchWorker(SimpleWorker):
         capture: Capture | None = None,
     ) -> None:
         client = connect(settings.redis_url)
-        # RQ's own preparation asks Redis, which may be away just now.
+        # RQ's own preparation reads from Redis, which may not answer now.
         super().__init__(
             [settings.key],
             name=settings.name,
@@ -111,7 +111,8 @@ class BatchWorker(SimpleWorker):
         return bool(self._stop_requested)
 
     def last_progress(self) -> float:
-        """When the loop last got on (monotonic); now, while the model's code has time left."""
+        """Time of the loop's last progress (monotonic); now, while the model's code has time
+        left."""
         return time.monotonic() if self.context.is_working else self.session.progress
 
     def request_stop(self, *_: Any) -> None:
@@ -119,8 +120,8 @@ class BatchWorker(SimpleWorker):
         self._stop_requested = True
 
     def forget(self) -> None:
-        """In a forked child: Redis' answers are not its to read. Takes no lock: whoever held one in
-        the parent is not here."""
+        """In a forked child: close the connections without reading. Takes no lock, as its holder
+        may be a thread of the parent."""
         connections = [self.session.connection]
         for client in (self.connection, self._pulse_client):
             pool: Any = client.connection_pool
@@ -130,17 +131,18 @@ class BatchWorker(SimpleWorker):
                 connection._sock.close()
 
     def _replace(self, code: RunnerExit, message: str) -> None:
-        """On a thread that acts for the main thread, which does not come back."""
+        """On a watchdog thread, while the main thread hangs: send all events and end the
+        process."""
         try:
             self.session.say_through(connect(self._redis_url), patience=1.0)
             self._last_words(code, message)
         except Exception:
-            log.exception("the last words were not heard")
+            log.exception("the last state could not be reported")
         finally:
             os._exit(code)
 
     def work(self, *_: Any, **__: Any) -> bool:
-        """Returns when stopped: all that was claimed is done and said."""
+        """Run until stopped, and all claimed jobs are done and their events sent."""
         self.register_birth()
         self._heartbeat.start()
         try:
@@ -151,14 +153,14 @@ class BatchWorker(SimpleWorker):
         return True
 
     def register_birth(self) -> None:
-        """Unlike RQ's, takes over from a namesake that was killed; the heartbeat repeats it."""
+        """Unlike RQ's, replaces a killed worker of the same name; the heartbeat repeats it."""
         try:
             self._heartbeat.beat()
         except redis.RedisError as error:
             log.warning("cannot register yet: Redis is away", extra={"error": str(error)})
 
     def register_death(self) -> None:
-        """RQ's, by the commands that a runner may use."""
+        """As RQ's, with the commands that a runner may use."""
         commands: list[Command] = [
             ("SREM", f"{self.redis_workers_keys}:{self._keys.model}", self.key),
             ("HSET", self.key, "death", queues.time_now()),
@@ -171,9 +173,9 @@ class BatchWorker(SimpleWorker):
             log.warning("cannot unregister: Redis is away", extra={"error": str(error)})
 
     def _registration(self) -> list[Command]:
-        """RQ's `serialize`, `worker_registration.register` and `heartbeat` in one, so that a Redis
-        that has lost everything knows the worker again. RQ's lists of all workers and queues are
-        not for runners: each could fill them for everybody."""
+        """RQ's `serialize`, `worker_registration.register` and `heartbeat` in one, which also
+        restores the worker after a loss of Redis' data. Runners have no right to RQ's lists of all
+        workers and queues, which a hostile one could fill."""
         known = {k: v or "" for k, v in self.serialize().items()}
         known |= {
             "last_heartbeat": queues.time_now(),

@@ -1,6 +1,6 @@
-"""What an engine is.
+"""Base classes of engines.
 
-A model that takes a batch whole derives from `BaseInferenceModel` and may have `predict_batch`. An
+A model that runs a whole batch derives from `BaseInferenceModel` and may have `predict_batch`. An
 engine whose requests join and leave between steps derives from `StepEngine`.
 """
 
@@ -18,7 +18,7 @@ class EngineError(Exception):
 
 
 class InputError(Exception):
-    """The engine refuses an input; the message is for the caller, who can mend it."""
+    """The engine refuses an input; the message tells the caller how to correct it."""
 
 
 class BaseInferenceModel(ABC):
@@ -29,10 +29,10 @@ class BaseInferenceModel(ABC):
     """
 
     is_foreign = False
-    """Its code is the model's owner's: a process is ended if it does not stop when it shall."""
+    """Whether it runs code of the model's owner: then the process is ended if it does not stop."""
 
     def load(self) -> None:  # noqa: B027 - a model without weights has nothing to do here
-        """Called once, before anything else. Whatever it raises is the reason of LoadFailed."""
+        """Called once, first. An exception becomes the message of LoadFailed."""
 
     @abstractmethod
     def predict(self, inputs: dict[str, Any]) -> Any:
@@ -43,7 +43,7 @@ class BaseInferenceModel(ABC):
         """
 
     def check(self) -> None:  # noqa: B027 - optional
-        """Called after an error. Raises if nothing can be predicted any more: the process is then
+        """Called after an error. Raises if no further prediction can run: then the process is
         replaced."""
 
     def unload(self) -> None:  # noqa: B027 - optional
@@ -52,7 +52,7 @@ class BaseInferenceModel(ABC):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What the built-in engines need to know."""
+    """Options of the built-in engines."""
 
     path: Path
     """Folder (or file) of the weights or the code."""
@@ -65,17 +65,17 @@ class EngineOptions:
 
 class Request(NamedTuple):
     id: str
-    """The prediction's id: the same again in a second attempt."""
+    """The prediction's id: the same in every attempt."""
     inputs: dict[str, Any]
 
 
 @dataclass(slots=True)
 class Delta:
-    """What one step brought for one request."""
+    """The result of one step for one request."""
 
     id: str
     output: Any = None
-    """Text to be added, or the next item of a list; None: nothing this time."""
+    """Text to append, or the next item of a list; None: no output in this step."""
     done: bool = False
     """The request has left the engine."""
     error: BaseException | None = None
@@ -86,7 +86,7 @@ class Delta:
 
 
 class StepEngine(BaseInferenceModel):
-    """Requests join and leave between steps; every step brings each of them a little further."""
+    """An engine whose requests join and leave between steps; each step advances all of them."""
 
     slots: int = 1
     """How many requests may be active. Known after `load`."""
@@ -95,7 +95,7 @@ class StepEngine(BaseInferenceModel):
 
     @abstractmethod
     def add(self, request: Request) -> None:
-        """Take a request in. Raises InputError, or whatever the model's code raises."""
+        """Add a request. Raises InputError, or any exception of the model's code."""
 
     @abstractmethod
     def step(self) -> Sequence[Delta]:
@@ -103,10 +103,10 @@ class StepEngine(BaseInferenceModel):
 
     @abstractmethod
     def remove(self, id: str) -> None:
-        """Forget an active request."""
+        """Drop an active request."""
 
     def predict(self, inputs: dict[str, Any]) -> Any:
-        """One request on its own, to its end."""
+        """Run one request alone to its end."""
         self.add(Request("", inputs))
         parts: list[Any] = []
         while True:

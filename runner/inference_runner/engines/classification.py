@@ -54,8 +54,8 @@ class Classification(BaseInferenceModel):
         return [self._ranked(row) for row in self._scores(logits).tolist()]
 
     def _agree_on_padding(self) -> bool:
-        """Whether tokenizer and model have a token that fills short texts up. Without one a batch
-        is run text by text: what some other token stands for, a text may hold."""
+        """Whether tokenizer and model have a padding token. Without one a batch runs text by text:
+        another token could occur in a text."""
         tokenizer, config = self._tokenizer, self._model.config
         known = getattr(config, "pad_token_id", None)
         if tokenizer.pad_token_id is None and known is not None:

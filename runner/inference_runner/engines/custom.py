@@ -20,10 +20,10 @@ from inference_runner.engines.base import (
 
 
 def create(options: EngineOptions) -> BaseInferenceModel:
-    """An engine around an instance of `module:Class`, which need not derive from anything of ours.
+    """An engine around an instance of `module:Class`, which needs no base class of ours.
 
     Raises:
-        EngineError: if there is no such class, or it is not a model.
+        EngineError: the class does not exist, or is not a model.
     """
     assert options.class_name is not None  # the spec demands it for type custom
     instance = _construct(_find(options), options.parameters)
@@ -54,7 +54,7 @@ def _find(options: EngineOptions) -> type[Any]:
 
 
 def _construct(found: type[Any], parameters: dict[str, Any]) -> Any:
-    """The instance; it gets those engine.parameters that its __init__ takes."""
+    """The instance, constructed with the engine.parameters that its __init__ takes."""
     signature = inspect.signature(found)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     unknown = [] if takes_all else [k for k in parameters if k not in signature.parameters]
@@ -85,7 +85,7 @@ class Custom(BaseInferenceModel):
         self._optional("unload")
 
     def result(self, returned: Any) -> Any:
-        """What a method returned, or what its coroutine does."""
+        """The returned value; a coroutine is run to its result."""
         if not inspect.iscoroutine(returned):
             return returned
         if self._asyncio is None:
@@ -94,7 +94,7 @@ class Custom(BaseInferenceModel):
             return self._asyncio.run(returned)
         except Exception:
             raise
-        except BaseException:  # It left the event loop in the middle of something.
+        except BaseException:  # The event loop was interrupted.
             self._asyncio = None
             raise
 
@@ -135,7 +135,7 @@ class CustomStream(StepEngine):
         self._active = (request.id, self._items(items) if inspect.isasyncgen(items) else items)
 
     def _items(self, items: AsyncIterator[Any]) -> Iterator[Any]:
-        """Of an asynchronous generator, each as it comes."""
+        """The items of an asynchronous generator, each as it is yielded."""
 
         async def following() -> Any:
             return await anext(items)

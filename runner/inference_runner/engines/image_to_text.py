@@ -25,7 +25,7 @@ def create(options: EngineOptions) -> ImageToText:
 
 
 class ImageToText(BaseInferenceModel):
-    """Models that take pixels alone: vision encoder-decoders, BLIP, GIT and the like."""
+    """Models whose only input is an image: vision encoder-decoders, BLIP, GIT and similar."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
@@ -38,7 +38,7 @@ class ImageToText(BaseInferenceModel):
         load_processor: Any = AutoImageProcessor.from_pretrained  # untyped
         self._processor = load_processor(path, use_fast=False)
         self._tokenizer = AutoTokenizer.from_pretrained(path)
-        # The decoder begins with a token of its own.
+        # The decoder starts with a special token.
         self._room = pretrained.positions(getattr(self._model, "decoder", self._model)) - 1
         grey = images.encode(Image.new("RGB", (64, 64), "grey"))
         self.predict_batch([{"image": grey, "max_new_tokens": 2}] * 2)
@@ -48,7 +48,7 @@ class ImageToText(BaseInferenceModel):
 
     @torch.inference_mode()
     def predict_batch(self, batch: list[dict[str, Any]]) -> list[str]:
-        """One forward; each text is cut to what its input asked for."""
+        """One forward for all; each text is cut to its input's max_new_tokens."""
         pictures = [images.decode(inputs.get("image")) for inputs in batch]
         asked = [
             read_inputs.integer(inputs, "max_new_tokens", DEFAULT_NEW_TOKENS, 1) for inputs in batch

@@ -17,13 +17,13 @@ from inference_runner.engines.base import InputError
 MAX_PIXELS = 50_000_000
 """Beyond this a small file may unpack into gigabytes."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""What decoders in this process read. Others start programs, or are of no use here."""
+"""Formats with decoders in this process. Pillow's others start programs or are not needed."""
 _KNOWN = "a picture in PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
 
 
 def decode(url: object) -> Image.Image:
-    """The picture in RGB, as a viewer shows it: turned as its camera says, what is transparent on
-    white, of an animation the first frame. Colour profiles are not applied.
+    """The picture in RGB, as a viewer shows it: rotated by its EXIF orientation, transparent parts
+    on white, the first frame of an animation. Colour profiles are not applied.
 
     Raises:
         InputError: if it is not a `data:` URL of a picture.
@@ -32,7 +32,7 @@ def decode(url: object) -> Image.Image:
     if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", data):
         raise InputError(f"image holds SVG, HTML or XML; send {_KNOWN}")
     try:
-        with warnings.catch_warnings(action="ignore"):  # Of odd files; this is no place for them.
+        with warnings.catch_warnings(action="ignore"):  # About odd files; not useful here.
             return _decode(data)
     except InputError:
         raise
@@ -50,7 +50,7 @@ def encode(image: Image.Image) -> str:
 
 
 def _bytes(url: object) -> bytes:
-    """Of both alphabets of base64, with or without its padding, escaped or wrapped."""
+    """Decode either alphabet of base64, with or without padding, percent-encoded or wrapped."""
     if not isinstance(url, str) or url[:5].lower() != "data:":
         raise InputError("image must be a data: URL; other URLs are not fetched, send a data: URL")
     head, comma, body = url[5:].partition(",")
@@ -83,7 +83,7 @@ def _decode(data: bytes) -> Image.Image:
 
 
 def _eight_bits(image: Any) -> Any:
-    """Greys of 16 bits become those of 8; Pillow's own conversion makes most of them white."""
+    """Convert 16-bit greys to 8 bits; Pillow's own conversion makes most of them white."""
     if image.mode == "F":
         raise InputError("image has floating-point pixels; send 8 or 16 bits")
     if not image.mode.startswith("I"):

@@ -1,4 +1,4 @@
-"""Reading an input's values; what has the wrong type or is out of bounds, the caller can mend."""
+"""Reads an input's values; a wrong type or range is an InputError, which the caller can correct."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def boolean(inputs: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def seed(inputs: Mapping[str, Any], default: int) -> int:
-    """Any integer is one; a generator of torch takes 64 bits of it."""
+    """Any integer is allowed; torch's generators use 64 bits of it."""
     return integer(inputs, "seed", default, -math.inf) % 2**64

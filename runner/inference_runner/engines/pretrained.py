@@ -1,4 +1,4 @@
-"""Loading what transformers has saved: safetensors only, and never code from the folder."""
+"""Loads models saved by transformers: safetensors only, and never code from the folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def folder(options: EngineOptions, config: str = "config.json") -> Path:
 
 
 def device(options: EngineOptions) -> str:
-    """Raises EngineError if a GPU is asked for and there is none."""
+    """Raises EngineError if a GPU is requested and missing."""
     if options.device == "cuda" and not torch.cuda.is_available():
         raise EngineError("ENABLE_GPU is true, but torch sees no GPU")
     return options.device
 
 
 def dtype(options: EngineOptions) -> Any:
-    """`auto` is what the weights were saved in."""
+    """The dtype; `auto` is the one of the saved weights."""
     return "auto" if options.dtype == "auto" else getattr(torch, options.dtype)
 
 
@@ -37,8 +37,8 @@ def load(auto_class: Any, options: EngineOptions) -> Any:
     """The model, ready to infer, on its device.
 
     Raises:
-        EngineError: if the folder is not such a model, or lacks some of its weights: transformers
-            would make them up.
+        EngineError: the folder is not such a model, or lacks weights: transformers would
+            initialize them at random.
     """
     where = device(options)
     silence: Any = transformers.utils.logging.disable_progress_bar  # untyped
@@ -54,7 +54,7 @@ def load(auto_class: Any, options: EngineOptions) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EngineError(f"{options.path} is not a model that loads: {error}") from error
-    # Encoders of pictures are saved without the pooler that their class has and nobody uses.
+    # Image encoders are saved without the pooler of their class, which is not used.
     missing = sorted(name for name in info["missing_keys"] if ".pooler." not in name)
     if missing:
         raise EngineError(
@@ -65,9 +65,9 @@ def load(auto_class: Any, options: EngineOptions) -> Any:
 
 
 def positions(model: Any) -> int:
-    """The longest sequence that it takes.
+    """The longest sequence that the model takes.
 
-    RoBERTa and its kin begin to count after the padding token's id: 512 of 514 are of use.
+    RoBERTa and related models start counting after the padding token's id: 512 of 514 are usable.
     """
     config = model.config.get_text_config()
     longest = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)

@@ -1,4 +1,4 @@
-"""Running a model's code: whatever it raises becomes the outcome of a prediction."""
+"""Runs a model's code: every exception becomes the outcome of a prediction."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from inference_runner.runs import Outcome, Run, failed, succeeded
 log = logging.getLogger(__name__)
 
 LOG_LINES = 20
-"""Of a traceback that its prediction gets to see."""
+"""Lines of a traceback in the prediction's logs."""
 MAX_MESSAGE = 10_000
-"""Characters of an exception's message that are told."""
+"""Characters of an exception's message in the prediction's error."""
 
 
 def words(error: BaseException) -> str:
@@ -34,7 +34,7 @@ def describe(error: BaseException) -> str:
 
 
 def failure(run: Run, error: BaseException, output: Any = None) -> Outcome:
-    """What a raised exception means, with `output` as far as it came."""
+    """The outcome of an exception, with the output so far."""
     if isinstance(error, InputError):
         return failed(paths.without(words(error)), ErrorCode.INPUT, output=output)
     lines = "".join(traceback.format_exception(error)).splitlines()
@@ -47,13 +47,13 @@ def failure(run: Run, error: BaseException, output: Any = None) -> Outcome:
             "exception": "\n".join(lines)[-MAX_MESSAGE:],
         },
     )
-    # Whoever called may be a stranger to this machine; our own log has it all.
+    # Callers must not see paths of this machine; the process' log has the whole traceback.
     run.print(paths.without("\n".join(lines[-LOG_LINES:]) + "\n"))
     return failed(paths.without(describe(error)), ErrorCode.MODEL, output=output)
 
 
 class Raised(Exception):
-    """The model's code raised `error`; in `outcome`, what that means for the run."""
+    """The model's code raised `error`; `outcome` is the outcome of the run."""
 
     def __init__(self, error: BaseException, outcome: Outcome) -> None:
         super().__init__()
@@ -70,7 +70,8 @@ def run_alone(model: Any, run: Run) -> Outcome:
 
 
 def run_together(model: Any, runs: Sequence[Run]) -> list[Outcome]:
-    """The outcomes of one `predict_batch`. Raises what it raised: nobody knows of whose input."""
+    """The outcomes of one `predict_batch`. Its exceptions are passed on: it is not known which
+    input caused them."""
     outputs = model.predict_batch([run.input() for run in runs])
     if len(outputs) != len(runs):
         message = f"predict_batch returned {len(outputs)} outputs for {len(runs)} inputs."

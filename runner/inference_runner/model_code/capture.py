@@ -1,8 +1,8 @@
-"""Prints of the model's code become logs of the predictions that it works for.
+"""Output of the model's code becomes logs of the predictions that it runs.
 
-Python's streams are ours: what is written to them goes to the process' log and to the runs. File
-descriptors 1 and 2 are a pipe to the parent (`__main__`), which writes to the log what C code and
-child processes print, and copies it to us.
+Python's streams are replaced: writes go to the process' log and to the runs. File descriptors 1 and
+2 are a pipe to the parent (`__main__`), which writes the output of C code and child processes to
+the log, and sends it back to this process.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from inference_runner.ends import Ends
 from inference_runner.runs import Run
 
 IDLE = 0.02
-"""Seconds between two calls after which it is asked what was printed between them."""
+"""If more seconds passed between two calls, output from in between is read and dropped first."""
 _NONE = bytes(4)
 CATCH_UP = 0.1
-"""Seconds that a run's end waits for what was printed before it."""
+"""Seconds that a run's end waits for output printed before it."""
 
 
 class Capture:
     """Does nothing until it is installed.
 
-    `runs`: those that the model's code works for now; all that is printed meanwhile, by whatever
-    thread or child, is theirs, each of them.
+    `runs` are the current runs of the model's code. Output of any thread or child process goes to
+    the logs of each of them.
     """
 
     def __init__(self) -> None:
@@ -53,15 +53,15 @@ class Capture:
         logging.getLogger().addHandler(_Records(self))
 
     def begin(self, runs: Sequence[Run]) -> None:
-        """The model's code begins to work for these."""
+        """The model's code starts with these runs."""
         if self._ends is not None:
-            if time.monotonic() - self._left > IDLE:  # what was printed meanwhile is nobody's
+            if time.monotonic() - self._left > IDLE:  # output in between belongs to no run
                 self.catch_up()
             self._put_streams()
         self.runs = runs
 
     def finish(self) -> bool:
-        """The model's code is back. Returns whether it has left us our file descriptors."""
+        """The model's code has returned. Returns whether the file descriptors are intact."""
         is_whole = True
         if self._ends is not None:
             is_whole = _file(self._ends.log) == self._file
@@ -76,7 +76,7 @@ class Capture:
         return is_whole
 
     def catch_up(self) -> None:
-        """Take in what C code and child processes have printed."""
+        """Read the output of C code and child processes."""
         if self._ends is None or not _unread(self._ends.echo):
             return
         with self._reading, suppress(OSError):
@@ -95,7 +95,7 @@ class Capture:
             self.print(data.decode("utf-8", "replace"))
 
     def forget(self) -> None:
-        """In a forked child: what it prints reaches us through the pipe."""
+        """Called in a forked child, whose output reaches the runner through the pipe."""
         self.runs = ()
         if self._ends is not None:
             self._ends = None
@@ -137,7 +137,7 @@ class _Raw(io.RawIOBase):
 
 
 class _Records(logging.Handler):
-    """Records of other loggers than ours, as text."""
+    """Captures records of other loggers as text."""
 
     def __init__(self, capture: Capture) -> None:
         super().__init__()
@@ -150,14 +150,14 @@ class _Records(logging.Handler):
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    """A log that cannot be written to is no reason to fail."""
+    """Write; errors are ignored."""
     with suppress(OSError):
         while data:
             data = data[os.write(descriptor, data) :]
 
 
 def _file(descriptor: int) -> tuple[int, int] | None:
-    """Which file it is."""
+    """Device and inode of the open file."""
     try:
         status = os.fstat(descriptor)
     except OSError:

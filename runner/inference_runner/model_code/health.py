@@ -1,4 +1,4 @@
-"""After an error: whether anything can still be run in this process."""
+"""Checks after an error whether this process can still run predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check(model: Any) -> None:
-    """Raises what the next prediction would raise too, whatever its input is.
+    """Raises an error that every further prediction would raise too.
 
     An error of a CUDA kernel (an assertion, an illegal access) stays with the process: every later
     call fails with it.
@@ -19,7 +19,7 @@ def check(model: Any) -> None:
 
 
 def free_memory() -> None:
-    """What a failed batch leaves in the allocator's cache."""
+    """Free the memory that a failed batch leaves in the allocator's cache."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,8 +1,8 @@
-"""Stopping the model's code from another thread, and keeping our signal handlers.
+"""Stops the model's code from another thread, and protects our signal handlers.
 
-A signal to the main thread, whose handler raises: unlike an exception that is set in a thread, this
-ends what waits as well (sleep, locks, sockets, child processes), and the handler can see whether
-the code that shall stop is still the one that runs.
+It sends a signal to the main thread, whose handler raises. Unlike an exception set in a thread this
+also interrupts waits (sleep, locks, sockets, child processes), and the handler can check whether
+the code to stop is still running.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 SIGNAL = signal.SIGRTMAX - 3
-"""One that nobody else uses: libraries like SIGUSR1 and SIGALRM, glibc the first of these."""
+"""An unused signal: libraries use SIGUSR1 and SIGALRM, glibc the first real-time signals."""
 
 Handler = Callable[..., Any]
 
 
 class Stopped(BaseException):
-    """Raised in the model's code when nobody waits for its result any more."""
+    """Raised in the model's code when its result is no longer wanted."""
 
 
 class Interrupt:
@@ -37,7 +37,7 @@ class Interrupt:
 
     def install(self, **handlers: Handler) -> None:
         """Args:
-        handlers: by name of the signal; what the model's code sets in their place is undone.
+        handlers: by name of the signal; changes by the model's code are undone.
         """
         self._handlers = {SIGNAL: self._raise}
         self._handlers |= {signal.Signals[name]: handler for name, handler in handlers.items()}
@@ -45,14 +45,14 @@ class Interrupt:
         self.restore()
 
     def restore(self) -> None:
-        """Undo what the model's code did to our handlers. On the main thread."""
+        """Restore our handlers after the model's code. On the main thread."""
         for number, handler in self._handlers.items():
             if getsignal(number) is not handler:
                 signal.signal(number, handler)
 
     def guard_forks(self, forget: Callable[[], None]) -> None:
-        """Have a forked child, which is none of ours, call `forget`, and die of signals as any
-        other process. One that comes while it is being made waits, for Python would lose it."""
+        """Make every forked child call `forget` and reset its signal handlers. Signals are blocked
+        during the fork, as Python would lose them."""
         masks: list[set[Any]] = []
 
         def before() -> None:
@@ -71,14 +71,14 @@ class Interrupt:
         os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
     def enter(self, work: object) -> None:
-        """From here on `Stopped` may be raised, once, until `leave`."""
+        """From here until `leave`, `Stopped` may be raised once."""
         self._current = work
 
     def leave(self) -> None:
         self._current = None
 
     def request(self, work: object) -> None:
-        """Have `Stopped` raised if `work` is still the current one."""
+        """Raise `Stopped` in the main thread if `work` is still current."""
         self._target = work
         if self.installed and getsignal(SIGNAL) is self._handlers[SIGNAL]:
             main = threading.main_thread().ident

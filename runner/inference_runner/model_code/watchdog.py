@@ -1,4 +1,4 @@
-"""Watches from threads of their own over code that may not come back."""
+"""Threads that watch code which may hang."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EVERY = 0.2
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def every(seconds: float, look: Callable[[], None], name: str) -> None:
-    """Call `look` again and again, on a thread of its own."""
+    """Call `look` periodically on a thread."""
 
     def loop() -> None:
         while True:

@@ -1,9 +1,9 @@
-"""Taking jobs off the queue and letting go of them, in the key layout of RQ 3.0.
+"""Claims and releases jobs, in the key layout of RQ 3.0.
 
 Layout: rq/executions.py (Execution.create, delete), rq/registry.py (StartedJobRegistry),
 rq/job.py (prepare_for_execution), rq/worker/base.py (set_state, heartbeat). tests/runner/test_rq.py
-holds it against RQ's own classes. RQ's executions, which only its tools read, are written for runs
-that last (see `ClaimKeys.executing`). Into a job a runner writes nothing: it is the gateway's.
+compares it with RQ's own classes. RQ's executions, which only its tools read, are written only for
+longer runs (see `ClaimKeys.executing`). A runner never writes to a job, which is the gateway's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
 _AT_ONCE = 1000
-"""Runs that one command lets go of."""
+"""Runs released by one command."""
 
 
 def milliseconds(seconds: float) -> int:
@@ -45,12 +45,12 @@ class ClaimKeys:
         self.cancel = queues.cancel_key(key)
         self.events = queues.events_key(key)
         self.process = uuid.uuid4().hex[:16]
-        """What the execution ids of this process begin with."""
+        """The prefix of this process' execution ids."""
         self._claims = count()
 
     def claim(self, want: int, active: int, lease: float) -> Command:
-        """The command that takes up to `want` jobs. Execution ids are the process and a number, for
-        one uuid for every job would cost more than all the rest here."""
+        """The command that claims up to `want` jobs. Execution ids are a prefix and a number: a
+        UUID for each job would cost more than all other work here."""
         execution = f"{self.process}{next(self._claims):012x}"
         where = (self.queue, self.in_flight, self.worker)
         how = (want, active, queues.time_now(), milliseconds(lease), execution)
@@ -69,7 +69,7 @@ class ClaimKeys:
         ]
 
     def executing(self, run: Run, lease: float) -> list[Command]:
-        """Commands that show RQ's tools what this worker is at (Execution.create)."""
+        """Commands that show RQ's tools the runs of this worker (Execution.create)."""
         now, ttl = time.time(), math.ceil(lease) + 60
         execution, registry = f"rq:execution:{run.lease}", f"rq:executions:{run.job_id}"
         fields = {"id": run.execution, "job_id": run.job_id, "worker_name": self.worker_name}
@@ -84,7 +84,7 @@ class ClaimKeys:
         ]
 
     def release(self, runs: Sequence[Run]) -> list[Command]:
-        """Commands that remove every trace of these runs from RQ's keys."""
+        """Commands that remove these runs from RQ's keys."""
         chunks = [runs[start : start + _AT_ONCE] for start in range(0, len(runs), _AT_ONCE)]
         return [command for chunk in chunks for command in self._release(chunk)]
 
@@ -104,7 +104,7 @@ class ClaimKeys:
 
 
 def parse(job_id: str, execution: str, data: bytes | None) -> Run | None:
-    """The claimed job, or None if it is not one that the gateway made."""
+    """The claimed job; None if it is not a valid job of the gateway."""
     try:
         function, _, (job,), _ = orjson.loads(data or b"")
         _, prediction, attempt = queues.parse_job_id(job_id)

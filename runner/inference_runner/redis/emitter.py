@@ -1,9 +1,8 @@
-"""What the runner says: events, and the commands that carry them to Redis.
+"""Collects events and builds the commands that write them to Redis.
 
-Nothing is forgotten before Redis has accepted it. Everything goes in one call, which Redis carries
-out as a whole: the prediction's own stream, the model's stream, and only then the removal of the
-job. What is too much for one call goes in several, in this order, and is all said again if one of
-them is refused.
+Events are kept until Redis has accepted them. They are sent in one call, which Redis executes
+atomically: the prediction's own stream, the model's stream, and only then the removal of the job.
+Larger amounts are split into several calls in this order, and all are repeated if one is refused.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ log = logging.getLogger(__name__)
 
 MAX_OUTPUT_BYTES = 10_000_000
 MAX_ENTRY_BYTES = 1_000_000
-"""Of one stream entry, unless a single event is larger."""
+"""Bytes of one stream entry, unless a single event is larger."""
 STREAM_TTL_SECONDS = 600
 MAX_SAY_BYTES = 16_000_000
-"""Of one call, unless a single command is larger: the server's Redis takes no more than twice that
-at once."""
+"""Bytes of one call, unless a single command is larger: Redis accepts at most twice that at
+once."""
 
 
 def event(type: EventType, run: Run) -> Event:
-    """An event with its fence and the time that the run took until now."""
+    """An event with the fence's fields and the time since the run's start."""
     return {
         "type": type.value,
         "id": run.job["id"],
@@ -44,8 +43,8 @@ def event(type: EventType, run: Run) -> Event:
 
 
 def encode_end(run: Run, outcome: Outcome) -> tuple[bytes, Outcome]:
-    """The terminal event as JSON, and the outcome that it tells: an output that is not JSON or is
-    too large turns a success into a failure."""
+    """The terminal event as JSON, and its outcome: an output that cannot be encoded or is too large
+    turns a success into a failure."""
     try:
         encoded = outputs.encode(_end(run, outcome), outcome.output)
     except (TypeError, values.Unacceptable) as error:
@@ -94,7 +93,7 @@ def entries(events: Sequence[bytes], limit: int = MAX_ENTRY_BYTES) -> list[bytes
 
 
 def calls(commands: Sequence[Command]) -> list[Command]:
-    """SAY with these commands: as many of them as one call may have."""
+    """Calls of the function SAY with these commands, each as large as allowed."""
     made: list[Command] = []
     words: list[Any] = []
     size = 0
@@ -112,11 +111,11 @@ def calls(commands: Sequence[Command]) -> list[Command]:
 
 
 class Emitter:
-    """Gathers what is to be said; `started` and `heartbeat` come from the heartbeat thread.
+    """Collects events to send. The heartbeat thread adds `started` and `heartbeat`.
 
-    The loop says things, and so do, while the model's code runs, the heartbeat and the watchdog.
-    `lock` keeps a `started` from following its own end, and a run from ending twice; who holds
-    `sending` alone may take what there is to be said, so that a stream's entries keep their order.
+    The loop sends them; while the model's code runs, the heartbeat and watchdog threads do. `lock`
+    prevents a `started` after the end, and two ends of a run. Only the thread that holds `sending`
+    may take events, so that the entries of a stream keep their order.
     """
 
     def __init__(self, keys: ClaimKeys) -> None:
@@ -135,7 +134,7 @@ class Emitter:
                 self._events.append(orjson.dumps({**event(EventType.OUTPUT, run), **fields}))
 
     def logs(self, run: Run, *, all_too: bool) -> None:
-        """What is new of a run's logs, for its stream; with `all_too` everything for the row."""
+        """Add new log text to the run's stream; with `all_too` also all of it, for the row."""
         with self.lock:
             if run.ended or run.prints is None:
                 return
@@ -158,7 +157,8 @@ class Emitter:
         self._streams.append(("EXPIRE", key, STREAM_TTL_SECONDS))
 
     def end(self, run: Run, outcome: Outcome) -> Outcome | None:
-        """The last that is said of a run. Returns the outcome as told, None if it had ended."""
+        """Add the terminal event of a run. Returns its outcome; None if the run had ended
+        before."""
         with self.lock:
             if run.ended:
                 return None
@@ -195,7 +195,7 @@ class Emitter:
         return calls([*streams, *said, *released])
 
     def accepted(self) -> list[Run]:
-        """Redis has what `commands` said: forget it. Returns the runs that are over now."""
+        """Redis has accepted `commands`: drop them. Returns the runs that have now ended."""
         done = self._taken[2]
         self._taken = ([], [], [])
         return done

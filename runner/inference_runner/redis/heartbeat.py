@@ -1,7 +1,6 @@
-"""A thread that keeps leases, says `started` and `heartbeat`, looks for cancels and says what the
-model's code prints.
+"""A thread that renews leases, sends `started`, `heartbeat` and logs, and reads cancel requests.
 
-Says `started` only of runs that are not over within 10 ms: the short ones go straight to their end.
+It sends `started` only for runs longer than 10 ms; shorter ones have only a terminal event.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 SHORT_RUN = 0.01
 LOOK_EVERY = 0.25
-"""Seconds between two looks for cancels and for what was printed, while something runs."""
+"""Seconds between two checks for cancel requests and output, while predictions run."""
 LOGS_EVERY = 1.0
 """Seconds between two `logs` events of a run: each holds all of its logs."""
 LONGEST_BEAT = 20.0
@@ -37,7 +36,7 @@ class Heartbeat:
     Args:
         client: a client of its own.
         register: commands that (re)write the worker's registration in RQ.
-        look: called every LOOK_EVERY while something runs; may end runs.
+        look: called every LOOK_EVERY while predictions run; may end runs.
     """
 
     def __init__(
@@ -69,24 +68,24 @@ class Heartbeat:
         self._thread.join()
 
     def notice(self) -> None:
-        """A run has begun. Cheap, as it is called for every batch."""
+        """Called at the start of every batch; cheap."""
         if not self._wake.is_set():
             self._wake.set()
 
     def _loop(self) -> None:
         while not self._stopped:
             if self._wake.wait(self._until_next()):
-                time.sleep(SHORT_RUN)  # Of what is over by then there is nothing to do.
+                time.sleep(SHORT_RUN)  # Runs that end within this time need no event.
             self._wake.clear()
             if self._stopped:
                 return
             try:
                 self._tick()
             except redis.RedisError as error:
-                log.warning("no heartbeat: Redis is away", extra={"error": str(error)})
+                log.warning("no heartbeat: Redis does not answer", extra={"error": str(error)})
                 time.sleep(min(1.0, self._beat_every / 2))
             except Exception:
-                log.exception("the heartbeat stumbled")
+                log.exception("the heartbeat failed")
                 time.sleep(0.1)
 
     def _until_next(self) -> float:
@@ -120,7 +119,7 @@ class Heartbeat:
                 self._emitter.logs(run, all_too=all_too)
 
     def _announce(self) -> bool:
-        """Say `started` of what runs longer than a moment. Returns whether some are younger."""
+        """Send `started` for runs longer than SHORT_RUN. Returns whether there are younger ones."""
         young = False
         due: list[Run] = []
         for run in list(self._session.mine.values()):
@@ -139,7 +138,7 @@ class Heartbeat:
         return young
 
     def beat(self) -> None:
-        """Renew every lease, and the worker's own registration."""
+        """Renew all leases, and the worker's registration."""
         runs = list(self._session.mine.values())
         commands = self._register()
         commands += self._keys.renewal(runs, self._lease)

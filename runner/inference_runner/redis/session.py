@@ -1,4 +1,4 @@
-"""The worker's conversation with Redis: one write says what is done and asks for what is next."""
+"""The worker's exchange with Redis: one write sends events and claims the next jobs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from inference_runner.runs import Run
 log = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 1
-"""Longest wait for work in one call: also how late a signal to stop may be noticed."""
+"""Longest wait for work in one call; also the delay until a stop signal is noticed."""
 SOCKET_TIMEOUT = 10
 """Silence after which a connection counts as dead."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 
 
 class _Parser(_HiredisParser):
-    """Drops a connection that leads to a replica, as one that was cut: the next one may not."""
+    """Closes a connection to a replica: a new one may lead to the primary."""
 
     @classmethod
     def parse_error(cls, response: str) -> Exception:
@@ -42,7 +42,7 @@ class _Parser(_HiredisParser):
 
 
 def connect(url: str) -> redis.Redis:
-    """A client without retries of its own: a claim that is sent twice claims twice."""
+    """A client without retries: a claim that is sent twice claims twice."""
     return redis.Redis.from_url(
         url,
         socket_timeout=SOCKET_TIMEOUT,
@@ -63,17 +63,17 @@ def pipe(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
 
 
 def ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    """The replies as Redis gives them, errors among them. Raises only if the connection fails; it
-    is made anew at the next call.
+    """The raw replies of Redis, errors included. Raises only if the connection fails; the next call
+    reconnects.
 
-    redis-py's pipeline would cost twice as much for what is not needed here.
+    redis-py's pipeline costs twice as much, for features that are not needed here.
     """
     try:
         packed = b"".join(map(hiredis.pack_command, commands))
         connection.send_packed_command([packed], check_health=False)
         return [_reply(connection) for _ in commands]
     except BaseException:
-        connection.disconnect()  # The next call must not read what this one has left.
+        connection.disconnect()  # The next call must not read replies of this one.
         raise
 
 
@@ -85,13 +85,13 @@ def _reply(connection: Any) -> Any:
 
 
 def _refused(reply: Any) -> redis.RedisError | None:
-    """The error if nothing of a SAY was done, or not all (out of memory, disk full, no rights)."""
+    """The error if a SAY was not executed, or not completely (memory, disk full, no rights)."""
     if isinstance(reply, redis.RedisError):
         return reply
     for part in map(str, reply):
         if "NOPERM" in part or "ACL failure" in part:
             return redis.exceptions.NoPermissionError(part)
-        # A stale attempt's stream entry is refused; that is the purpose of its id.
+        # Refused stream entries of a stale attempt are expected: that is the purpose of the id.
         if "equal or smaller" not in part:
             log.error("Redis refused an event", extra={"error": part})
     return None
@@ -102,7 +102,7 @@ def _first_error(replies: Sequence[Any]) -> redis.RedisError | None:
 
 
 class RedisSession:
-    """Says what the emitter holds and claims jobs; survives Redis being away.
+    """Sends the emitter's events and claims jobs; retries while Redis does not answer.
 
     Args:
         stopping: whether the worker has been told to stop.
@@ -118,20 +118,21 @@ class RedisSession:
     ) -> None:
         self._client: Any = client  # redis-py's types cover asyncio too
         self.connection: Any = client.connection_pool.make_connection()
-        """Kept for `exchange`: to take one from the pool costs as much as to ask."""
+        """Permanent, for `exchange`: taking one from the pool costs as much as a command."""
         self._keys, self._emitter = keys, emitter
         self._lease, self._stopping = lease, stopping
         self._claimed: list[Run] = []
         self._busy = False
         self._shaken = False
         self.mine: dict[str, Run] = {}
-        """By job id: claimed, and not yet accepted as ended. Only the main thread adds to it."""
+        """Claimed runs by job id, until Redis has accepted their ends. Only the main thread
+        adds."""
         self.progress = time.monotonic()
 
     def exchange(self, want: int = 0, *, active: int = 0, wait: bool = False) -> list[Run]:
-        """Say everything unsaid, then claim up to `want` jobs; with `wait`, when there are some.
+        """Send all events, then claim up to `want` jobs; with `wait`, wait for jobs.
 
-        Tries until Redis has accepted what is to be said. Returns the claimed runs, perhaps none.
+        Retries until Redis has accepted the events. Returns the claimed runs, perhaps none.
         """
         failures = 0
         while True:
@@ -157,13 +158,13 @@ class RedisSession:
         return claimed
 
     def say_through(self, client: redis.Redis, patience: float = 0.0) -> None:
-        """Say everything through another client, while the model's code has the main thread.
+        """Send all events with another client, while the model's code runs on the main thread.
 
         Args:
-            patience: seconds to wait for somebody else who is just saying it.
+            patience: seconds to wait for another thread that is sending.
 
         Raises:
-            redis.RedisError: if Redis did not accept it; it is kept.
+            redis.RedisError: Redis did not accept the events; they are kept.
         """
         if not self._emitter.sending.acquire(timeout=patience):
             return
@@ -188,7 +189,7 @@ class RedisSession:
                 commands.append(("HSET", self._keys.worker, "state", "idle"))
                 self._busy = False
             queue = self._keys.queue
-            # Moves the first job onto its own place: blocks until there is one, removes nothing.
+            # Moves the first job to its own place: blocks until a job exists and removes nothing.
             commands.append(("BLMOVE", queue, queue, "LEFT", "LEFT", BLOCK_SECONDS))
         claim_at = len(commands)
         if want:
@@ -197,7 +198,7 @@ class RedisSession:
             commands.append(("HGETALL", self._keys.cancel))
         if commands:
             replies = ask(self.connection, commands)
-            # Both are taken in before either's error is raised: a claim must not be lost.
+            # Both replies are processed before an error is raised: a claim must not be lost.
             refused = self._accept(replies[:said]) if said else None
             if want and not isinstance(replies[claim_at], Exception):
                 self._take(replies[claim_at])
@@ -208,7 +209,7 @@ class RedisSession:
                 raise refused
 
     def _accept(self, replies: Sequence[Any]) -> Exception | None:
-        """`replies` are those of SAY. If one is refused, all is said again."""
+        """Process the replies of SAY. If one is refused, all events are sent again."""
         for reply in replies:
             if refused := _refused(reply):
                 return refused
@@ -217,7 +218,8 @@ class RedisSession:
         return None
 
     def _provide(self, error: Exception) -> None:
-        """The operator brings the functions to Redis; where all share a user we may do so too."""
+        """Load the functions after an error, as far as allowed: the operator normally loads
+        them."""
         if "Function not found" in str(error):
             with suppress(redis.ResponseError):
                 self._client.execute_command(*functions.LOAD)
@@ -236,7 +238,7 @@ class RedisSession:
             self._busy = True
 
     def _recover(self) -> None:
-        """Take in what was claimed by a call whose answer was lost with its connection."""
+        """Adopt jobs that were claimed by a call whose reply was lost."""
         claimed = self._client.execute_command("HGET", self._keys.worker, "claimed") or b""
         for member in claimed.split():
             job_id, _, execution = member.rpartition(b":")
@@ -249,7 +251,7 @@ class RedisSession:
         self._shaken = False
 
     def cancel(self, flags: Any) -> None:
-        """Mark the runs that shall stop. `flags`: prediction → attempt, as Redis has it."""
+        """Mark the runs with a cancel request. `flags`: prediction → attempt, as in Redis."""
         if isinstance(flags, dict):
             for prediction, attempt in flags.items():
                 job_id = f"{self._keys.model}_{prediction.decode()}_{attempt.decode()}"

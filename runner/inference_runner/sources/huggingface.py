@@ -1,11 +1,11 @@
 """A repository of the Hugging Face hub, as a folder of MODEL_CACHE_DIR.
 
-The layout is the hub's own: a snapshot of each commit, made of files that never change, and a ref
-that says which commit a revision is. We write the ref when the snapshot is whole, so that whoever
-looks a revision up, on the same volume at the same time, finds all of it.
+The layout is the hub library's: a snapshot of each commit, made of immutable files, and a ref that
+maps a revision to its commit. The ref is written when the snapshot is complete, so that another
+process that looks the revision up on the same volume finds all files.
 
-What a killed download leaves is taken up again by whole files; a connection that breaks, in the
-middle of one.
+After a killed download complete files are kept; after a broken connection the download continues
+within a file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 10
 _ABANDONED_SECONDS = 600
-"""Nobody writes a partial file this old any more: downloads time out much earlier."""
+"""A partial file of this age is abandoned: downloads time out much earlier."""
 _TOKEN = "set HF_TOKEN in spec.env, from a Secret"  # noqa: S105 - words
 _MORE_ROOM = "make room, or raise spec.cache.size"
 
@@ -60,9 +60,9 @@ _MORE_ROOM = "make room, or raise spec.cache.size"
 def fetch(hub: HubSource, cache: Path) -> Path:
     """The folder of the snapshot.
 
-    A pinned revision that is in the cache is not looked up again; without one the hub says what its
-    newest commit is, and if it cannot be reached the newest in the cache will do. A folder named
-    like the repository is used as it is: somebody put it there.
+    A pinned revision in the cache is not looked up again. Without one the hub is asked for its
+    newest commit; if it cannot be reached, the newest one in the cache is used. A folder named like
+    the repository, placed there by hand, is used as it is.
 
     Raises:
         SourceError
@@ -99,7 +99,7 @@ def fetch(hub: HubSource, cache: Path) -> Path:
 
 
 def _cached(hub: HubSource, cache: Path) -> Path | None:
-    """The snapshot, if all of it is there. Asks nobody."""
+    """The snapshot, if it is complete in the cache. No network access."""
     try:
         found = snapshot_download(
             hub.repo,
@@ -113,7 +113,7 @@ def _cached(hub: HubSource, cache: Path) -> Path | None:
     folder = Path(found)
     try:
         files = get_cached_repo_tree(hub.repo, revision=folder.name, cache_dir=cache)
-    except CachedRepoTreeNotFoundError:  # Whoever put it there did not say what belongs to it.
+    except CachedRepoTreeNotFoundError:  # Placed by hand, without the list of its files.
         return folder
     names = [file.path for file in files]
     wanted = huggingface_files.wanted(names, lambda name: _json(folder / name))
@@ -161,13 +161,13 @@ def _get(
 
 
 def _read(hub: HubSource, cache: Path, commit: str, file: str) -> dict[str, Any]:
-    """A small file that says which others are needed."""
+    """A small file that lists further needed files."""
     folder = _get(hub, cache, commit, [file], Progress(0, 0, lambda *_: None))
     return _json(folder / file)
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """Empty if it is not what it should be."""
+    """The file's JSON object; empty if it is something else."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -207,10 +207,10 @@ def _write_ref(snapshot: Path, revision: str, commit: str) -> None:
 
 
 def _bar_of(progress: Progress) -> type[tqdm]:
-    """What the hub's library takes for a progress bar, and shows nothing.
+    """A tqdm class for the hub's library that only counts.
 
-    It makes several: one counts files, one the bytes that came, one those that were written. The
-    last two are ahead of each other by turns, so that the larger counts.
+    The library creates several bars: for files, received bytes, and written bytes. Either of the
+    last two may be ahead, so the larger one counts.
     """
     start = progress.done
 
@@ -230,7 +230,7 @@ def _bar_of(progress: Progress) -> type[tqdm]:
 
 
 def _refusal(hub: HubSource, cache: Path, error: BaseException) -> str:
-    """Why asking again is of no use, and what to do; empty if it may be."""
+    """Why a retry is useless, and what to do; empty if a retry may succeed."""
     match error:
         case GatedRepoError():
             return f"{hub.repo} is gated: accept its terms on the hub, and {_TOKEN}"
@@ -256,7 +256,7 @@ def _refusal(hub: HubSource, cache: Path, error: BaseException) -> str:
 
 
 def _log_in_our_way() -> None:
-    """The library's warnings become lines like ours; a line for each request is too many."""
+    """Log the library's warnings in our format, without a line for each request."""
     hub_logging.enable_propagation()
     logging.getLogger("huggingface_hub").handlers.clear()
     logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -21,7 +21,7 @@ _OF_NO_USE = (
     "requirements.txt",
 )
 _NAMES = ("model", "diffusion_pytorch_model")
-"""Of weights: transformers' and diffusers'. Other precisions have a word more: model.fp16."""
+"""Base names of weights in transformers and diffusers. Variants have a suffix: model.fp16."""
 
 
 def wanted(names: Collection[str], read: Read) -> set[str]:
@@ -36,7 +36,8 @@ def wanted(names: Collection[str], read: Read) -> set[str]:
 
 
 def _is_used(component: object) -> bool:
-    """[library, class]; both are null where the pipeline goes without. Others are settings."""
+    """Whether it is [library, class]; both are null for an unused component. Others are
+    settings."""
     return isinstance(component, list) and len(component) == 2 and all(component)
 
 

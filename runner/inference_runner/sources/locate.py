@@ -1,4 +1,4 @@
-"""From a model's source to a folder on this machine."""
+"""Provides a model's source as a folder on this machine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class SourceError(Exception):
-    """The weights or the code cannot be had; the message says what to do."""
+    """The weights or the code are not available; the message says what to do."""
 
 
 def fetch(source: Source, cache: Path) -> Path:
-    """The folder (or file) that holds the source, made or downloaded if need be.
+    """The folder (or file) with the source; converted or downloaded if needed.
 
     Raises:
         SourceError
@@ -33,7 +33,7 @@ def fetch(source: Source, cache: Path) -> Path:
             raise SourceError(f"source.path {source.path} does not exist on the runner's machine")
         return path
     if source.hub is not None:
-        from inference_runner.sources import huggingface  # for those only who need it
+        from inference_runner.sources import huggingface  # heavy: imported only if needed
 
         return huggingface.fetch(source.hub, cache)
     if source.pvc is not None:
@@ -87,11 +87,11 @@ def _convert(weights: Path, partial: Path) -> None:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make` if it is not there. It appears whole or not at all, and is made by
-    one process however many ask.
+    """The folder, created by `make` if it does not exist. It appears atomically, and only one
+    process creates it.
 
     Raises:
-        SourceError: if it cannot be made.
+        SourceError: it cannot be created.
     """
     if folder.is_dir():
         return folder

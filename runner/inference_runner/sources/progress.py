@@ -1,4 +1,4 @@
-"""How far a download is, said now and then."""
+"""Logs the progress of a download periodically."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PERIOD = 2.0
 
 
 class Progress:
-    """Bytes that only grow in number, however many threads count them.
+    """A monotonic counter of bytes for several threads.
 
     Args:
-        say: gets the bytes that are there, and percent of all.
+        say: called with the bytes so far, and their percentage.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Progress:
             self._speak()
 
     def reach(self, done: int) -> None:
-        """More is said only if it is time; the end is for `end`."""
+        """Report the new count if it is due; the end is reported by `end`."""
         with self._lock:
             if not self.done < done < self._total:
                 return
