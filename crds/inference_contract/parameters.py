@@ -185,6 +185,21 @@ _TEXT_GENERATION = {
     ),
     "seed": Parameter(type="integer", required=False, description="Default: from the id."),
     "stop": Parameter(type="array", required=False, items={"type": "string"}),
+    "logprobs": Parameter(
+        type="integer",
+        required=False,
+        minimum=0,
+        maximum=20,
+        description="Tell each token's probability, and so many of the likeliest. The output is"
+        " then an object.",
+    ),
+    "tools": Parameter(
+        type="array",
+        required=False,
+        items={"type": "object"},
+        description="What the model may call, as in OpenAI's API. The output is then an object.",
+    ),
+    "tool_choice": Parameter(type="string", default="auto", enum=["auto", "none"]),
     "response_format": Parameter(
         type="object",
         required=False,

@@ -192,7 +192,8 @@ class StepLoop:
         elif delta.error is not None:
             self._leave(run, call.failure(run, delta.error, output.so_far), active=False)
         elif delta.done:
-            self._leave(run, runs.succeeded(output.all, delta.metrics), active=False)
+            whole = output.all if delta.whole is None else delta.whole
+            self._leave(run, runs.succeeded(whole, delta.metrics), active=False)
 
     def _leave(self, run: Run, outcome: Outcome, *, active: bool = True) -> None:
         """End a run. `active`: whether the engine still has it."""

@@ -22,7 +22,7 @@ class StreamedOutput:
     """Collects the deltas of one run.
 
     Args:
-        is_text: deltas are text that is joined; else items of a list.
+        is_text: deltas are text that is joined, or objects; else items of a list.
     """
 
     def __init__(self, run: Run, *, is_text: bool) -> None:
@@ -37,6 +37,8 @@ class StreamedOutput:
 
     def add(self, part: Any) -> None:
         """Raises TypeError or values.Unacceptable for an invalid output."""
+        if not self._parts and isinstance(part, dict):
+            self._is_text = False
         if self._is_text:
             part = values.text(part)
             self._size += len(part)

@@ -99,6 +99,32 @@ def test_a_webhook_that_wants_output_gets_it_all(
     assert all(output == list(range(len(output))) for output in outputs)
 
 
+class Whole(StepEngine):
+    """Says objects, and at the end what they come to."""
+
+    def add(self, request: Request) -> None:
+        self._id = request.id
+
+    def remove(self, id: str) -> None: ...
+
+    def step(self) -> list[Delta]:
+        return [Delta(self._id, {"n": 1}), Delta(self._id, {"n": 2}, done=True, whole={"sum": 3})]
+
+
+def test_objects_are_items_of_the_stream_and_their_whole_is_the_output(
+    work: Work, queue: Any, wait_until: WaitUntil
+) -> None:
+    work("Actor", Whole())
+    queue.put_one("a")
+    end = wait_until(lambda: queue.end("a"))
+    assert (end["output"], end["streamed"]) == ({"sum": 3}, True)
+    assert queue.stream("a") == [
+        {"type": "output", "output": {"n": 1}, "item": True},
+        {"type": "output", "output": {"n": 2}, "item": True},
+        {"type": "succeeded"},
+    ]
+
+
 class Together(StepEngine):
     """Says at each step how many are active; a request takes as many steps as it asks for."""
 

@@ -9,7 +9,17 @@ from inference_contract.modeltype import ModelType
 from inference_contract.parameters import json_schema
 
 _OUTPUTS: dict[ModelType, dict[str, Any]] = {
-    ModelType.TEXT_GENERATION: {"type": "string"},
+    ModelType.TEXT_GENERATION: {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "description": "Where tools or logprobs were asked for.",
+                "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
+                "required": ["choices"],
+            },
+        ]
+    },
     ModelType.TEXT_TO_IMAGE: {"type": "string", "format": "uri"},
     ModelType.IMAGE_TO_TEXT: {"type": "string"},
     ModelType.CLASSIFICATION: {

@@ -83,6 +83,8 @@ class Delta:
     """With `done`."""
     is_item: bool = False
     """`output` is an item even if it is None."""
+    whole: Any = None
+    """With `done`: the output, if it is not what its pieces come to."""
 
 
 class StepEngine(BaseInferenceModel):
@@ -115,5 +117,7 @@ class StepEngine(BaseInferenceModel):
                     raise delta.error
                 if delta.output is not None or delta.is_item:
                     parts.append(delta.output)
+                if delta.whole is not None:
+                    return delta.whole
                 if delta.done:
                     return "".join(parts) if self.is_text else parts

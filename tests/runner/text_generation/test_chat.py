@@ -48,6 +48,46 @@ def test_what_a_chat_template_is_given(inputs: dict[str, Any], expected: Any) ->
     assert chat.messages(inputs) == expected
 
 
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern"}}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def test_calls_and_what_they_brought() -> None:
+    encoded = {**CALL, "id": "1", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+    conversation = [
+        HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [encoded]},
+        {"role": "tool", "tool_call_id": "1", "content": "Sunny."},
+    ]
+    assert chat.messages({"messages": conversation}) == [
+        HELLO,
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "Sunny."},
+    ]
+
+
+def test_tools() -> None:
+    assert chat.tools({}) == chat.tools({"tools": [TOOL], "tool_choice": "none"}) == []
+    assert chat.tools({"tools": [TOOL], "tool_choice": "auto"}) == [TOOL]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"tools": TOOL}, "tools must be a list"),
+        ({"tools": [TOOL, {}]}, "tools[1] must be an object with a function that has a name"),
+        (
+            {"tools": [TOOL], "tool_choice": "required"},
+            "tool_choice must be auto or none: no model is made to call a tool here",
+        ),
+    ],
+)
+def test_what_are_no_tools(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        chat.tools(inputs)
+    assert str(refused.value) == message
+
+
 def said(content: Any) -> dict[str, Any]:
     return {"messages": [HELLO, {"role": "user", "content": content}]}
 
@@ -64,15 +104,34 @@ def said(content: Any) -> dict[str, Any]:
         ({"messages": ["Hello"]}, "messages[0] must be an object with role and content"),
         (
             {"messages": [HELLO, {"content": "Hi"}]},
-            "messages[1].role must be one of: system, developer, user, assistant",
+            "messages[1].role must be one of: system, developer, user, assistant, tool",
         ),
         (
             {"messages": [{"role": ["user"], "content": "Hi"}]},
-            "messages[0].role must be one of: system, developer, user, assistant",
+            "messages[0].role must be one of: system, developer, user, assistant, tool",
         ),
         (
             {"messages": [SYSTEM, HELLO], "system_prompt": "Be long."},
             "give either system_prompt or a message of the system",
+        ),
+        (
+            {"messages": [{**HELLO, "tool_calls": []}]},
+            "messages[0].tool_calls must be a list, in a message of the assistant",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
+            "messages[0].tool_calls[0] must be an object with a function that has a name",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"function": {"name": "a", "arguments": "{"}}],
+                    }
+                ]
+            },
+            "messages[0].tool_calls[0].function.arguments must be JSON",
         ),
         (said(None), "messages[1].content must be a string or a list of parts"),
         (said([]), "messages[1].content must be a string or a list of parts"),

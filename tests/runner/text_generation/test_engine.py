@@ -347,6 +347,97 @@ def test_a_conversation_reaches_the_model_as_its_template_writes_it(tmp_path: Pa
     )
 
 
+TOOL_CHAT = CHAT.replace(
+    "{% if add", "{% if tools %}{{ tools[0].function.name }}{% endif %}{% if add"
+)
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+
+
+def deltas_of(engine: Any, inputs: dict[str, Any]) -> list[Any]:
+    engine.add(Request("p1", inputs))
+    deltas = list(engine.step())
+    while not deltas[-1].done:
+        deltas += engine.step()
+    return deltas
+
+
+def test_a_tool_call_is_told_from_special_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer_says = {"response_template": CALLS_BY_TAGS}
+    engine = chat(tmp_path, TOOL_CHAT, **tokenizer_says)
+    said = ["good", "<|tool|>", "day", "<|user|>", "bad", "<|done|>", "sea"]
+    Scripted(engine, monkeypatch, said)
+    deltas = deltas_of(engine, {"prompt": "red", "tools": TOOLS})
+    call = {
+        "id": "call_p1_0",
+        "type": "function",
+        "function": {"name": "day", "arguments": "{}"},
+    }
+    whole = deltas[-1].whole
+    assert whole["choices"][0]["finish_reason"] == deltas[-1].metrics["finish_reason"]
+    assert whole == {
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "good bad",
+                    "tool_calls": [call],
+                },
+                "finish_reason": "tool_calls",
+            }
+        ]
+    }
+    pieces = [delta.output["choices"][0]["delta"] for delta in deltas if delta.output]
+    assert {"tool_calls": [{"index": 0, **call}]} in pieces
+    assert "".join(piece.get("content", "") for piece in pieces) == "good bad"
+
+
+CALLS_BY_TAGS = {
+    "start_anchor": "<|assistant|>",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"\s*<\|tool\|>",
+            "close": "<|user|>",
+            "repeats": True,
+            "transform": {"function": {"name": "{content}"}},
+        },
+        "content": {},
+    },
+}
+
+
+def test_tools_need_a_template_that_has_them(tmp_path: Path) -> None:
+    engine = chat(tmp_path, CHAT)
+    with pytest.raises(InputError, match="this model's chat template has no tools"):
+        engine.predict({"prompt": "red", "tools": TOOLS})
+
+
+def test_logprobs_make_the_output_an_object(engine: Any, folder: Path) -> None:
+    inputs = {"prompt": "good day", "max_new_tokens": 3, "logprobs": 2}
+    deltas = deltas_of(engine, inputs)
+    (choice,) = deltas[-1].whole["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": reference(folder, "good day", 3),
+    }
+    assert choice["finish_reason"] == "length"
+    tokens = choice["logprobs"]["content"]
+    assert len(tokens) == 3
+    for token in tokens:
+        best = token["top_logprobs"][0]
+        assert (token["token"], token["id"], token["logprob"]) == (
+            best["token"],
+            best["id"],
+            best["logprob"],
+        )
+        assert len(token["top_logprobs"]) == 2
+    told = [delta.output["choices"][0]["logprobs"]["content"] for delta in deltas]
+    assert [one for some in told for one in some] == tokens
+    assert engine.predict(inputs) == deltas[-1].whole
+
+
 def test_what_the_chat_template_refuses_is_told(tmp_path: Path) -> None:
     engine = chat(
         tmp_path,

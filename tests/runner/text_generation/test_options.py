@@ -26,7 +26,7 @@ def _read(prompt_tokens: int = 10, /, **inputs: Any) -> TextOptions:
 def test_what_is_not_said_or_null_is_as_usual() -> None:
     names = ["max_length", "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop"]
     names += ["min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"]
-    names += ["min_new_tokens", "ignore_eos"]
+    names += ["min_new_tokens", "ignore_eos", "logprobs"]
     assert _read() == USUAL
     assert _read(**dict.fromkeys(names)) == USUAL
 
@@ -54,6 +54,8 @@ def test_what_is_not_said_or_null_is_as_usual() -> None:
         ({"min_new_tokens": 3}, {"min_new_tokens": 3}),
         ({"min_new_tokens": 995, "max_new_tokens": 995}, {"min_new_tokens": 990}),
         ({"ignore_eos": True}, {"ignore_eos": True}),
+        ({"logprobs": 0}, {"logprobs": 0}),
+        ({"logprobs": 20}, {"logprobs": 20}),
         ({"seed": 7}, {"seed": 7}),
         ({"seed": -1}, {"seed": 2**64 - 1}),
         ({"seed": 2**64}, {"seed": 0}),
@@ -86,6 +88,9 @@ def test_what_is_said(inputs: dict[str, Any], expected: dict[str, Any]) -> None:
         ({"presence_penalty": -3}, "presence_penalty must be from -2 to 2, not -3"),
         ({"min_new_tokens": -1}, "min_new_tokens must be at least 0, not -1"),
         ({"min_new_tokens": 129}, "min_new_tokens is 129, more than max_new_tokens, 128"),
+        ({"logprobs": -1}, "logprobs must be at least 0, not -1"),
+        ({"logprobs": 21}, "logprobs must be at most 20, not 21"),
+        ({"logprobs": True}, "logprobs must be a number"),
         ({"ignore_eos": 1}, "ignore_eos must be true or false"),
         ({"seed": 0.5}, "seed must be an integer, not 0.5"),
         ({"stop": 3}, "stop must be a list of strings"),

@@ -178,6 +178,38 @@ def test_an_end_does_not_come_before_the_least_tokens() -> None:
         assert [sampling.choose(logits, [sampler])[0] for _ in range(3)] == [0, 0, 2]
 
 
+def test_logprobs_are_the_models_own() -> None:
+    logits = torch.randn((4, 300), generator=torch.Generator().manual_seed(7))
+    logits[2, 9] = -math.inf
+    wanted = [
+        options(logprobs=2, temperature=2.0, repetition_penalty=3.0),
+        options(),
+        options(logprobs=20, temperature=0),
+        options(logprobs=0),
+    ]
+    rows = [Sampler(one, [5]) for one in wanted]
+    chosen = sampling.choose(logits, rows)
+    expected = logits.log_softmax(-1)
+    assert rows[1].logprobs is None
+    for at, count in ((0, 2), (2, 20), (3, 0)):
+        told = rows[at].logprobs
+        token = chosen[at]
+        assert told is not None
+        assert isinstance(token, int)
+        assert told.chosen == pytest.approx(float(expected[at, token]), abs=1e-5)
+        top = expected[at].topk(count)
+        assert [one for one, _ in told.top] == top.indices.tolist()
+        assert [chance for _, chance in told.top] == pytest.approx(top.values.tolist(), abs=1e-5)
+
+
+def test_a_token_that_cannot_come_has_the_least_logprob() -> None:
+    logits = torch.tensor([[0.0, -math.inf, -math.inf]])
+    sampler = Sampler(options(logprobs=9))
+    assert sampling.choose(logits, [sampler]) == [0]
+    assert sampler.logprobs is not None
+    assert [chance for _, chance in sampler.logprobs.top] == [0.0, -9999.0, -9999.0]
+
+
 @pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
 def test_the_ends_of_chance_choose_a_token_that_may_come(
     number: float, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ Messages are as OpenAI's API has them: roles, and contents that are texts or lis
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,12 @@ ROLES = {
     "developer": "system",
     "user": "user",
     "assistant": "assistant",
+    "tool": "tool",
 }
 """What a message may be from, and what templates call it."""
 
 
-def messages(inputs: Mapping[str, Any]) -> list[dict[str, str]]:
+def messages(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The conversation that a chat model goes on with.
 
     Raises:
@@ -44,19 +46,62 @@ def messages(inputs: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def plain_prompt(inputs: Mapping[str, Any]) -> str:
     """For a model that has no chat template. Raises InputError."""
-    for name in ("messages", "system_prompt"):
+    for name in ("messages", "system_prompt", "tools"):
         if inputs.get(name) is not None:
             raise InputError(f"this model has no chat template: it takes prompt, not {name}")
     return read_inputs.text(inputs, "prompt")
 
 
-def _message(message: Any, where: str) -> dict[str, str]:
+def tools(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the model may call. Raises InputError."""
+    said, choice = inputs.get("tools"), inputs.get("tool_choice")
+    if choice not in (None, "auto", "none"):
+        raise InputError("tool_choice must be auto or none: no model is made to call a tool here")
+    if said is None:
+        return []
+    if not isinstance(said, list):
+        raise InputError("tools must be a list")
+    for at, tool in enumerate(said):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InputError(f"tools[{at}] must be an object with a function that has a name")
+    return [] if choice == "none" else said
+
+
+def _message(message: Any, where: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise InputError(f"{where} must be an object with role and content")
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise InputError(f"{where}.role must be one of: {', '.join(ROLES)}")
-    return {"role": ROLES[role], "content": _content(message.get("content"), f"{where}.content")}
+    calls = message.get("tool_calls")
+    if calls is None:
+        return {
+            "role": ROLES[role],
+            "content": _content(message.get("content"), f"{where}.content"),
+        }
+    if role != "assistant" or not isinstance(calls, list):
+        raise InputError(f"{where}.tool_calls must be a list, in a message of the assistant")
+    said = message.get("content")
+    return {
+        "role": role,
+        "content": "" if said is None else _content(said, f"{where}.content"),
+        "tool_calls": [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(calls)],
+    }
+
+
+def _call(call: Any, where: str) -> dict[str, Any]:
+    """Templates take arguments as an object, not as its JSON."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise InputError(f"{where} must be an object with a function that has a name")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            raise InputError(f"{where}.function.arguments must be JSON") from None
+    return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
 def _content(content: Any, where: str) -> str:

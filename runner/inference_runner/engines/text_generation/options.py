@@ -11,6 +11,7 @@ from inference_runner.engines import inputs as read_inputs
 from inference_runner.engines.base import InputError
 
 DEFAULT_NEW_TOKENS = 128
+MOST_LOGPROBS = 20
 GREEDY_BELOW = 1e-5
 """Of the temperature: where float32 knows no second token beside the likeliest."""
 
@@ -29,6 +30,8 @@ class TextOptions:
     presence_penalty: float = 0.0
     min_new_tokens: int = 0
     ignore_eos: bool = False
+    logprobs: int | None = None
+    """How many of the likeliest tokens are told beside each that was chosen; None: nothing is."""
 
     @property
     def is_greedy(self) -> bool:
@@ -75,12 +78,20 @@ def read(
         presence_penalty=read_inputs.number(inputs, "presence_penalty", 0.0, -2, 2),
         min_new_tokens=min(least, most),
         ignore_eos=read_inputs.boolean(inputs, "ignore_eos", False),
+        logprobs=_logprobs(inputs),
     )
 
 
 def default_seed(request_id: str) -> int:
     """From the id, so that a second attempt says the same."""
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:6])
+
+
+def _logprobs(inputs: Mapping[str, Any]) -> int | None:
+    asked = read_inputs.integer(inputs, "logprobs", -1, 0)
+    if asked > MOST_LOGPROBS:
+        raise InputError(f"logprobs must be at most {MOST_LOGPROBS}, not {asked}")
+    return None if inputs.get("logprobs") is None else asked
 
 
 def _stop(value: Any) -> tuple[str, ...]:

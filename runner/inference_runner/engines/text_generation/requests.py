@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError
@@ -11,6 +12,7 @@ from inference_runner.engines import pretrained
 from inference_runner.engines.base import InputError, Request
 from inference_runner.engines.text_generation import chat, end_tokens, options
 from inference_runner.engines.text_generation.generation import Generation, Vocabulary
+from inference_runner.engines.text_generation.message import Message, parser
 from inference_runner.engines.text_generation.structured_output import Grammars
 
 
@@ -29,45 +31,64 @@ class RequestReader:
         self.vocabulary = Vocabulary(
             self._decode, end_tokens.of(model, tokenizer), end_tokens.hidden(tokenizer)
         )
+        # Of special tokens some are the tags of what is more than text.
+        names = tokenizer.convert_ids_to_tokens(sorted(self.vocabulary.ends))
+        ends = dict(zip(sorted(self.vocabulary.ends), names, strict=True))
+        self._with_tags = Vocabulary(
+            partial(self._decode, with_tags=True), self.vocabulary.ends, ends
+        )
         self._grammars = Grammars(tokenizer, self._size, self.vocabulary.ends)
 
     def read(self, request: Request) -> list[Generation]:
         """The texts that it asks for. Raises InputError."""
-        prompt = self._prompt(request.inputs)
+        tools = chat.tools(request.inputs)
+        text, prompt = self._prompt(request.inputs, tools)
         asked = options.read(request.id, request.inputs, len(prompt), self.context)
         grammar = self._grammars.make(request.inputs)
         if grammar is not None and (asked.ignore_eos or asked.min_new_tokens):
             raise InputError(
                 "response_format says where a text ends: no ignore_eos or min_new_tokens with it"
             )
-        return [Generation(request.id, prompt, asked, self.vocabulary, grammar)]
+        vocabulary, message = self.vocabulary, None
+        if tools:
+            template = getattr(self._tokenizer, "response_template", None)
+            vocabulary = self._with_tags
+            message = Message(request.id, parser(template, text, tools))
+        elif asked.logprobs is not None:
+            message = Message(request.id)
+        return [Generation(request.id, prompt, asked, vocabulary, grammar, message)]
 
-    def _prompt(self, inputs: Mapping[str, Any]) -> list[int]:
-        """Its tokens, at least one. Raises InputError."""
+    def _prompt(
+        self, inputs: Mapping[str, Any], tools: list[dict[str, Any]]
+    ) -> tuple[str, list[int]]:
+        """As the model gets it, and its tokens, at least one. Raises InputError."""
         if self._tokenizer.chat_template:
-            text = self._render(chat.messages(inputs))
+            text = self._render(chat.messages(inputs), tools)
             ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            ids = self._tokenizer(chat.plain_prompt(inputs))["input_ids"]
+            text = chat.plain_prompt(inputs)
+            ids = self._tokenizer(text)["input_ids"]
         if not ids:
             raise InputError("prompt is empty")
         if max(ids) >= self._size:
             token = self._tokenizer.convert_ids_to_tokens(max(ids))
             raise InputError(f"prompt holds {token!r}: a token that the model itself does not have")
-        return list(ids)
+        return text, list(ids)
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
+    def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
+        if tools and "tools" not in str(self._tokenizer.chat_template):
+            raise InputError("this model's chat template has no tools")
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=True
+                    messages, tools=tools or None, tokenize=False, add_generation_prompt=True
                 )
             )
         except TemplateError as error:
             raise InputError(f"the model's chat template refuses this: {error}") from error
 
-    def _decode(self, ids: Sequence[int]) -> str:
+    def _decode(self, ids: Sequence[int], *, with_tags: bool = False) -> str:
         text = self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(ids), skip_special_tokens=not with_tags, clean_up_tokenization_spaces=False
         )
         return str(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +20,18 @@ from inference_runner.engines.text_generation.penalties import Seen, penalize
 from inference_runner.engines.text_generation.structured_output import Grammar, constrain
 
 _BLOCK = 128
+LEAST_LOGPROB = -9999.0
+"""What is told of a token that cannot come: JSON has no infinity."""
 NO_NUMBERS = "the model's scores for the next token are NaN or infinite"
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """Of one token that was chosen, by the model alone: before temperature, penalties, grammar."""
+
+    chosen: float
+    top: list[tuple[int, float]]
+    """The likeliest tokens, the likeliest first."""
 
 
 class Sampler:
@@ -44,6 +56,8 @@ class Sampler:
         self._ends = sorted(ends)
         self._random = random.Random(options.seed)
         self.grammar = grammar
+        self.logprobs: Logprobs | None = None
+        """Of the last token, if options.logprobs asks for them."""
         self.seen = Seen(prompt) if options.has_penalties else None
 
     @property
@@ -91,9 +105,11 @@ def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int | Exceptio
         mine = scores if len(drawn) == len(rows) else scores[some]
         sampled = sample(mine, best[some], [rows[at].options for at in drawn], numbers)
         tokens = tokens.index_copy(0, some, sampled)
-    found = torch.stack([tokens.double(), best.double()]).cpu()
-    chosen: list[int | Exception] = [int(token) for token in found[0].tolist()]
-    for at, sound in enumerate(found[1].isfinite().tolist()):
+    chances = _chances(logits, tokens, rows)
+    # The one transfer.
+    found = torch.cat([tokens.double()[:, None], best.double()[:, None], chances], -1).cpu()
+    chosen: list[int | Exception] = [int(token) for token in found[:, 0].tolist()]
+    for at, sound in enumerate(found[:, 1].isfinite().tolist()):
         token = chosen[at]
         if at in errors:
             chosen[at] = errors[at]
@@ -102,6 +118,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int | Exceptio
         elif isinstance(token, int):
             try:
                 rows[at].accept(token)
+                if (count := rows[at].options.logprobs) is not None:
+                    rows[at].logprobs = _read_logprobs(found[at, 2:], count)
             except Exception as error:
                 chosen[at] = error
     return chosen
@@ -204,6 +222,29 @@ def _largest(weights: torch.Tensor, count: int) -> torch.Tensor:
     if count < found.shape[-1]:
         found = np.partition(found, -count, -1)[:, -count:]
     return torch.from_numpy(np.sort(found, -1))
+
+
+def _chances(logits: torch.Tensor, tokens: torch.Tensor, rows: Sequence[Sampler]) -> torch.Tensor:
+    """[rows, 1 + 2 n] → the logarithm of each token's probability, and the n likeliest tokens with
+    theirs; no columns if no row asks for any."""
+    asked = {at: row.options.logprobs for at, row in enumerate(rows)}
+    counts = {at: count for at, count in asked.items() if count is not None}
+    if not counts:
+        return logits.new_zeros((len(rows), 0), dtype=torch.float64)
+    most = min(max(counts.values()), logits.shape[-1])
+    some = torch.tensor(list(counts), device=logits.device)
+    chances = logits[some].float().log_softmax(-1)
+    top = chances.topk(most)
+    columns = [chances.gather(-1, tokens[some][:, None]), top.indices, top.values]
+    table = torch.cat([column.double() for column in columns], -1)
+    return table.new_zeros((len(rows), table.shape[-1])).index_copy_(0, some, table)
+
+
+def _read_logprobs(row: torch.Tensor, count: int) -> Logprobs:
+    chosen, *rest = [max(value, LEAST_LOGPROB) for value in row.tolist()]
+    most = len(rest) // 2
+    top = zip(map(int, rest[:most]), rest[most:], strict=True)
+    return Logprobs(chosen, list(top)[:count])
 
 
 def _forbid(scores: torch.Tensor, rows: Sequence[Sampler]) -> None:
