@@ -1,4 +1,4 @@
-"""The contract: everything that gateway, operator and runner agree on.
+"""The contract: the definitions that gateway, operator and runner share.
 
 Imports pydantic and the standard library only, so that every image can hold it.
 """

@@ -1,4 +1,4 @@
-"""Exponential backoff: pauses between tries that double."""
+"""Exponential backoff: pauses between retries that double."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is wrong with a document, a request or an environment, field by field, for people.
+"""Errors in documents, requests and environments, field by field, as readable text.
 
-The one place that knows how pydantic says it.
+The only module that reads pydantic's error details.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def of(error: ValidationError) -> list[FieldError]:
 
 
 def from_details(details: Iterable[Mapping[str, Any]]) -> list[FieldError]:
-    """Of what FastAPI has collected, too."""
+    """From pydantic's error details, also as collected by FastAPI."""
     return [_field_error(detail) for detail in details]
 
 
 def first(errors: Sequence[FieldError]) -> str:
-    """The one that a message has room for."""
+    """The first error, for messages with space for one."""
     return line(errors[0])
 
 
 def all_of(error: ValidationError) -> str:
-    """In one line."""
+    """All errors in one line."""
     return "; ".join(map(line, of(error)))
 
 
@@ -60,7 +60,7 @@ def _details(error: ValidationError) -> Iterable[Mapping[str, Any]]:
 
 
 def _field_error(detail: Mapping[str, Any]) -> FieldError:
-    # Of JSON that does not parse, the last part of the place is a position and no field.
+    # For invalid JSON the last part of the location is a character position, not a field.
     path = detail["loc"][:-1] if detail["type"] == "json_invalid" else detail["loc"]
     return {"field": ".".join(map(str, path)), "message": _message(detail)}
 

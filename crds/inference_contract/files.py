@@ -1,4 +1,4 @@
-"""Files: how many a process may have open, and reading those that others write."""
+"""Files: the limit of open files, and reading files that other programs write."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 
 
 def raise_limit() -> int:
-    """Lift the soft limit of open files to the hard one; returns it.
+    """Raise the soft limit of open files to the hard limit; returns it.
 
-    The usual soft limit, 1,024, is for programs that call `select`. Each connection is a file, and
-    what a process starts inherits its limit.
-    """
+    The usual soft limit, 1,024, is meant for programs that call `select`. Each connection is a
+    file. Child processes inherit the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -22,24 +21,24 @@ def raise_limit() -> int:
 
 
 def make_room(count: int) -> None:
-    """Have the kernel make its table of this process's files large enough for so many, at once.
+    """Make the kernel allocate this process's table of files for so many files at once.
 
-    It would double it whenever it is full, and have the thread that opens a file wait each time, 10
-    to 25 ms, until no other thread reads the old one (Linux' `expand_fdtable`).
+    Otherwise the kernel doubles the table whenever it is full, and the thread that opens a file
+    waits 10 to 25 ms until no other thread reads the old table (Linux' `expand_fdtable`).
 
     Raises:
-        OSError: it is more than the limit.
+        OSError: the count exceeds the limit.
     """
     with Path(os.devnull).open("rb") as file:
         os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, count - 1))
 
 
 def read(path: Path, limit: int) -> bytes:
-    """The content of a file that somebody else writes.
+    """The content of a file that another program writes.
 
     Raises:
-        OSError: it cannot be read, or is no file: a pipe would keep its reader waiting, a device
-            has no end.
+        OSError: it cannot be read, or is not a regular file: a pipe would block, a device has no
+            end.
         ValueError: it has more than `limit` bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

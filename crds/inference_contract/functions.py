@@ -1,15 +1,15 @@
-"""The functions of a runner inside Redis, and who may change them: only the server's own parts.
+"""The Redis functions that runners call. Only the server's own processes may load them.
 
-A runner may run no script of its own, for a script keeps Redis from everybody else until it ends.
-It calls these by name, and each bounds its own work. A function does only what its caller may
-(https://valkey.io/topics/functions-intro), on keys that it finds by itself: no cluster mode.
-"""
+A runner has no right to run scripts, as a script blocks Redis until it ends. It calls these
+functions by name, and each limits its own work. A function has the rights of its caller
+(https://valkey.io/topics/functions-intro). It computes key names itself, so there is no cluster
+mode."""
 
 from __future__ import annotations
 
 LIBRARY = "inference_1"
-"""Another meaning of a function or of its arguments needs another number: old runners run on while
-a server is upgraded."""
+"""A changed meaning of a function or its arguments needs a new number: old runners keep running
+during an upgrade."""
 CLAIM = f"{LIBRARY}_claim"
 RENEW = f"{LIBRARY}_renew"
 SAY = f"{LIBRARY}_say"
@@ -22,7 +22,7 @@ MAX_LEASES = 4096
 MAX_WORDS = 16_384
 """Arguments of one SAY: some milliseconds of Redis' time."""
 MAX_COMMAND = 4096
-"""Of them, those of one command: Lua's stack holds no more than 8,000."""
+"""Arguments of one command in a SAY: Lua's stack holds at most 8,000."""
 
 CODE = f"""#!lua name={LIBRARY}
 
@@ -125,4 +125,4 @@ redis.register_function{{function_name='{RENEW}', callback=renew, flags={{'allow
 redis.register_function('{SAY}', say)
 """
 LOAD = ("FUNCTION", "LOAD", "REPLACE", CODE)
-"""Done again it changes nothing."""
+"""Idempotent."""

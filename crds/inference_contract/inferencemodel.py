@@ -1,4 +1,4 @@
-"""The InferenceModel resource: what a user asks for (spec) and what is true (status).
+"""The InferenceModel resource: the desired state (spec) and the actual state (status).
 
 The same document is a YAML file on one machine and a custom resource on Kubernetes. Field names
 follow the Kubernetes API conventions; `crds/generate.py` turns these types into the
@@ -47,11 +47,11 @@ Quantity = Annotated[
     BeforeValidator(as_quantity),
     WithJsonSchema({"description": "An amount: 500m, 0.5, 2, 4Gi."}),
 ]
-"""As Kubernetes writes amounts, and takes them: 0.5 and 2 need no quotes."""
+"""A Kubernetes quantity; 0.5 and 2 need no quotes."""
 
 
-# What becomes a part of a path: no part of it may be `..`, empty, or hidden. (RE2, which checks
-# these on a cluster, can look neither ahead nor behind.)
+# Parts of paths: none may be `..`, empty, or hidden. (RE2, which checks these on a cluster, has no
+# lookahead or lookbehind.)
 _REPO_PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
 """The hub's own rule: neither `--` nor `..`, and neither `-` nor `.` at an end."""
 _REF_PART = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
@@ -68,8 +68,8 @@ def _words(value: object) -> object:
 
 Line = Annotated[str, BeforeValidator(_words)]
 Words = Annotated[Line, Field(max_length=_MAX_WORDS)]
-"""What a program said, for people: made fit to be stored, and cut, as what a model's code says must
-not keep anybody from writing down that it failed."""
+"""A message of a program. Characters that cannot be stored are replaced and long texts cut, so that
+a model's message can never prevent that its failure is stored."""
 
 
 class Visibility(StrEnum):
@@ -159,7 +159,7 @@ class Engine(_Document):
 
 class ScalingMode(StrEnum):
     OPERATOR = "Operator"
-    """The operator decides by the load."""
+    """The operator scales by the load."""
     NONE = "None"
     """Somebody else scales the Deployment: a person, an HPA, KEDA. On Kubernetes only."""
 
@@ -312,7 +312,7 @@ class InferenceModelSpec(_Document):
     @model_validator(mode="before")
     @classmethod
     def _values(cls, content: object) -> object:
-        """Defaults, enums, parameters of engines and whatever else has no type of its own."""
+        """Check untyped values: defaults, enums, parameters of engines and others."""
         if isinstance(content, dict):
             try:
                 values.check(content, values.MAX_NODES, opaque=BaseModel)
@@ -336,7 +336,8 @@ class InferenceModelSpec(_Document):
         return self.input_schema or default_parameters(self.type)
 
     def runner_hash(self) -> str:
-        """A short hash of what a running runner was started with: when it changes, replace it."""
+        """A short hash of the fields that a runner is started with: a change replaces the
+        runner."""
         fields = {"type", "version", "source", "engine", "hardware", "batching", "timeouts", "env"}
         fields |= {"pod", "cache"}
         content = self.model_dump(mode="json", include=fields)
@@ -363,7 +364,7 @@ class Condition(_Document):
     reason: str = Field(pattern=r"^[A-Za-z]+$", max_length=100)
     """CamelCase, for programs: see `Reason`."""
     message: Words = ""
-    """For people: what is so, and what to do."""
+    """For people: the state, and what to do."""
     last_transition_time: datetime | None = None
     observed_generation: int = 0
 
@@ -382,28 +383,28 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
     CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
-    """A Secret that the pod's environment names, or a key of it, is not there."""
+    """A Secret that the pod's environment names, or a key of it, is missing."""
     CREATE_CONTAINER_ERROR = "CreateContainerError"
     PODS_REFUSED = "PodsRefused"
-    """The cluster's rules, or a webhook, let no pod of the model be made."""
+    """A quota, a policy or an admission webhook of the cluster refuses the model's pods."""
     OOM_KILLED = "OOMKilled"
     EVICTED = "Evicted"
-    """A node put the pod out for good: it ran short of something, or did not take it."""
+    """The node evicted the pod: it ran short of a resource, or did not admit the pod."""
     NODE_LOST = "NodeLost"
-    """Nothing is heard of the node of a runner that was ready."""
+    """The node of a runner that was ready no longer reports."""
     NOT_READY = "NotReady"
-    """A runner has loaded its model, and does not answer that it is ready."""
+    """A runner has loaded its model, but its readiness probe fails."""
     STARTING = "Starting"
     OPERATOR_LACKS_RIGHT = "OperatorLacksRight"
-    """The cluster does not let the operator do what the model needs: an administrator's matter."""
+    """The operator lacks a right that the model needs; an administrator must grant it."""
     NAME_TAKEN = "NameTaken"
-    """An object of the name that a child would have is not ours."""
+    """An object with the name of a child belongs to another owner."""
     REDIS_UNAVAILABLE = "RedisUnavailable"
-    """Redis does not give the model's runners a user of their own."""
+    """The Redis user of the model's runners cannot be created."""
     REDIS_BUDGET_EXCEEDED = "RedisBudgetExceeded"
-    """The model's runners took more of Redis than they may, and have no user for a while."""
+    """The model's runners exceeded their budget of Redis, and have no user for a while."""
     ROLLOUT_FAILED = "RolloutFailed"
-    """The changed model did not become ready; what ran before runs on."""
+    """The changed model did not become ready; the earlier version keeps running."""
 
 
 class RolloutStatus(_Document):

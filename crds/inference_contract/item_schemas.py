@@ -1,6 +1,6 @@
-"""What `items` of a parameter may say: a part of JSON Schema (2020-12) that everybody can check.
+"""The part of JSON Schema (2020-12) that `items` of a parameter may use.
 
-Nothing that fetches, recurses or takes for ever, and no keyword that nobody would heed.
+It excludes keywords that fetch, recurse or take unbounded time, and unknown keywords.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_SCHEMAS = 200
-"""Schemas within one another and side by side: each is looked at for each item."""
+"""Number of all schemas, nested ones included: each is checked for each item."""
 TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 _SUBSCHEMAS = ("items", "additionalProperties", "propertyNames", "contains", "not")
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
@@ -17,7 +17,7 @@ _ENDLESS = ("pattern", "patternProperties", "uniqueItems")
 
 
 def check(schema: dict[str, Any]) -> None:
-    """Raises ValueError, with what is wrong."""
+    """Raises ValueError, which names the error."""
     left = MAX_SCHEMAS
     waiting: list[object] = [schema]
     while waiting:

@@ -1,7 +1,7 @@
-"""How long a runner need not be heard of."""
+"""The length of a lease."""
 
 from __future__ import annotations
 
 LEASE_SECONDS: float = 30
-"""Silence after which a running attempt counts as dead, where no setting says otherwise: dispatch
-and every runner must go by the same."""
+"""Default for the seconds without a heartbeat after which a running attempt counts as lost:
+dispatch and all runners must use the same."""

@@ -1,4 +1,4 @@
-"""One log format for every process: a JSON object a line, so that one id finds all of a story.
+"""The log format of all processes: a JSON object per line, so that an id finds all lines about it.
 
 Keys: `time`, `level`, `process`, `logger`, `event`, and whatever the caller passes as `extra`
 (by convention `prediction`, `attempt`, `model`).
@@ -19,7 +19,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 _QUOTES = re.compile(r"^(DETAIL|CONTEXT|LINE \d+|QUERY|\[SQL|\[parameters): ?.*\n?", re.MULTILINE)
-"""Lines of a database's error that quote rows and statements: people's data is not for logs."""
+"""Lines of a database's error that quote rows and statements: users' data must not be logged."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -47,10 +47,10 @@ def configure(
     """Send every logger of this process to standard error. `process` is gateway, runner, …
 
     Args:
-        own: logger that keeps its handler whatever others do to the root logger.
-        descriptor: file to write to in place of standard error.
+        own: logger that keeps its handler if other code changes the root logger.
+        descriptor: file descriptor to write to instead of standard error.
     """
-    # What no line of ours shows is not gathered (logging HOWTO, "Optimization").
+    # Do not collect values that our format does not use (logging HOWTO, "Optimization").
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stream = sys.stderr

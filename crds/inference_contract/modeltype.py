@@ -14,5 +14,5 @@ class ModelType(StrEnum):
 
     @property
     def streams_text(self) -> bool:
-        """Whether pieces of output are text that is joined; custom classes stream lists."""
+        """Whether output pieces are text that is joined; custom classes stream lists."""
         return self is not ModelType.CUSTOM

@@ -1,4 +1,4 @@
-"""Whose a namespace is, and which of an owner's namespaces has the owner's models."""
+"""The owner of a namespace, and which of an owner's namespaces has the owner's models."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _LATER_THAN_ALL = "~"
 
 
 class Namespace(NamedTuple):
-    """Of two the older is the smaller."""
+    """Sorts by age: the older is the smaller."""
 
     created: str
     name: str
     owner: str
-    """As its label says; empty: nobody's."""
+    """From its label; empty if it has none."""
 
 
 def read(metadata: Mapping[str, Any]) -> Namespace:
-    """Of a Namespace's metadata. One that is being deleted is nobody's any more, and one that does
-    not say how old it is counts as the youngest."""
+    """Read a Namespace's metadata. One that is being deleted counts as without owner, one without a
+    creation time as the youngest."""
     labels = metadata.get("labels")
     owner = str(labels.get(LABEL_OWNER) or "") if isinstance(labels, dict) else ""
     if "deletionTimestamp" in metadata:
@@ -33,14 +33,14 @@ def read(metadata: Mapping[str, Any]) -> Namespace:
 
 
 def is_name(owner: str) -> bool:
-    """A label may hold more than a name may; no account is called like that."""
+    """Whether a label's value is a valid name of an account."""
     return re.fullmatch(NAME_PATTERN, owner) is not None
 
 
 def home(namespaces: Iterable[Namespace]) -> str:
-    """The namespace that counts, of those of one owner; empty: none.
+    """The namespace with the owner's models, of all with this owner; empty: none.
 
-    The oldest, so that a label that somebody adds takes nobody's models away.
+    The oldest one counts, so that a label added later does not take models away from their owner.
     """
     oldest = min(namespaces, default=None)
     return oldest.name if oldest else ""

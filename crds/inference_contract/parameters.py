@@ -1,4 +1,4 @@
-"""Input parameters of a model and the JSON Schema they stand for."""
+"""Input parameters of a model, and their JSON Schema."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Parameter(BaseModel):
 
 
 def problem(parameter: Parameter, value: Any) -> str | None:
-    """What is wrong with a value, or None.
+    """The error of a value, or None.
 
-    For defaults, which everybody who reads a document must judge alike; of inputs the gateway
-    judges the same, faster.
+    For defaults, which all readers of a document must check in the same way. The gateway checks
+    inputs by the same rules, with faster code.
     """
     name = parameter.type
     if type(value) not in _TYPES[name] and not (name == "integer" and is_whole(value)):
@@ -77,7 +77,7 @@ def problem(parameter: Parameter, value: Any) -> str | None:
 
 
 def simple_items(schema: dict[str, Any]) -> Parameter | None:
-    """`items` that say no more than a parameter can; None if they do."""
+    """`items` as a Parameter; None if they use keywords that a Parameter does not have."""
     if not {"default", "required"}.isdisjoint(schema):
         return None
     try:
@@ -87,12 +87,12 @@ def simple_items(schema: dict[str, Any]) -> Parameter | None:
 
 
 def is_whole(value: object) -> bool:
-    """Whether a float is an integer to JSON Schema, and one of 64 bits: 2.0 is."""
+    """Whether a float is an integer of 64 bits by JSON Schema, as 2.0."""
     return type(value) is float and value.is_integer() and -(2**63) <= value < 2**64
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal as JSON: 1 is 1.0, but true is no number, at any depth."""
+    """Whether two values are equal as JSON, at any depth: 1 equals 1.0, but not true."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -227,5 +227,5 @@ _DEFAULTS: dict[str, dict[str, Parameter]] = {
 
 
 def default_parameters(model_type: ModelType) -> dict[str, Parameter]:
-    """What a model of this type takes when its document names no inputSchema."""
+    """The input parameters of a model of this type without inputSchema."""
     return _DEFAULTS[model_type]

@@ -1,4 +1,4 @@
-"""What the operator sets and a runner reads: environment, labels, exit codes, the state file."""
+"""Shared by operator and runner: environment, labels, exit codes, the state file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 
 LABEL_OWNER = "inference-server.dev/owner"
 LABEL_OWNER_ID = "inference-server.dev/owner-id"
-"""Of the account that a namespace belongs to, whoever has its name."""
+"""The id of the account that a namespace belongs to."""
 LABEL_MODEL = "inference-server.dev/model"
 LABEL_HASH = "inference-server.dev/runner-hash"
 
@@ -30,16 +30,16 @@ class RunnerEnv(StrEnum):
     NAME = "RUNNER_NAME"
     """Name of the RQ worker, unique per replica: see `queues.worker_name`."""
     LEASE_SECONDS = "RUNNER_LEASE_SECONDS"
-    """How long a silent runner keeps its work; it renews every third of this."""
+    """The length of a lease; the runner renews after a third of it."""
     REPLACES_ITSELF = "RUNNER_REPLACES_ITSELF"
-    """Whether a runner that was Ready and ended untold starts anew within its container, or on one
-    machine its process, without the backoff of whoever started it."""
+    """Whether a runner that was ready and died restarts within its container or process, without
+    the backoff of the kubelet or operator."""
 
 
 POD_NAME = "POD_NAME"
-"""On Kubernetes: what RUNNER_NAME is made of."""
+"""On Kubernetes: a part of RUNNER_NAME."""
 RESERVED_ENV = frozenset({*map(str, RunnerEnv), POD_NAME})
-"""Names that no model may give a value."""
+"""Names that a model's spec.env must not use."""
 
 
 class RunnerPhase(StrEnum):
@@ -50,7 +50,7 @@ class RunnerPhase(StrEnum):
 
 
 class RunnerState(TypedDict):
-    """What a runner says about itself."""
+    """The content of a runner's state file."""
 
     phase: str
     pid: int
@@ -60,7 +60,7 @@ class RunnerState(TypedDict):
 
 
 class RunnerExit(IntEnum):
-    """Exit codes: what the operator may conclude from them."""
+    """Exit codes of a runner, for the operator."""
 
     OK = 0
     """Drained and stopped."""
@@ -71,11 +71,11 @@ class RunnerExit(IntEnum):
     MISCONFIGURED = 5
     """The environment is not valid."""
     STOPPED = 6
-    """The model's code works for nobody any more and did not come back; start a new runner."""
+    """The model's code was told to stop and did not return; start a new runner."""
     BROKEN = 7
-    """Nothing can be run in this process any more, such as after an error of its GPU; start a new
+    """The process can run no further predictions, as after an error of its GPU; start a new
     runner."""
 
 
 DOWNLOADING = "downloading"
-"""Event of the log lines that say how far a download is: `percent`, `bytes`, `total_bytes`."""
+"""Event of log lines with a download's progress: `percent`, `bytes`, `total_bytes`."""

@@ -1,4 +1,4 @@
-"""A prediction's states, the job that a runner gets, and the events that it answers with."""
+"""A prediction's states, the job that a runner gets, and the events that it sends."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class ErrorCode(StrEnum):
     MODEL = "model_error"
     """The model's code raised."""
     OUTPUT = "invalid_output"
-    """The model's output, or what its runner said of it, is no value: see `values`."""
+    """The model's output, or an event of its runner, is not a valid value: see `values`."""
     TOO_LARGE = "output_too_large"
     TIMEOUT = "prediction_timeout"
     """It ran longer than timeouts.predictSeconds."""
     CRASHED = "runner_crashed"
-    """Its runner died, as often as attempts are allowed."""
+    """Its runner died, in MAX_ATTEMPTS attempts."""
     UNDELIVERED = "undelivered"
-    """It was handed out again and again, and no runner ever had it."""
+    """It was handed out many times, and no runner ever ran it."""
     DEADLINE = "deadline_exceeded"
     MODEL_DELETED = "model_deleted"
     CANCELED = "canceled"
@@ -50,7 +50,7 @@ class EventType(StrEnum):
     LOGS = "logs"
     HEARTBEAT = "heartbeat"
     RETURNED = "returned"
-    """The runner gives it back, not done: it ends itself, and another one shall run it."""
+    """The runner returns it unfinished, because the runner ends; another one runs it."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
@@ -61,22 +61,22 @@ class EventType(StrEnum):
 
 
 class Job(TypedDict):
-    """What a runner is given: the only argument of the RQ job."""
+    """The work for a runner: the only argument of the RQ job."""
 
     id: str
     attempt: int
-    """1 for the first; every handing-out has the next number."""
+    """1 for the first; raised whenever it is handed out again."""
     token: str
-    """The fence: only who presents the current attempt's token may write."""
+    """The fence: only events with the current attempt's token are recorded."""
     input: dict[str, Any]
     notify: list[str]
-    """Which of `output`, `logs` the webhook wants while the prediction runs."""
+    """Which of `output` and `logs` the webhook gets while the prediction runs."""
     crashes: int
-    """Runners that died while they ran it. Above 0 it runs alone: it may be what they died of."""
+    """Runners that died while they ran it. Above 0 it runs alone: it may be the cause."""
 
 
 class Event(TypedDict):
-    """What a runner says. Entries of a model's event stream hold a JSON array of these in `d`."""
+    """An event of a runner. Entries of a model's event stream have a JSON array of these in `d`."""
 
     type: str
     id: str
@@ -93,9 +93,9 @@ class Event(TypedDict):
     leaves a runner: entry ids of the stream carry Redis' time, which is the same for all."""
     metrics: NotRequired[dict[str, Any]]
     suspect: NotRequired[bool]
-    """`returned`: it may be what the runner ends of, and counts as a crash."""
+    """`returned`: it may be the cause of the runner's end, and counts as a crash."""
     streamed: NotRequired[bool]
-    """Whether the prediction's own stream holds this run, its end included."""
+    """Whether the prediction's own stream has this run, including its end."""
 
 
 class StreamEvent(TypedDict):
@@ -106,8 +106,8 @@ class StreamEvent(TypedDict):
 
     type: str
     output: NotRequired[Any]
-    """What is new since the last entry: text of a text model, one item of a list."""
+    """New output since the last entry: text, or one item of a list."""
     item: NotRequired[bool]
-    """Whether it is an item; else it is text that is joined."""
+    """Whether it is an item; otherwise text that is joined."""
     logs: NotRequired[str]
     error: NotRequired[str]

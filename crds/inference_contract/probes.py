@@ -1,4 +1,4 @@
-"""The small HTTP server of the processes that serve no API: health and metrics for a cluster."""
+"""A small HTTP server for health and metrics, in processes without a REST API."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 _MAX_OPEN = 32
-"""Connections; beyond, the oldest is cut: whoever keeps one open shuts no probe out."""
+"""Open connections; beyond, the oldest is closed, so that idle clients do not block probes."""
 _SILENT_SECONDS = 5.0
-"""What a client may say nothing for."""
+"""Seconds that a client may be silent."""
 
 
 class ProbeReply(NamedTuple):
@@ -38,7 +38,7 @@ class ProbeServer:
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = _SILENT_SECONDS
-            # What cannot be parsed counts as this; of HTTP/0.9 an answer has no head.
+            # Used for unparsable requests; an HTTP/0.9 response would have no head.
             default_request_version = "HTTP/1.0"
 
             def do_GET(self) -> None:
@@ -64,7 +64,7 @@ class ProbeServer:
                 super().end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Probes come every few seconds: not worth a line."""
+                """Not logged: probes come every few seconds."""
 
         self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
@@ -111,7 +111,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or was cut: not worth a traceback."""
+        """Not logged: the client disconnected, or was disconnected."""
 
     def _forget(self, request: socket.socket) -> None:
         with self._lock:

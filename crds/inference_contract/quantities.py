@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them (kubernetes/apimachinery, pkg/api/resource/quantity.go)."""
+"""Kubernetes quantities (kubernetes/apimachinery, pkg/api/resource/quantity.go)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _POWERS = {letter: n for n, letter in enumerate("kMGTPE", 1)}
 
 
 def as_quantity(value: object) -> object:
-    """A number as its text: YAML makes a number of what has no quotes."""
+    """Turn a number into text: YAML reads unquoted quantities as numbers."""
     if type(value) is int:
         return str(value)
     if type(value) is float:
@@ -18,7 +18,7 @@ def as_quantity(value: object) -> object:
 
 
 def amount(quantity: str) -> Decimal:
-    """The number that a valid quantity stands for."""
+    """The value of a valid quantity."""
     number = quantity.rstrip("mkKMGTPEi")
     suffix = quantity[len(number) :]
     if suffix == "m":

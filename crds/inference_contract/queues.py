@@ -9,27 +9,27 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 JOB_FUNCTION = "inference_runner.worker.perform"
-"""Stands in every job for RQ's tools; our worker runs nothing by name."""
+"""Named in every job for RQ's tools; our worker does not import functions by name."""
 JOB_KEY_PREFIX = "rq:job:"
 QUEUES_KEY = "rq:queues"
 DOORBELL = "inference:doorbell"
-"""Stream of model keys: tells the recorder which event streams to read."""
+"""Stream of the keys of models with new work: the recorder then reads their event streams."""
 ENDED = "inference:ended"
-"""Channel: who has committed the ends of predictions says so here. No runner may."""
+"""Channel for committed ends of predictions. Runners have no right to publish."""
 OPERATOR = "inference:operator"
-"""There while an operator acts: it says so with every reading of the load."""
+"""Exists while an operator is active, which sets it at every reading of the load."""
 OPERATOR_SECONDS = 30
-"""How long that holds."""
+"""Expiry of that key."""
 HELD = "inference:held"
 """Hash of model keys → how many of the model's predictions wait in PostgreSQL, not on its queue."""
 HELD_SECONDS = 30
-"""How long that holds: dispatch says it anew all the time."""
+"""Expiry of that key, which dispatch keeps renewing."""
 RECORDER_GROUP = "recorder"
 
 
 def time_now() -> str:
-    """The time as RQ writes it. For people only: leases go by Redis' clock. (`strftime` takes
-    twice as long.)"""
+    """The time in RQ's format. For display only: leases use Redis' clock. (`strftime` takes twice
+    as long.)"""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -44,7 +44,7 @@ def model_id(key: str) -> str:
 
 
 def queue_key(key: str) -> str:
-    """List of job ids that wait."""
+    """List of waiting job ids."""
     return f"rq:queue:{key}"
 
 
@@ -58,12 +58,12 @@ def job_key(job_id: str) -> str:
 
 
 def cancel_key(key: str) -> str:
-    """Hash of `<prediction id>` → attempt, for running predictions that shall stop."""
+    """Hash of `<prediction id>` → attempt: cancel requests for running predictions."""
     return f"{key}:cancel"
 
 
 def events_key(key: str) -> str:
-    """The model's event stream: what the recorder and waiting callers read."""
+    """The model's event stream, which the recorder reads."""
     return f"{key}:events"
 
 
@@ -78,10 +78,10 @@ def job_id(key: str, prediction_id: str, attempt: int) -> str:
 
 
 def worker_name(key: str, replica: str) -> str:
-    """Of a runner's RQ worker. It begins with the model's key, as all that the runner may touch.
+    """Name of a runner's RQ worker. It begins with the model's key, like all keys of the runner.
 
     Args:
-        replica: what tells it from the model's other runners: on Kubernetes its pod's name.
+        replica: unique among the model's runners: on Kubernetes the pod's name.
     """
     return f"{key}_{replica}"
 
@@ -90,7 +90,7 @@ def parse_worker_name(value: str) -> tuple[str, str]:
     """Model key and replica.
 
     Raises:
-        ValueError: if it is not the name of one of our workers.
+        ValueError: if it is not a valid worker name.
     """
     owner, name, replica = value.split("_", 2)
     return f"{owner}_{name}", replica
@@ -100,7 +100,7 @@ def parse_job_id(value: str) -> tuple[str, str, int]:
     """Model key, prediction id and attempt.
 
     Raises:
-        ValueError: if it is not one of our job ids.
+        ValueError: if it is not a valid job id.
     """
     key, prediction_id, attempt = value.rsplit("_", 2)
     return key, prediction_id, int(attempt)

@@ -1,4 +1,4 @@
-"""Small JSON files that are replaced whole, so that a reader never sees half of one."""
+"""Small JSON files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """None if there is no such file, or none that holds a JSON object: a runner writes its own, and
-    a model's code may write to it too."""
+    """None if the file is missing or not a JSON object: a model's code may write to its runner's
+    file."""
     try:
         content = json.loads(files.read(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A process that was told to stop ends within its grace period, whatever its servers do."""
+"""Makes a stopping process end within its grace period, even if servers do not answer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from queue import SimpleQueue
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 0.5
-"""Nobody may read what is logged."""
+"""Time for the last log line, which may block."""
 
 
 class Stopping:
     """A thread that ends the process if it has not ended by itself.
 
-    A thread that waits for an answer in C, as psycopg2's do, cannot be stopped, and Python waits
-    for those of its executors: in `asyncio.run` for five minutes, at its exit for ever. Nothing is
-    lost by not waiting: what was answered is stored, and the rest is done again by others.
+    A thread that waits for a reply in C, as psycopg2's do, cannot be stopped, and Python waits for
+    the threads of executors: in `asyncio.run` for five minutes, at exit for ever. Not waiting loses
+    nothing: acknowledged work is stored, other processes repeat the rest.
 
     Args:
         seconds: from `begin` to the end.
@@ -27,11 +27,11 @@ class Stopping:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun: SimpleQueue[None] = SimpleQueue()  # Which a signal's handler may write to.
+        self._begun: SimpleQueue[None] = SimpleQueue()  # Safe in a signal handler.
         threading.Thread(target=self._run, name="stopping", daemon=True).start()
 
     def begin(self) -> None:
-        """From now on the time counts; what comes after the first does not."""
+        """Start the time; later calls have no effect."""
         self._begun.put(None)
 
     def _run(self) -> None:

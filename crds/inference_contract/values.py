@@ -1,13 +1,13 @@
-"""Which values the system takes: inputs, outputs, defaults and enums of documents, events.
+"""Which values are valid: inputs, outputs, defaults and enums of documents, events.
 
-A value is JSON that survives all encoders and stores on its way, above all PostgreSQL's jsonb:
+A value is JSON that all encoders and stores can hold, above all PostgreSQL's jsonb:
 
 - objects and arrays are nested at most `MAX_DEPTH` deep (encoders give up at some depth);
 - integers have 64 bits, from -2**63 to 2**64 - 1; floats are finite. What leaves jsonb as an
   integer beyond that was a float (1e30), and is read as one;
 - texts, keys included, hold neither U+0000 nor half of a surrogate pair.
 
-Whoever takes a value from outside asks here, once; behind that nobody has to.
+Values from outside are checked once, where they arrive.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ MAX_DEPTH = 64
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
 MAX_NODES = 200_000
-"""Of a document: YAML's aliases make a small file endless."""
+"""Values in a document: YAML's aliases can make a small file endless."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _MAX_PLACE = 6
 _PIECE = 65_536
-"""Bytes that are worked with while no other thread runs."""
+"""Bytes processed at once, as each piece holds the GIL."""
 _SHALLOW = 150
-"""Deep enough for a value in whatever it came in, and no parser gives up there."""
+"""Enough for a value with its enclosing objects, and within every parser's limit."""
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 
 
 class Unacceptable(ValueError):
-    """The message says what is wrong with the value, as a sentence goes on: "is nested …"."""
+    """The message continues a sentence about the value: "is nested …"."""
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether JSON that decodes is certainly acceptable, at a glance: too few brackets to be deep,
-    no U+0000. Costs 0.2 µs for a small text; where it says no, `check` what was decoded."""
+    """A fast check of decodable JSON: few brackets, no U+0000. True: certainly valid. False: call
+    `check` on the decoded value. Costs 0.2 µs for a small text."""
     return data.count(b"[") + data.count(b"{") <= MAX_DEPTH and b"\\u0000" not in data
 
 
 def check(value: Any, max_nodes: int | None = None, opaque: type | tuple[type, ...] = ()) -> None:
-    """Check what was decoded, or was never JSON.
+    """Check a decoded value, or one that was never JSON.
 
     Args:
-        max_nodes: how many values it may have, each counted as often as it occurs.
-        opaque: what is not JSON, and all the same not refused.
+        max_nodes: limit of values in it, each counted as often as it occurs.
+        opaque: types outside of JSON that are allowed.
 
     Raises:
         Unacceptable
@@ -74,7 +74,8 @@ def check(value: Any, max_nodes: int | None = None, opaque: type | tuple[type, .
 
 
 def place(value: Any, max_nodes: int | None = None, opaque: type | tuple[type, ...] = ()) -> str:
-    """Where in it `check` finds what is wrong: `inputSchema.x.default`, as far as names say it."""
+    """The path of the value that `check` refuses: `inputSchema.x.default`, as far as it has
+    names."""
     path: list[str] = []
     while len(path) < _MAX_PLACE and isinstance(value, dict):
         for key, inner in value.items():
@@ -90,7 +91,7 @@ def place(value: Any, max_nodes: int | None = None, opaque: type | tuple[type, .
 
 
 def text(value: str) -> str:
-    """The text as it can be stored, for what people read: logs, messages."""
+    """The text with characters replaced that cannot be stored; for logs and messages."""
     if "\0" in value:
         value = value.replace("\0", _REPLACEMENT)
     if value.isascii() or is_text(value):
@@ -99,7 +100,7 @@ def text(value: str) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether it is made of whole characters and has no U+0000."""
+    """Whether it has neither lone surrogates nor U+0000."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -108,8 +109,8 @@ def is_text(value: str) -> bool:
 
 
 def parse(data: bytes) -> Any:
-    """JSON that holds what many wrote, a list of objects say: one of them that is nested beyond
-    what the parser takes hides no other. It stays too deep to be accepted.
+    """Parse JSON with items of many authors, such as a list of objects: one that is nested beyond
+    the parser's limit does not fail the others. It stays too deep to be accepted.
 
     Raises:
         ValueError: it is not JSON.
@@ -138,7 +139,7 @@ def shallow(data: bytes) -> bytes:
 
 
 def numbers(value: Any) -> Iterator[float]:
-    """All floats in an output that was not encoded yet: encoders write NaN as null."""
+    """All floats in an output before encoding: encoders write NaN as null."""
     stack = [value]
     while stack:
         node = stack.pop()
@@ -155,7 +156,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 def outside_texts(content: bytes) -> Iterator[bytes]:
-    """What of JSON is in no text, in pieces: no other thread runs while one is made."""
+    """The parts of JSON outside of strings, in pieces, as each holds the GIL."""
     within = False
     escape = b""
     for start in range(0, len(content), _PIECE):

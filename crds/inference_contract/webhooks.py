@@ -1,4 +1,4 @@
-"""What a webhook can be told."""
+"""Events of webhooks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class WebhookEvent(StrEnum):
-    """Replicate's names for what a webhook can be told."""
+    """The events that a webhook can get, with Replicate's names."""
 
     START = "start"
     OUTPUT = "output"
@@ -15,4 +15,4 @@ class WebhookEvent(StrEnum):
 
 
 WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
-"""Told again and again; the others once."""
+"""Sent repeatedly; the others once."""

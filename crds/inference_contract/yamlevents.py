@@ -1,8 +1,8 @@
-"""What a YAML document may be made of, told by its events: before anything is made of them.
+"""Checks a YAML document by its parser events, before it is composed.
 
-YAML is more than JSON, and a small text can be much of it: aliases that repeat each other, nesting
-that ends the process that composes it (libyaml recurses in C), keys given twice, of which readers
-take one or the other.
+YAML is larger than JSON, and a small text can be expensive: aliases that repeat each other, nesting
+that crashes the process (libyaml recurses in C), and duplicate keys, of which readers take one or
+the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from inference_contract.values import MAX_NODES
 
 _MAX_DEPTH = 100
-"""Room for a value of `values.MAX_DEPTH` in a document."""
+"""Enough for a value of `values.MAX_DEPTH` in a document."""
 
 
 @dataclass
@@ -22,9 +22,9 @@ class _Collection:
     is_mapping: bool
     anchor: str | None
     size: int = 1
-    """Values in it, with those that its aliases stand for."""
+    """Values in it, aliases expanded."""
     key: str | None = None
-    """Of a mapping: the key whose value comes next."""
+    """In a mapping: the key whose value comes next."""
     keys: set[str] = field(default_factory=set)
 
 
@@ -35,7 +35,7 @@ class Wrong(ValueError):
 def check(events: Iterable[Any]) -> None:
     """
     Args:
-        events: of `yaml.parse`; no more of them is read than is needed.
+        events: from `yaml.parse`; reading stops at the first error.
 
     Raises:
         Wrong
@@ -64,7 +64,7 @@ def check(events: Iterable[Any]) -> None:
 
 
 def _add(open_: list[_Collection], size: int, text: str | None) -> None:
-    """A value that is complete, or a key."""
+    """Add a complete value or a key."""
     if not open_:
         return
     around = open_[-1]
@@ -83,6 +83,6 @@ def _add(open_: list[_Collection], size: int, text: str | None) -> None:
 
 
 def _where(open_: list[_Collection]) -> str:
-    """`spec.inputSchema`; at most so much of it as says where to look."""
+    """The path, as `spec.inputSchema`, shortened."""
     path = ".".join(around.key for around in open_[:8] if around.key)
     return path[:200] or "the document"
