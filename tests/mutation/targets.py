@@ -82,9 +82,9 @@ TARGETS = [
     _target(f"{GATEWAY}/models/inputs", "*.py", "gateway/models/inputs"),
     _target(
         CONTRACT,
-        "values.py quantities.py inferencemodel.py predictions.py",
-        "contract/test_values.py contract/test_quantities.py contract/test_contract.py"
-        " contract/test_names.py",
+        "values.py quantities.py backoff.py inferencemodel.py predictions.py",
+        "contract/test_values.py contract/test_quantities.py contract/test_backoff.py"
+        " contract/test_contract.py contract/test_names.py",
     ),
     _target(
         RUNNER,

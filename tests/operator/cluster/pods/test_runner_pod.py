@@ -390,6 +390,23 @@ def test_how_a_container_ended() -> None:
     assert _read(RUNNING, _ended(1), restarts=1).end == End(1, "Error", is_last=False)
 
 
+def test_after_its_download_a_pod_is_at_its_runner() -> None:
+    found = parse(_fetching(_ended(0, "Completed")))
+    assert (found.container, found.memory_limit) == ("runner", "")
+
+
+def test_the_memory_limit_is_that_of_the_download_while_it_runs() -> None:
+    found = parse(_fetching(RUNNING))
+    assert (found.container, found.memory_limit) == ("fetch", "1Gi")
+
+
+def test_of_pulls_that_failed_one_in_another_all_that_was_said_is_told() -> None:
+    said = "Back-off pulling image: ErrImagePull: denied: ErrImagePull: by a mirror"
+    found = diagnose(_read(_waiting("ImagePullBackOff", said)))
+    assert found is not None
+    assert "pulled: denied: ErrImagePull: by a mirror;" in found.message
+
+
 def test_an_eviction_is_as_old_as_the_last_that_is_known_of_it() -> None:
     assert _evicted().eviction == Eviction("Evicted", LOW.strip(" ."), PUT_OUT_AT)
     bare = parse(
