@@ -84,6 +84,11 @@ def test_what_contradicts_itself_is_refused(spec: dict[str, Any], message: str) 
         ({"engine": {"dtype": "float16"}}, True),
         ({"env": [{"name": "A", "value": "b"}]}, True),
         ({"timeouts": {"predictSeconds": 1}}, True),
+        ({"type": "classification"}, True),
+        ({"hardware": "gpu"}, True),
+        ({"batching": {"maxBatchSize": 2}}, True),
+        ({"pod": {"image": "other"}}, True),
+        ({"cache": {"size": "1Gi"}}, True),
         ({"maxReplicas": 2}, False),
         ({"description": "New words."}, False),
         ({"visibility": "public"}, False),
@@ -93,6 +98,16 @@ def test_what_replaces_a_running_runner(change: dict[str, Any], differs: bool) -
     spec = {"type": "text-generation", "source": {"path": "/m"}}
     before = InferenceModelSpec.model_validate(spec).runner_hash()
     assert (InferenceModelSpec.model_validate(spec | change).runner_hash() != before) is differs
+
+
+def test_a_runner_hash_fits_a_name_and_has_no_order_of_names() -> None:
+    def made(*names: str) -> str:
+        engine = {"parameters": dict.fromkeys(names, 1)}
+        spec = {"type": "text-generation", "source": {"path": "/m"}, "engine": engine}
+        return InferenceModelSpec.model_validate(spec).runner_hash()
+
+    assert made("a", "b") == made("b", "a")
+    assert len(made("a")) == 12
 
 
 def test_a_reader_never_sees_half_a_state_file(tmp_path: Path) -> None:

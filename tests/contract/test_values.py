@@ -132,3 +132,64 @@ def test_u0000_is_seen_at_a_glance_and_taken_out_of_what_people_read() -> None:
     assert not is_plain(b'"a\\u0000b"')
     assert is_plain(b'"a"')
     assert values.text("a\0b\ud800") == "a\ufffdb\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"a": 1, "b": {"c": {"d": math.nan}}}, "b.c.d"),
+        ({"a": {"b": [{"c": math.nan}]}}, "a.b"),
+        ({"a": [1], "b": "ok"}, ""),
+        ([math.nan], ""),
+        ({"x" * 101: math.nan}, "x" * 100),
+        (nested(0, {"a": {"b": {"c": {"d": {"e": {"f": {"g": math.nan}}}}}}}), "a.b.c.d.e.f"),
+    ],
+)
+def test_the_place_of_what_is_wrong_is_told_as_far_as_names_say_it(value: Any, place: str) -> None:
+    assert values.place(value) == place
+
+
+def test_the_place_of_what_is_too_much_or_not_json_is_told_by_the_same_measure() -> None:
+    assert values.place({"a": 1, "b": [1, 2, 3]}, max_nodes=3) == "b"
+    assert values.place({"a": {1}, "b": b""}, opaque=set) == "b"
+
+
+def test_one_that_is_nested_too_deep_hides_no_other() -> None:
+    deep = b"[" * 3000 + b"]" * 3000
+    read = values.parse(b'[{"a": ' + deep + b'}, {"a": "[" }, 7]')
+    assert read[1:] == [{"a": "["}, 7]
+    with pytest.raises(Unacceptable, match="nested"):
+        check(read[0])
+
+
+def test_what_is_no_json_is_refused_however_it_is_read() -> None:
+    for data in (b"[1", b"[" * 3000, b"x"):
+        with pytest.raises(ValueError, match=r"\w"):
+            values.parse(data)
+
+
+def test_arrays_and_objects_are_cut_beyond_150_levels() -> None:
+    whole = b"[" * 150 + b"1" + b"]" * 150
+    assert values.shallow(whole) == whole
+    assert values.shallow(b'{"k":' * 149 + b'[[1],"]",[2]]' + b"}" * 149) == (
+        b'{"k":' * 149 + b'[null,"]",null]' + b"}" * 149
+    )
+    assert values.shallow(b"[" * 151) == b"[" * 151
+
+
+@pytest.mark.parametrize(
+    ("content", "outside"),
+    [
+        (b'{"a":1,"b":"c"}', b"{:1,:}"),
+        (b'["a\\"b",1]', b"[,1]"),
+        (b'["a\\\\",":"]', b"[,]"),
+        (b"", b""),
+        (b'["' + b"x" * 65_533 + b'\\"y",":",1]', b"[,,1]"),
+        (b'["' + b"x" * 65_532 + b'\\"y",":",1]', b"[,,1]"),
+        (b'["' + b"x" * 70_000 + b'",":",1]', b"[,,1]"),
+        (b'["' + b"x" * 65_532 + b'\\\\",":",1]', b"[,,1]"),
+        (b"[" + b"1," * 40_000 + b'":"]', b"[" + b"1," * 40_000 + b"]"),
+    ],
+)
+def test_what_of_json_is_in_no_text(content: bytes, outside: bytes) -> None:
+    assert b"".join(values.outside_texts(content)) == outside

@@ -392,11 +392,13 @@ def test_how_a_container_ended() -> None:
 
 def test_after_its_download_a_pod_is_at_its_runner() -> None:
     found = parse(_fetching(_ended(0, "Completed")))
+    assert found is not None
     assert (found.container, found.memory_limit) == ("runner", "")
 
 
 def test_the_memory_limit_is_that_of_the_download_while_it_runs() -> None:
     found = parse(_fetching(RUNNING))
+    assert found is not None
     assert (found.container, found.memory_limit) == ("fetch", "1Gi")
 
 
