@@ -7,11 +7,11 @@ Then waiting callers are notified.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
@@ -24,13 +24,12 @@ from inference_contract.predictions import ErrorCode, PredictionStatus
 from inference_gateway.errors import NotFound
 from inference_gateway.lifecycle import ends, recorder_position, streamed
 from inference_gateway.lifecycle.fence import DELIVERIES, FENCE
+from inference_gateway.lifecycle.prediction import Attempt, OpenAttempt, State
 from inference_gateway.postgres import db
 from inference_gateway.postgres.tables import BRIEF, OPEN
 from inference_gateway.redis import replies
 
 _log = logging.getLogger(__name__)
-Row = Mapping[str, Any]
-"""A row of `predictions`, or the columns that a function names."""
 _CANCEL_FLAG_SECONDS = 3600
 _PAGE = 500
 
@@ -104,8 +103,7 @@ class Ending:
     logs: str | None = None
 
 
-def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
-    """`row` has id, model, attempt and token."""
+def canceled(row: OpenAttempt, code: ErrorCode, error: str | None = None) -> Ending:
     return Ending(
         id=str(row["id"]),
         model=row["model"],
@@ -117,7 +115,7 @@ def canceled(row: Row, code: ErrorCode, error: str | None = None) -> Ending:
     )
 
 
-def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) -> Row:
+def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) -> State:
     """Cancel a prediction in any state. Returns the row after it, without its large columns.
 
     A waiting prediction ends at once, a running one when its runner reports its end. If Redis or
@@ -141,7 +139,7 @@ def cancel(engine: Engine, client: redis.Redis, prediction_id: str, owner: str) 
         return row
 
 
-def _request(engine: Engine, prediction_id: str, owner: str) -> Row:
+def _request(engine: Engine, prediction_id: str, owner: str) -> State:
     with engine.begin() as connection:
         try:
             return _one(connection, _REQUEST_CANCEL, prediction_id, owner)
@@ -149,7 +147,7 @@ def _request(engine: Engine, prediction_id: str, owner: str) -> Row:
             return _one(connection, _READ, prediction_id, owner)
 
 
-def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> Row:
+def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> State:
     try:
         parameters = {"id": UUID(prediction_id), "owner": owner}
     except ValueError:
@@ -157,10 +155,12 @@ def _one(connection: Connection, query: Any, prediction_id: str, owner: str) -> 
     row = connection.execute(query, parameters).one_or_none()
     if row is None:
         raise NotFound(f"There is no prediction {prediction_id}.")
-    return row._asdict()
+    return cast("State", row._asdict())
 
 
-def _unclaimed(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> list[Row]:
+def _unclaimed(
+    client: redis.Redis, rows: Sequence[OpenAttempt], *, stop: bool = True
+) -> list[OpenAttempt]:
     """Withdraw the jobs of one model. Returns the rows that no runner has or had claimed."""
     found = withdraw(client, rows, stop=stop)
     withdrawals = dict(zip((row["id"] for row in rows), found, strict=True))
@@ -180,8 +180,10 @@ def _unclaimed(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -
     return removed
 
 
-def withdraw(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> list[Withdrawal]:
-    """Take jobs off their queues; rows have id, model, attempt.
+def withdraw(
+    client: redis.Redis, rows: Sequence[Attempt], *, stop: bool = True
+) -> list[Withdrawal]:
+    """Take jobs off their queues.
 
     Args:
         stop: tell the runners of jobs that are not queued to stop them.
@@ -195,7 +197,7 @@ def withdraw(client: redis.Redis, rows: Sequence[Row], *, stop: bool = True) -> 
             )
             job = queues.job_id(key, prediction, attempt)
             keys = [queues.job_key(job), queues.queue_key(key), queues.cancel_key(key)]
-            flag = [prediction, attempt, _CANCEL_FLAG_SECONDS] if stop else []
+            flag: list[str | int] = [prediction, attempt, _CANCEL_FLAG_SECONDS] if stop else []
             pipe.eval(_WITHDRAW, len(keys), *keys, job, *flag)
         return [_withdrawal(reply) for reply in replies.each(pipe)]
 
@@ -270,7 +272,9 @@ def end_waiting(engine: Engine, client: redis.Redis, model: str) -> int:
     return ended
 
 
-def _waiting(engine: Engine, model: str, after: UUID, page: int) -> list[Row]:
+def _waiting(engine: Engine, model: str, after: UUID, page: int) -> list[OpenAttempt]:
     with engine.connect() as connection:
         parameters = {"model": model, "after": after, "page": page}
-        return [row._asdict() for row in connection.execute(_WAITING, parameters)]
+        return [
+            cast("OpenAttempt", row._asdict()) for row in connection.execute(_WAITING, parameters)
+        ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import redis
 
 from inference_contract import queues
+from inference_gateway.lifecycle.prediction import End
 
 _MAX_BYTES = 8000
 """Larger ends are not sent to all gateways; those that wait for them read the row."""
@@ -23,9 +24,7 @@ COLUMNS = f"""
 CASE WHEN p.completed_at IS NULL THEN NULL
   WHEN COALESCE(pg_column_size(p.output), 0) + pg_column_size(p.logs)
     + COALESCE(pg_column_size(p.error), 0) < {_MAX_BYTES}
-  THEN json_build_object('attempt', p.attempt, 'status', p.status, 'output', p.output,
-    'logs', p.logs, 'error', p.error, 'error_code', p.error_code, 'metrics', p.metrics,
-    'started_at', p.started_at, 'completed_at', p.completed_at)::text
+  THEN json_build_object({", ".join(f"'{name}', p.{name}" for name in End.__annotations__)})::text
   ELSE 'null' END"""
 
 
@@ -52,9 +51,9 @@ def read(message: bytes) -> dict[str, dict[str, Any] | None]:
     return ends
 
 
-def columns(end: dict[str, Any]) -> dict[str, Any]:
+def columns(end: dict[str, Any]) -> End:
     """The columns in a message, converted to the types of a row."""
     for name in ("started_at", "completed_at"):
         if (moment := end[name]) is not None:
             end[name] = datetime.fromisoformat(moment)
-    return end
+    return cast("End", end)

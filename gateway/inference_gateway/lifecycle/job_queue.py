@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from inference_contract import queues
 from inference_contract.predictions import Job
 from inference_contract.webhooks import WHILE_RUNNING
 from inference_gateway.background import set_aside
+from inference_gateway.lifecycle.prediction import Handed
 from inference_gateway.postgres import stored
 from inference_gateway.redis.replies import ask, is_keys_own
 
@@ -59,8 +60,12 @@ _CHUNK_BYTES = 8_000_000
 """Bytes of inputs per call, unless one is larger: Redis limits the query buffer of a client."""
 
 
-def to_job(row: Mapping[str, Any]) -> Job:
-    """The job for a row; a new row has no `crashes` yet."""
+HANDED = ", ".join(f"p.{name}" for name in Handed.__annotations__)
+"""Of a row `p` of predictions: what `to_job` takes."""
+
+
+def to_job(row: Handed) -> Job:
+    """The job for a row."""
     wanted = row["webhook_events"] or ()
     return Job(
         id=str(row["id"]),
@@ -68,7 +73,7 @@ def to_job(row: Mapping[str, Any]) -> Job:
         token=row["token"],
         input=row["input"],
         notify=[event for event in WHILE_RUNNING if event in wanted],
-        crashes=row.get("crashes", 0),
+        crashes=row["crashes"],
     )
 
 

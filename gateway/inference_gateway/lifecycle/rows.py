@@ -3,13 +3,14 @@ bytes that are passed on without parsing."""
 
 from __future__ import annotations
 
+from typing import TypeVar, cast
+
 from sqlalchemy import Connection
 
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import Row
 from inference_gateway.postgres import stored
 from inference_gateway.postgres.tables import BRIEF, LARGE
 
-_JSON = ("input", "output")
 AS_READ = {"input": "input::text::bpchar", "output": "output::text::bpchar", "logs": "logs"}
 """See `stored`."""
 _SMALL_STORED_BYTES = 8000
@@ -26,6 +27,14 @@ IS_SMALL = (
 )
 """Whether a row is small enough to be read as Python objects."""
 _LENGTH = " + ".join(f"coalesce(octet_length({name}), 0)" for name in LARGE)
+
+
+class SizedRow(Row):
+    bytes: int
+    """Of all that may be large."""
+
+
+_Row = TypeVar("_Row", bound=Row)
 
 
 def if_room(which: str) -> str:
@@ -46,9 +55,10 @@ FROM (SELECT {BRIEF}, {texts} FROM predictions WHERE {which} OFFSET 0) AS found
 """  # noqa: S608 - constants of ours
 
 
-def passed_on(row: Row) -> Row:
+def passed_on(row: _Row) -> _Row:
     """The row with its large values as `stored.PassedOn`."""
-    return {**row, **{name: stored.passed_on(row[name]) for name in _JSON}}
+    read = {"input": stored.passed_on(row["input"]), "output": stored.passed_on(row["output"])}
+    return cast("_Row", {**row, **read})
 
 
 def let_go(connection: Connection, size: int) -> None:

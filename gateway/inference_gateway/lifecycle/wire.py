@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import orjson
 
 from inference_contract import values
 from inference_contract.predictions import PredictionStatus
 from inference_gateway.lifecycle import ids
+from inference_gateway.lifecycle.prediction import Row, State
 from inference_gateway.postgres import stored
 
 _log = logging.getLogger(__name__)
-
-Row = Mapping[str, Any]
-"""A row of `tables.Prediction`, by column."""
+_Row = TypeVar("_Row", bound=Row)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -83,11 +81,12 @@ def encode(row: Row, base_url: str) -> list[bytes]:
         return [orjson.dumps(to_wire(without_content(row, values.text(str(error))), base_url))]
 
 
-def without_content(row: Row, reason: str) -> Row:
+def without_content(row: _Row, reason: str) -> _Row:
     """The row without its large columns, and an `error` that says why."""
-    shown: Row = {"input": {}, "output": None, "metrics": None, "logs": ""}
     error = f"This prediction cannot be shown: {reason}."
-    return {**row, **shown, "error": error, "error_code": "unreadable"}
+    nothing: dict[str, object] = {"input": {}, "output": None, "metrics": None, "logs": ""}
+    said = {"error": error, "error_code": "unreadable"}
+    return cast("_Row", {**row, **nothing, **said})
 
 
 def _metrics(row: Row) -> dict[str, Any]:
@@ -102,5 +101,5 @@ def _metrics(row: Row) -> dict[str, Any]:
     return metrics
 
 
-def has_ended(row: Row) -> bool:
+def has_ended(row: State) -> bool:
     return PredictionStatus(row["status"]).is_terminal

@@ -12,7 +12,7 @@ import redis.asyncio
 from inference_contract import queues, values
 from inference_contract.predictions import EventType
 from inference_gateway.lifecycle import streamed
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import Attempt
 from inference_gateway.predictions.waiting.waiters import StreamEntry
 from inference_gateway.redis.bounded_reader import TooManyParts
 
@@ -59,7 +59,7 @@ class Pages:
             return page, len(found) == count or len(page) < len(found)
 
 
-async def partial_output(pages: Pages, row: Row, *, is_text: bool) -> Any:
+async def partial_output(pages: Pages, row: Attempt, *, is_text: bool) -> Any:
     """The output of the current attempt so far. None if there is none, if its beginning is lost, or
     if it is too large.
 

@@ -15,7 +15,7 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import NotFound
 from inference_gateway.http.body_limit import InFlight
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import Row, State
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog, belongs_to
 from inference_gateway.predictions import repository
 from inference_gateway.predictions.pages import Pages, partial_output
@@ -96,14 +96,14 @@ class Reader:
 
         return await self._large.run(owner, read)
 
-    async def state(self, prediction_id: str, owner: str) -> Row:
+    async def state(self, prediction_id: str, owner: str) -> State:
         """The row without its large columns. Raises NotFound."""
         row = await self.find_state(_parse_id(prediction_id), owner)
         if row is None:
             raise _unknown(prediction_id)
         return row
 
-    async def find_state(self, prediction_id: UUID, owner: str) -> Row | None:
+    async def find_state(self, prediction_id: UUID, owner: str) -> State | None:
         """As `state`; None if there is none."""
         return await self._states.find(prediction_id, owner)
 
@@ -127,7 +127,7 @@ class Reader:
 
         return await self._paging.run(owner, read)
 
-    def detail(self, row: Row, user: Principal) -> dict[str, str] | None:
+    def detail(self, row: State, user: Principal) -> dict[str, str] | None:
         """What the prediction waits for; None once it runs."""
         if row["status"] != _STARTING:
             return None

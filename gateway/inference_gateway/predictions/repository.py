@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, TextClause, text
@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine, TextClause, text
 from inference_contract.predictions import TERMINAL, PredictionStatus
 from inference_gateway.lifecycle import rows
 from inference_gateway.lifecycle.ids import first_id, key_of
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import NewRow, Row, State
+from inference_gateway.lifecycle.rows import SizedRow
 from inference_gateway.postgres.tables import BRIEF, OPEN, Prediction
 from inference_gateway.predictions.states import Wanted
 
@@ -79,36 +80,42 @@ class Page:
     has_newer: bool
 
 
+class _PageRow(SizedRow):
+    found: int
+    """How many there are, up to one beyond the page."""
+
+
 def get_small(engine: Engine, prediction_id: UUID, owner: str) -> Row | None:
     """By generated or chosen id, here and below. None also if the row is large."""
     return _find(engine, _GET_SMALL, prediction_id, owner)
 
 
-def get_large(engine: Engine, prediction_id: UUID, owner: str, room: int) -> Row | None:
+def get_large(engine: Engine, prediction_id: UUID, owner: str, room: int) -> SizedRow | None:
     """A row with large values as `stored.PassedOn`. The column `bytes` is their size; they are NULL
     if there is no space for them."""
     row = _find(engine, _GET_LARGE, prediction_id, owner, room=room)
-    return None if row is None else rows.passed_on(row)
+    return None if row is None else rows.passed_on(cast("SizedRow", row))
 
 
-def states(engine: Engine, wanted: Collection[Wanted]) -> dict[Wanted, Row]:
+def states(engine: Engine, wanted: Collection[Wanted]) -> dict[Wanted, State]:
     """The existing rows, without their large columns."""
-    found: dict[Wanted, Row] = {}
+    found: dict[Wanted, State] = {}
     with engine.connect() as connection:
         for row in _rows(connection, _STATES_BY_ID, wanted):
             found[Wanted(row["id"], str(row["owner"]))] = row
         if missing := [one for one in wanted if one not in found]:
+            by_key: dict[tuple[str | None, str], Wanted]
             by_key = {(key_of(one.id), one.owner): one for one in missing}
             for row in _rows(connection, _STATES_BY_KEY, missing):
                 found[by_key[row["idempotency_key"], str(row["owner"])]] = row
     return found
 
 
-def _rows(connection: Connection, query: TextClause, wanted: Iterable[Wanted]) -> Iterator[Row]:
+def _rows(connection: Connection, query: TextClause, wanted: Iterable[Wanted]) -> Iterator[State]:
     ids, owners = zip(*wanted, strict=True)
     keys = [key_of(prediction_id) for prediction_id in ids]
     parameters = {"ids": list(ids), "keys": keys, "owners": list(owners)}
-    return (row._asdict() for row in connection.execute(query, parameters))
+    return (cast("State", row._asdict()) for row in connection.execute(query, parameters))
 
 
 def _find(
@@ -124,18 +131,18 @@ def _find(
             if (found := connection.execute(query, wanted).one_or_none()) is not None:
                 row = found._asdict()
                 rows.let_go(connection, row.get("bytes", 0))
-                return row
+                return cast("Row", row)
     return None
 
 
-def by_key(engine: Engine, owner: str, key: str) -> Row | None:
+def by_key(engine: Engine, owner: str, key: str) -> State | None:
     """The prediction with this Idempotency-Key of this owner."""
     with engine.connect() as connection:
         found = connection.execute(_BY_KEY, {"owner": owner, "key": key}).one_or_none()
-    return None if found is None else found._asdict()
+    return None if found is None else cast("State", found._asdict())
 
 
-def of_batch(engine: Engine, made: Sequence[Row]) -> list[Row]:
+def of_batch(engine: Engine, made: Sequence[NewRow]) -> list[State]:
     """The stored rows with the ids, or else the idempotency keys, of these rows, in their order."""
     keyed = [row for row in made if row["idempotency_key"] is not None]
     parameters = {
@@ -144,16 +151,17 @@ def of_batch(engine: Engine, made: Sequence[Row]) -> list[Row]:
         "keys": [row["idempotency_key"] for row in keyed],
     }
     with engine.connect() as connection:
-        stored = [row._asdict() for row in connection.execute(_OF_BATCH, parameters)]
+        stored = [cast("State", row._asdict()) for row in connection.execute(_OF_BATCH, parameters)]
     by_id = {str(row["id"]): row for row in stored}
     by_key = {(str(row["owner"]), row["idempotency_key"]): row for row in stored}
     return [by_id.get(row["id"]) or by_key[row["owner"], row["idempotency_key"]] for row in made]
 
 
-def ended(engine: Engine, ids: Sequence[str]) -> list[Row]:
+def ended(engine: Engine, ids: Sequence[str]) -> list[State]:
     """Those of the rows that have ended, without their large columns."""
     with engine.connect() as connection:
-        return [row._asdict() for row in connection.execute(_ENDED, {"ids": list(ids)})]
+        found = connection.execute(_ENDED, {"ids": list(ids)})
+        return [cast("State", row._asdict()) for row in found]
 
 
 def page(
@@ -208,7 +216,9 @@ def page(
     parameters |= {"older_than": older_than, "newer_than": newer_than}
     parameters |= {"limit": limit, "max_bytes": max_bytes, "room": room}
     with engine.connect() as connection:
-        found = [row._asdict() for row in connection.execute(text(query), parameters)]
+        found = [
+            cast("_PageRow", row._asdict()) for row in connection.execute(text(query), parameters)
+        ]
         size = found[0]["bytes"]
         rows.let_go(connection, size)
     shown = [rows.passed_on(row) for row in found if row["id"] is not None]

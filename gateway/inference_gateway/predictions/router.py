@@ -25,7 +25,8 @@ from inference_gateway.auth.dependencies import AppServices, CurrentUser
 from inference_gateway.errors import GatewayError, Invalid, NotFound, raises
 from inference_gateway.http import accept_header
 from inference_gateway.http.response import send_pieces
-from inference_gateway.lifecycle.wire import Row, encode
+from inference_gateway.lifecycle.prediction import Row
+from inference_gateway.lifecycle.wire import encode
 from inference_gateway.predictions import openapi
 from inference_gateway.predictions.creating import multipart
 from inference_gateway.predictions.creating.endpoint import CreatePrediction

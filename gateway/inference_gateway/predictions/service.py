@@ -14,7 +14,8 @@ from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.errors import GatewayError
 from inference_gateway.http.body_limit import InFlight
 from inference_gateway.lifecycle import cancel
-from inference_gateway.lifecycle.wire import Row, has_ended
+from inference_gateway.lifecycle.prediction import Row
+from inference_gateway.lifecycle.wire import has_ended
 from inference_gateway.models.catalog import ModelCatalog
 from inference_gateway.predictions import repository
 from inference_gateway.predictions.creating.creation import Creation

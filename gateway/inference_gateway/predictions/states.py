@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import State
 
 AT_ONCE = 64
 """Ids in one query: all its requests go on in one iteration of the event loop."""
@@ -21,7 +21,7 @@ class Wanted(NamedTuple):
     """The id of an account."""
 
 
-Lookup = Callable[[Collection[Wanted]], Mapping[Wanted, Row]]
+Lookup = Callable[[Collection[Wanted]], Mapping[Wanted, State]]
 """Returns the existing rows. Blocks."""
 
 
@@ -30,12 +30,12 @@ class States:
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
-        self._waiting: deque[tuple[Wanted, asyncio.Future[Row | None]]] = deque()
+        self._waiting: deque[tuple[Wanted, asyncio.Future[State | None]]] = deque()
         self._reading: asyncio.Task[None] | None = None
 
-    async def find(self, prediction_id: UUID, owner: str) -> Row | None:
+    async def find(self, prediction_id: UUID, owner: str) -> State | None:
         """The row as of now or later."""
-        found: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
+        found: asyncio.Future[State | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((Wanted(prediction_id, owner), found))
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name="states")
@@ -49,9 +49,9 @@ class States:
         finally:
             self._reading = None
 
-    async def _answer(self, asked: list[tuple[Wanted, asyncio.Future[Row | None]]]) -> None:
+    async def _answer(self, asked: list[tuple[Wanted, asyncio.Future[State | None]]]) -> None:
         failed: Exception | None = None
-        rows: Mapping[Wanted, Row] = {}
+        rows: Mapping[Wanted, State] = {}
         try:
             rows = await asyncio.to_thread(self._lookup, {wanted for wanted, _ in asked})
         except Exception as error:

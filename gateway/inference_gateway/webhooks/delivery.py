@@ -15,11 +15,11 @@ from typing import Any
 from uuid import UUID
 
 from inference_gateway.background import set_aside
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import Row
 from inference_gateway.postgres import stored
 from inference_gateway.webhooks import metrics, signing
 from inference_gateway.webhooks.claims import MOST, Claimed, Claims, Receiver
-from inference_gateway.webhooks.reading import ContentReader, NoRoom
+from inference_gateway.webhooks.reading import ContentReader, NoRoom, WebhookRow
 from inference_gateway.webhooks.retry import DeliveryState, Receipt, conclude
 from inference_gateway.webhooks.sending import Sender
 
@@ -88,7 +88,7 @@ class Delivery:
             self._slow = {owner: until for owner, until in self._slow.items() if until > now}
             return set(self._slow)
 
-    def _deliver(self, claimed: Claimed, row: Row | None) -> None:
+    def _deliver(self, claimed: Claimed, row: WebhookRow | None) -> None:
         held = 0
         try:
             if row is not None and not row["is_small"]:
@@ -106,7 +106,7 @@ class Delivery:
                 self._active[claimed.receiver] -= 1
             self._wake.set()
 
-    def _attempt(self, claimed: Claimed, row: Row | None) -> Receipt:
+    def _attempt(self, claimed: Claimed, row: WebhookRow | None) -> Receipt:
         began = time.monotonic()
         try:
             return self._send(claimed, row)
@@ -118,7 +118,7 @@ class Delivery:
                 with self._lock:
                     self._slow[claimed.owner] = now + _SLOW_FOR
 
-    def _send(self, claimed: Claimed, row: Row | None) -> Receipt:
+    def _send(self, claimed: Claimed, row: WebhookRow | None) -> Receipt:
         if row is None:
             return Receipt(error="the account is gone", final=True)
         try:

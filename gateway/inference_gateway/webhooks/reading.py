@@ -7,12 +7,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
+from typing import cast
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from inference_gateway.lifecycle import rows
-from inference_gateway.lifecycle.wire import Row, without_content
+from inference_gateway.lifecycle.prediction import Row
+from inference_gateway.lifecycle.wire import without_content
 from inference_gateway.postgres.tables import BRIEF, LARGE
 
 _MOST_BYTES = 64_000_000
@@ -36,6 +38,13 @@ WHERE id = ANY (:ids)
 _LARGE = text(rows.if_room("id = :id"))
 
 
+class WebhookRow(Row):
+    is_small: bool
+    webhook_secret: str
+    """Of its owner, as is the next."""
+    is_admin: bool
+
+
 class NoRoom(Exception):
     """Too many bytes are in flight: this row must wait."""
 
@@ -55,12 +64,12 @@ class ContentReader:
         self._held = Counter[UUID]()
         """Bytes in flight by owner."""
 
-    def together(self, ids: Collection[UUID]) -> dict[UUID, Row]:
+    def together(self, ids: Collection[UUID]) -> dict[UUID, WebhookRow]:
         """Rows by id, with `webhook_secret`, `is_admin` and `is_small`; large rows have no input,
         output and logs. Rows of deleted accounts are missing."""
         with self._engine.connect() as connection:
             found = connection.execute(_TOGETHER, {"ids": list(ids)})
-            return {row.id: row._asdict() for row in found}
+            return {row.id: cast("WebhookRow", row._asdict()) for row in found}
 
     def enter(self, owner: UUID) -> bool:
         """Whether the owner gets a place in the line for `large`, which must then be called."""
@@ -72,7 +81,7 @@ class ContentReader:
             self._line.add(owner)
             return True
 
-    def large(self, row: Row, slow: Iterable[UUID] = ()) -> tuple[Row, int]:
+    def large(self, row: WebhookRow, slow: Iterable[UUID] = ()) -> tuple[WebhookRow, int]:
         """The complete row, and the bytes to release with `give`.
 
         Args:
@@ -81,13 +90,13 @@ class ContentReader:
         Raises:
             NoRoom
         """
-        owner: UUID = row["owner"]
+        owner = row["owner"]
         try:
             with self._one_by_one, self._engine.connect() as connection:
                 room = self._room(owner, slow)
                 read = connection.execute(_LARGE, {"id": row["id"], "room": room})
-                found = read.one()._asdict()
-                size: int = found["bytes"]
+                found = cast("rows.SizedRow", read.one()._asdict())
+                size = found["bytes"]
                 if size <= room:
                     rows.let_go(connection, size)
                     with self._lock:
@@ -96,13 +105,13 @@ class ContentReader:
             with self._lock:
                 self._line.discard(owner)
         if size <= room:
-            return {**row, **rows.passed_on(found)}, size
+            return cast("WebhookRow", {**row, **rows.passed_on(found)}), size
         if size <= _LARGEST:
             with self._lock:
                 self._paused[owner] = time.monotonic() + _PAUSE_SECONDS
             raise NoRoom
         reason = f"it is larger than {_LARGEST} bytes, the most that a webhook may hold"
-        return without_content({**row, **found}, reason), 0
+        return without_content(cast("WebhookRow", {**row, **found}), reason), 0
 
     def give(self, owner: UUID, size: int) -> None:
         """Release bytes after the row was sent."""

@@ -36,7 +36,7 @@ def ends(lab: Any) -> Iterator[Callable[[], Any]]:
 def test_a_prediction_that_waits_ends_at_once(lab: Any, ends: Callable[[], Any]) -> None:
     prediction, other = lab.insert(webhook="https://example.com/"), lab.insert()
     lab.enqueue(prediction, other)
-    row = cancel(lab.engine, lab.redis, prediction, ADA)
+    row: Any = cancel(lab.engine, lab.redis, prediction, ADA)
     assert (row["status"], row["error_code"]) == ("canceled", "canceled")
     assert row["completed_at"] >= row["cancel_requested_at"] >= row["created_at"]
     assert lab.queued() == [other]

@@ -85,7 +85,8 @@ def _job(row: dict[str, Any]) -> Job:
 def insert(database_url: str) -> Any:
     """`insert`, for who has no event loop."""
     with asyncio.Runner() as loop, ThreadPoolExecutor(1) as threads:
-        store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), list, threads)
+        find: Any = list
+        store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), find, threads)
         yield lambda rows: loop.run(store.insert(rows))
         loop.run(_close(store))
 

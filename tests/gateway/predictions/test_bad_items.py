@@ -143,8 +143,8 @@ async def test_a_stream_with_an_entry_of_millions_of_fields_is_removed(
 async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_queue(
     redis_client: Any, enqueuer: Enqueuer
 ) -> None:
-    def row(id: str, content: Any) -> dict[str, Any]:
-        rest = {"webhook_events": None, "held": False, "input_bytes": 9}
+    def row(id: str, content: Any) -> Any:
+        rest = {"crashes": 0, "webhook_events": None, "held": False, "input_bytes": 9}
         return {"id": id, "attempt": 1, "token": "t", "input": content, **rest}
 
     await enqueuer.enqueue("ada/echo", [row("a", {}), row("odd", {"n": {1, 2}}), row("b", {})])
@@ -260,17 +260,19 @@ async def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_stored(
     loop = asyncio.get_running_loop()
 
     def new(content: Any) -> NewPrediction:
-        row = dict.fromkeys(
+        row: Any = dict.fromkeys(
             ("webhook", "webhook_events", "base_url", "idempotency_key", "request_hash")
         )
         row |= {"id": IdSource().new()[0], "owner": ID, "model": "ada/echo", "version": "1"}
         known: Any = {"token": "t", "lives_seconds": 60, "created_at": None, "deadline": None}
-        known |= {"input_bytes": 10, "held": False, "attempt": 1}
-        return NewPrediction({**row, **known, "input": content}, 10, Future(loop=loop))
+        known |= {"input_bytes": 10, "held": False, "attempt": 1, "crashes": 0}
+        row |= {**known, "input": content}
+        return NewPrediction(row, 10, Future(loop=loop))
 
     batch = [new({}), new({"n": {1, 2}}), new({"n": 2**70}), new({"\ud800": 1}), new({})]
     with ThreadPoolExecutor(1) as threads:
-        store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), list, threads)
+        find: Any = list
+        store = InsertConnection(lambda: psycopg2.connect(database_url, async_=True), find, threads)
         writer = BatchWriter([store], enqueuer, QueueSizes(redis_client, 100, Room()))
         for one in batch:  # Before it begins: it then stores them together.
             writer.put(one)

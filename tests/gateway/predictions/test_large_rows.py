@@ -84,7 +84,7 @@ def test_without_room_the_row_comes_without_what_is_large(
 ) -> None:
     engine = db.short_lived_engine(settings)
     owner = str(sql("SELECT owner FROM predictions")[0]["owner"])
-    size = repository.get_large(engine, _id(sql), owner, 10)
+    size: Any = repository.get_large(engine, _id(sql), owner, 10)
     assert size is not None
     assert (size["input"], size["output"], size["logs"]) == (None, None, None)
     row = repository.get_large(engine, _id(sql), owner, size["bytes"])
@@ -102,7 +102,7 @@ def test_who_wants_the_state_reads_nothing_large(
 ) -> None:
     engine = db.short_lived_engine(settings)
     owner = str(sql("SELECT owner FROM predictions")[0]["owner"])
-    wanted = {"id": str(_id(sql)), "owner": owner, "idempotency_key": "k"}
+    wanted: Any = {"id": str(_id(sql)), "owner": owner, "idempotency_key": "k"}
     rows = [
         *repository.of_batch(engine, [wanted]),
         repository.by_key(engine, owner, "k"),

@@ -235,11 +235,12 @@ async def test_a_float_comes_back_as_it_was(
 
 def test_what_cannot_be_encoded_is_shown_as_an_error() -> None:
     moment = datetime.now(UTC)
-    row: dict[str, Any] = dict.fromkeys(
+    row: Any = dict.fromkeys(
         ("id", "model", "version", "status", "logs", "error", "error_code", "webhook"), "x"
     )
     row |= dict.fromkeys(("created_at", "started_at", "completed_at", "deadline"), moment)
-    pieces = encode({**row, "input": {}, "output": {1, 2}, "metrics": None}, "http://a")
+    row |= {"input": {}, "output": {1, 2}, "metrics": None}
+    pieces = encode(row, "http://a")
     shown = orjson.loads(b"".join(pieces))
     assert (shown["id"], shown["error_code"], shown["output"]) == ("x", "unreadable", None)
     assert "cannot be shown" in shown["error"]

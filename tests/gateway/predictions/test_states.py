@@ -52,7 +52,7 @@ async def test_what_is_not_there_is_none() -> None:
     lookup, one, other = Lookup(), uuid4(), uuid4()
     lookup.missing = {other}
     found = States(lookup)
-    rows = list(await asyncio.gather(found.find(one, OWNER), found.find(other, OWNER)))
+    rows: list[Any] = await asyncio.gather(found.find(one, OWNER), found.find(other, OWNER))
     assert rows == [{"id": one}, None]
 
 
@@ -64,7 +64,8 @@ async def test_an_error_is_everybodys_and_the_next_are_answered() -> None:
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [OSError] * 3
     lookup.error = None
-    assert await found.find(one, OWNER) == {"id": one}
+    again: Any = await found.find(one, OWNER)
+    assert again == {"id": one}
 
 
 async def test_who_goes_away_keeps_no_other_waiting() -> None:
@@ -73,7 +74,8 @@ async def test_who_goes_away_keeps_no_other_waiting() -> None:
     stays = asyncio.create_task(found.find(one, OWNER))
     await asyncio.sleep(0)
     gone.cancel()
-    assert await stays == {"id": one}
+    answer: Any = await stays
+    assert answer == {"id": one}
 
 
 @pytest.mark.usefixtures("runner")
@@ -90,7 +92,7 @@ async def test_rows_are_found_by_their_own_id_or_the_chosen_one_and_by_their_own
     ada, bob = [str(row[0]) for row in _accounts(services.engine, ("ada", "bob"))]
     first, second = Wanted(UUID(made["id"]), ada), Wanted(chosen, ada)
     strangers = {Wanted(UUID(made["id"]), bob), Wanted(chosen, bob), Wanted(uuid4(), ada)}
-    found = repository.states(services.engine, {first, second, *strangers})
+    found: Any = repository.states(services.engine, {first, second, *strangers})
     assert set(found) == {first, second}
     assert str(found[first]["id"]) == made["id"]
     assert found[second]["idempotency_key"][1:] == str(chosen)

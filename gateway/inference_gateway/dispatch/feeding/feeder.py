@@ -15,7 +15,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Any
+from typing import cast
 from uuid import UUID
 
 import redis
@@ -24,7 +24,8 @@ from sqlalchemy import Connection, Engine, text
 from inference_contract import queues
 from inference_gateway.dispatch import batches, metrics
 from inference_gateway.dispatch.feeding.held import Held, Queued, Rotation, queued
-from inference_gateway.lifecycle.job_queue import JobQueue, to_job
+from inference_gateway.lifecycle.job_queue import HANDED, JobQueue, to_job
+from inference_gateway.lifecycle.prediction import Handed
 from inference_gateway.postgres.tables import HELD
 from inference_gateway.quotas.queued import fits, free
 from inference_gateway.redis.replies import is_keys_own
@@ -47,7 +48,7 @@ WITH next AS MATERIALIZED (
   SELECT id FROM predictions WHERE id = ANY (CAST(:ids AS uuid[])) AND {HELD}
   ORDER BY id FOR UPDATE SKIP LOCKED)
 UPDATE predictions p SET held = false FROM next WHERE p.id = next.id
-RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashes
+RETURNING {HANDED}
 """)  # noqa: S608
 
 
@@ -114,12 +115,12 @@ class Feeder:
     def _release(self, connection: Connection, chosen: Sequence[Held]) -> None:
         """Enqueue while the rows are locked, so that a cancel comes before, or finds the job."""
         released = connection.execute(_RELEASE, {"ids": [str(one.id) for one in chosen]})
-        rows = [row._asdict() for row in released]
+        rows = [cast("Handed", row._asdict()) for row in released]
         rows.sort(key=lambda row: (row["model"], row["id"]))
         for model, group in groupby(rows, key=lambda row: str(row["model"])):
             self._enqueue(model, list(group))
 
-    def _enqueue(self, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _enqueue(self, model: str, rows: Sequence[Handed]) -> None:
         """Rows with an unusable input, or of a model whose queue cannot be written, are left to the
         relay."""
         jobs = [to_job(row) for row in rows if isinstance(row["input"], dict)]

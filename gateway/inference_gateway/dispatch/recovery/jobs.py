@@ -11,6 +11,7 @@ import redis
 from inference_contract import queues
 from inference_gateway.dispatch.recovery.rules import JobState, OpenRow
 from inference_gateway.lifecycle.cancel import Withdrawal, withdraw
+from inference_gateway.lifecycle.prediction import Attempt
 from inference_gateway.redis.replies import each
 
 _CHUNK = 500
@@ -87,7 +88,7 @@ def states(client: redis.Redis, rows: Sequence[OpenRow]) -> list[JobState]:
     """The states of the rows' jobs. Jobs of rows with a cancel request are withdrawn first."""
     found = _statuses(client, [job_of(row) for row in rows])
     unwanted = [i for i, row in enumerate(rows) if row.cancel_requested]
-    wanted = [
+    wanted: list[Attempt] = [
         {"id": rows[i].id, "model": rows[i].model, "attempt": rows[i].attempt} for i in unwanted
     ]
     withdrawn = withdraw(client, wanted) if wanted else []

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import redis
@@ -19,7 +19,8 @@ from inference_gateway.dispatch.recovery.rules import Cause, HandOut, Recovery
 from inference_gateway.lifecycle import recorder_position
 from inference_gateway.lifecycle.cancel import Ending, end, withdraw
 from inference_gateway.lifecycle.fence import FENCE
-from inference_gateway.lifecycle.job_queue import JobQueue, to_job
+from inference_gateway.lifecycle.job_queue import HANDED, JobQueue, to_job
+from inference_gateway.lifecycle.prediction import Attempt, Handed
 from inference_gateway.redis.replies import is_keys_own
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ SET status = 'starting', attempt = p.attempt + 1, token = v.next_token,
     started_at = NULL, lease_until = NULL, output = NULL, logs = ''
 FROM v
 WHERE {FENCE} AND p.lease_until IS NOT DISTINCT FROM v.lease_until
-RETURNING p.id, p.model, p.attempt, p.token, p.input, p.webhook_events, p.crashes
+RETURNING {HANDED}
 """)  # noqa: S608 - constants of ours
 
 
@@ -89,7 +90,7 @@ class PendingRecoveries:
         for ending in ended:
             metrics.ENDED.labels(ending.error_code.value).inc()
             _log.info("ended: %s", ending.error_code.value, extra=_story(ending))
-        rows = [{"id": e.id, "model": e.model, "attempt": e.attempt} for e in ended]
+        rows: list[Attempt] = [{"id": e.id, "model": e.model, "attempt": e.attempt} for e in ended]
         withdraw(self._redis, rows)
 
     def _hand_out(self, orders: Sequence[HandOut]) -> None:
@@ -107,12 +108,13 @@ class PendingRecoveries:
         for model, group in groupby(filter(_has_input, rows), key=lambda row: str(row["model"])):
             self._enqueue(model, list(group))
 
-    def _write(self, orders: Sequence[HandOut]) -> list[dict[str, Any]]:
+    def _write(self, orders: Sequence[HandOut]) -> list[Handed]:
         parameter = orjson.dumps([_new_attempt(order) for order in orders]).decode()
         with self._engine.begin() as connection:
-            return [row._asdict() for row in connection.execute(_HAND_OUT, {"rows": parameter})]
+            found = connection.execute(_HAND_OUT, {"rows": parameter})
+            return [cast("Handed", row._asdict()) for row in found]
 
-    def _enqueue(self, model: str, rows: Sequence[dict[str, Any]]) -> None:
+    def _enqueue(self, model: str, rows: Sequence[Handed]) -> None:
         """A queue that cannot be written delays only its own model's predictions: the relay tries
         again, up to `MOST_ATTEMPTS` times."""
         try:
@@ -125,11 +127,11 @@ class PendingRecoveries:
             self._redis.delete(queue_key(model_key(model)))
 
 
-def _has_input(row: dict[str, Any]) -> bool:
+def _has_input(row: Handed) -> bool:
     return isinstance(row["input"], dict)
 
 
-def _bad_input(row: dict[str, Any]) -> Ending:
+def _bad_input(row: Handed) -> Ending:
     metrics.SET_ASIDE.labels("relay").inc()
     return Ending(
         id=str(row["id"]),
@@ -142,7 +144,7 @@ def _bad_input(row: dict[str, Any]) -> Ending:
     )
 
 
-def _set_aside(order: HandOut, error: Exception) -> list[dict[str, Any]]:
+def _set_aside(order: HandOut, error: Exception) -> list[Handed]:
     metrics.SET_ASIDE.labels("relay").inc()
     _log.error("cannot be handed out: %s", batches.reason(error), extra=_story(order))
     return []

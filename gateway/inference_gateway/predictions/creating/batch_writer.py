@@ -20,7 +20,7 @@ from inference_gateway import changes
 from inference_gateway.background import set_aside
 from inference_gateway.errors import GatewayError, Invalid, Unavailable, Unconfirmed
 from inference_gateway.lifecycle import ids
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import NewRow, State
 from inference_gateway.postgres import db
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.creating.enqueuer import Enqueuer
@@ -37,7 +37,7 @@ _PATIENCE_SECONDS = 0.002
 waiting callers. A batch costs 3 ms of CPU in all processes together, each prediction in it 0.4."""
 _STOP_SECONDS = 5.0
 """After it, a task that waits for PostgreSQL is canceled."""
-Outcome = Row | GatewayError
+Outcome = NewRow | State | GatewayError
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,7 @@ class NewPrediction:
         quiet: only errors go to the future, which otherwise waits for the prediction's end.
     """
 
-    row: dict[str, Any]
+    row: NewRow
     size: int
     future: asyncio.Future[Any]
     quiet: bool = False
@@ -64,13 +64,13 @@ class NewPrediction:
         if not self.future.done() and not (self.quiet and outcome is self.row):
             self._resolve(outcome)
 
-    async def stored(self) -> Row:
+    async def stored(self) -> NewRow | State:
         """Wait for the stored row of a quiet prediction. Raises its GatewayError."""
         self.future = asyncio.get_running_loop().create_future()
         self.quiet = False
         if self.outcome is not None:
             self._resolve(self.outcome)
-        stored: Row = await self.future
+        stored: NewRow | State = await self.future
         return stored
 
     def _resolve(self, outcome: Outcome) -> None:
@@ -222,7 +222,7 @@ class BatchWriter:
         return [(new, _own(new, row)) for new, row in zip(batch, stored, strict=True)]
 
 
-def _own(new: NewPrediction, stored: Row) -> Row:
+def _own(new: NewPrediction, stored: NewRow | State) -> NewRow | State:
     """`new.row` itself if that row was stored, else the older row."""
     if stored is not new.row and str(stored["id"]) == new.row["id"]:
         new.row |= {"created_at": stored["created_at"], "deadline": stored["deadline"]}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -22,7 +22,8 @@ from inference_gateway.errors import (
     Unconfirmed,
 )
 from inference_gateway.lifecycle import ids
-from inference_gateway.lifecycle.wire import Row, has_ended
+from inference_gateway.lifecycle.prediction import NewRow, Row, State, as_stored
+from inference_gateway.lifecycle.wire import has_ended
 from inference_gateway.postgres import db
 from inference_gateway.predictions import metrics, repository
 from inference_gateway.predictions.creating import requests
@@ -144,14 +145,16 @@ class Creation:
         metrics.REPLAYED.inc()
         return await self._reader.row(str(stored["id"]), owner)
 
-    async def _store(self, row: dict[str, Any], size: int) -> Created:
+    async def _store(self, row: NewRow, size: int) -> Created:
         new = NewPrediction(row, size, asyncio.get_running_loop().create_future())
         self._storing.put(new)
         stored = await self._storing.stored(new, new.future)
-        return Created(row) if stored is row else await self._read(_same_request(row, stored))
+        if stored is row:
+            return Created(as_stored(row))
+        return await self._read(_same_request(row, stored))
 
     async def _store_and_wait(
-        self, user: Principal, row: dict[str, Any], size: int, seconds: float
+        self, user: Principal, row: NewRow, size: int, seconds: float
     ) -> Created:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -170,9 +173,9 @@ class Creation:
         if isinstance(end, Ended):
             # Its creation time may not be known here yet, although it has ended.
             known = row["created_at"] is not None and end.is_whole
-            return Created({**row, **end.columns}) if known else await self._read(row)
+            return Created(end.of(as_stored(row))) if known else await self._read(row)
         if end is row:
-            return Created(row, is_unfinished=True)
+            return Created(as_stored(row), is_unfinished=True)
         older = _same_request(row, end)
         return await self._wait_for(user, older, until - loop.time())
 
@@ -194,19 +197,17 @@ class Creation:
             self._hub.leave(waiter)
         if end is None:
             return Created({**row, **now}, is_unfinished=True)
-        return Created({**row, **end.columns}) if end.is_whole else await self._read(row)
+        return Created(end.of(row)) if end.is_whole else await self._read(row)
 
-    async def _read(self, row: Row) -> Created:
+    async def _read(self, row: NewRow | Row) -> Created:
         """The whole row of a prediction; reported as unfinished if there is no space to read it."""
         try:
             return Created(await self._reader.row(str(row["id"]), str(row["owner"])))
-        except (TooManyRequests, Unavailable):
-            return Created(row, is_unfinished=True)
-        except SQLAlchemyError as error:
+        except (TooManyRequests, Unavailable, SQLAlchemyError) as error:
             return _unread(row, error)
 
 
-def _same_request(row: Row, stored: Row) -> Row:
+def _same_request(row: NewRow, stored: NewRow | State) -> Row:
     """The stored columns of this row, or of the earlier row with its idempotency key; perhaps not
     all.
 
@@ -214,27 +215,28 @@ def _same_request(row: Row, stored: Row) -> Row:
         Invalid: the key was used with another request.
     """
     if str(stored["id"]) == row["id"]:
-        return {**row, **stored}
+        return cast("Row", {**row, **stored})
     if stored["request_hash"] != row["request_hash"]:
         raise _used_before(row["idempotency_key"])
     metrics.REPLAYED.inc()
-    return {**row, **stored}
+    return cast("Row", {**row, **stored})
 
 
-def _unread(row: Row, error: SQLAlchemyError) -> Created:
+def _unread(row: NewRow | Row, error: GatewayError | SQLAlchemyError) -> Created:
     """The response for a stored prediction whose row cannot be read now.
 
     Raises:
         Unconfirmed: too little of it is known.
     """
-    log.warning("a caller who waited gets what is known: %s", db.describe(error))
+    if isinstance(error, SQLAlchemyError):
+        log.warning("a caller who waited gets what is known: %s", db.describe(error))
     if row["created_at"] is None:
+        why = "PostgreSQL does not answer" if isinstance(error, SQLAlchemyError) else error.detail
         raise Unconfirmed(
-            "PostgreSQL does not answer; the prediction is stored: look for it before you send the "
-            "request again",
+            f"{why}; the prediction is stored: look for it before you send the request again",
             prediction_id=str(row["id"]),
         ) from error
-    return Created(row, is_unfinished=True)
+    return Created(as_stored(row), is_unfinished=True)
 
 
 def _used_before(key: str | None) -> Invalid:

@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from inference_contract.predictions import Job
 from inference_gateway.lifecycle.job_queue import JobQueue, put, to_job
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import NewRow
 from inference_gateway.predictions import metrics
 from inference_gateway.predictions.creating.insert import LARGE_BYTES
 from inference_gateway.redis.replies import Pipe, is_keys_own
@@ -54,7 +54,7 @@ class Enqueuer:
             await pipe.close()
         self._redis.close()
 
-    async def enqueue(self, model: str, rows: Sequence[Row]) -> None:
+    async def enqueue(self, model: str, rows: Sequence[NewRow]) -> None:
         """Enqueue committed rows that are not held. Errors of Redis are ignored: the relay finds
         the rows."""
         now = time.monotonic()

@@ -12,6 +12,7 @@ from inference_gateway.auth.accounts import Principal
 from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import Invalid, NotFound
 from inference_gateway.lifecycle.ids import IdSource
+from inference_gateway.lifecycle.prediction import NewRow
 from inference_gateway.models.catalog import CatalogModel, ModelCatalog
 from inference_gateway.models.inputs.budget import ThreadBudget, TooCostly
 from inference_gateway.postgres.stored import PassedOn
@@ -44,7 +45,7 @@ class NewRows:
 
     async def make(
         self, user: Principal, body: CreateBody, headers: CreateHeaders, path_model: str | None
-    ) -> tuple[dict[str, Any], int]:
+    ) -> tuple[NewRow, int]:
         """The row, and the size of its input. Raises GatewayError."""
         model_id, version = requests.named_model(body, path_model)
         model = self._catalog.get(model_id, user)
@@ -65,7 +66,7 @@ class NewRows:
         self._sizes.check(model_id)
         prediction_id, token = self._ids.new()
         lives = headers.cancel_after or self._settings.prediction_deadline_seconds
-        row = {
+        row: NewRow = {
             "id": prediction_id,
             "owner": user.user_id,
             "model": model_id,
@@ -73,6 +74,7 @@ class NewRows:
             "status": _STARTING,
             "attempt": 1,
             "token": token,
+            "crashes": 0,
             "input": PassedOn(content) if len(content) > LARGE_BYTES else orjson.Fragment(content),
             "input_bytes": len(content),
             "held": False,
@@ -85,6 +87,7 @@ class NewRows:
             "webhook_events": (body.webhook_events_filter or _DEFAULT_EVENTS)
             if body.webhook
             else None,
+            "base_url": None,
             "idempotency_key": headers.idempotency_key,
             "request_hash": hashed,
             "created_at": None,

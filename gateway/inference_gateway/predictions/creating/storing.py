@@ -10,7 +10,7 @@ import redis
 import redis.asyncio
 from sqlalchemy import Engine
 
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import NewRow, State
 from inference_gateway.postgres import db
 from inference_gateway.predictions import repository
 from inference_gateway.predictions.creating.batch_writer import (
@@ -72,7 +72,9 @@ class Storing:
         """Raises Unavailable."""
         (self._writer_of_large if new.size > LARGE_BYTES else self._writer).put(new)
 
-    async def stored(self, new: NewPrediction, outcome: Awaitable[Row]) -> Row:
+    async def stored(
+        self, new: NewPrediction, outcome: Awaitable[NewRow | State]
+    ) -> NewRow | State:
         self.waited_for.add(new)
         try:
             return await outcome

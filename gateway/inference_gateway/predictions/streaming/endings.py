@@ -15,7 +15,7 @@ from typing import NamedTuple
 from inference_gateway.background.lanes import Lane
 from inference_gateway.errors import GatewayError, TooLarge
 from inference_gateway.http.body_limit import SMALL_BYTES, InFlight, check_values
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import Row
 from inference_gateway.postgres import stored
 
 Events = Callable[[Row], Iterator[bytes]]

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from redis.exceptions import RedisError
 
 from inference_contract import queues
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import State
 from inference_gateway.predictions.pages import PAGE_BYTES, Pages
 from inference_gateway.predictions.streaming.endings import Events
 from inference_gateway.predictions.streaming.sse import HEARTBEAT, Position, StreamReader
@@ -23,7 +23,7 @@ Finish = Callable[[Events], AsyncGenerator[bytes, None]]
 
 async def follow(
     pages: Pages,
-    row: Row,
+    row: State,
     finish: Finish,
     waiter: StreamWaiter,
     has: Position | None,
@@ -58,13 +58,15 @@ async def follow(
             yield HEARTBEAT
 
 
-async def _end(reader: StreamReader, row: Row, end: Ended, finish: Finish) -> AsyncIterator[bytes]:
+async def _end(
+    reader: StreamReader, row: State, end: Ended, finish: Finish
+) -> AsyncIterator[bytes]:
     """The missing events, and the end."""
     if not end.is_whole:
         async with aclosing(finish(reader.finish)) as pieces:
             async for piece in pieces:
                 yield piece
-    elif chunk := b"".join(reader.finish({**row, **end.columns})):
+    elif chunk := b"".join(reader.finish(end.of(row))):
         yield chunk
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from inference_contract.predictions import EventType, PredictionStatus, StreamEvent
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import Row
 from inference_gateway.postgres import stored
 from inference_gateway.predictions.streaming.transcript import Diverged, Mark, Transcript
 from inference_gateway.predictions.waiting.waiters import StreamEntry

@@ -20,12 +20,12 @@ from redis.exceptions import RedisError
 from inference_contract import backoff, queues
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.lifecycle import ends
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import State
 from inference_gateway.predictions.waiting.waiters import Ended, Waiter
 
 log = logging.getLogger(__name__)
 
-Lookup = Callable[[list[str]], Iterable[Row]]
+Lookup = Callable[[list[str]], Iterable[State]]
 """Ids → those rows that have ended, without their large columns. Blocks."""
 
 _POLL_SECONDS = 1.0

@@ -10,7 +10,7 @@ from inference_contract.inferencemodel import (
     Reason,
 )
 from inference_contract.predictions import PredictionStatus
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import State
 from inference_gateway.models.catalog import CatalogModel, Entry
 
 _STAGES = {
@@ -25,7 +25,7 @@ _STARTING = PredictionStatus.STARTING.value
 _OWNER_SEES = "the model cannot start now; its owner sees why"
 
 
-def detail(entry: Entry | None, row: Row, *, is_trusted: bool) -> dict[str, str] | None:
+def detail(entry: Entry | None, row: State, *, is_trusted: bool) -> dict[str, str] | None:
     """Stage (queued, starting, downloading, loading, blocked), reason and message; None once it
     runs or has ended.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.http.turns import Turns
-from inference_gateway.lifecycle.wire import Row
+from inference_gateway.lifecycle.prediction import End, Row, State
 
 _MAX_BUFFERED = 256
 """Entries that are buffered for a slow reader."""
@@ -17,10 +17,14 @@ _MAX_BUFFERED_BYTES = 262_144
 class Ended(NamedTuple):
     """The committed end of a prediction."""
 
-    columns: Row
+    columns: End | State
     """Columns of its row: all, or those that the end has set."""
     is_whole: bool = True
     """If False, the row must be read for its output and logs, which may be large."""
+
+    def of(self, row: State) -> Row:
+        """The row as it ended; of one that is whole."""
+        return cast("Row", {**row, **self.columns})
 
 
 class Waiter:

@@ -57,7 +57,7 @@ class Writing:
 
     def put(self, names: str) -> None:
         for name in names:
-            row = {"id": name, "model": "ada/echo", "idempotency_key": None}
+            row: Any = {"id": name, "model": "ada/echo", "idempotency_key": None}
             future = asyncio.get_running_loop().create_future()
             self.writer.put(NewPrediction(row, 1, future))
 
@@ -135,7 +135,7 @@ async def test_a_writer_that_stops_stores_what_waits(patient: Writing) -> None:
 async def test_an_error_that_comes_just_when_a_caller_has_waited_long_enough_is_told(
     writing: Writing, eventually: Eventually
 ) -> None:
-    row = {"id": "a", "model": "ada/echo", "idempotency_key": None, "created_at": None}
+    row: Any = {"id": "a", "model": "ada/echo", "idempotency_key": None, "created_at": None}
     new = NewPrediction(row, 1, asyncio.get_running_loop().create_future(), quiet=True)
     writing.store.error = psycopg2.OperationalError("no")
     writing.writer.put(new)

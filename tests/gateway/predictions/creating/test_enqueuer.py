@@ -23,7 +23,7 @@ QUEUE = queues.queue_key("ada_echo")
 
 def _row(name: str = "1", size: int = 2) -> Any:
     rest = {"attempt": 1, "token": "t", "webhook_events": None, "held": False}
-    return {**rest, "id": name, "input": {}, "input_bytes": size}
+    return {**rest, "id": name, "input": {}, "input_bytes": size, "crashes": 0}
 
 
 class Silent:

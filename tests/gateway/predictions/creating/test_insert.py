@@ -26,7 +26,7 @@ ADA = "5f1d9d1e-3bd0-4b5f-9d0f-6a3f3b9c2a10"
 Sql = Callable[..., list[dict[str, Any]]]
 
 
-def _rows(count: int, key: str | None = None) -> list[dict[str, Any]]:
+def _rows(count: int, key: str | None = None) -> list[Any]:
     source = IdSource()
     rows = []
     for _ in range(count):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from inference_gateway.http.body_limit import InFlight
+from inference_gateway.lifecycle.prediction import Row
 from inference_gateway.predictions.streaming import endings
 from inference_gateway.predictions.streaming.endings import Endings, StreamEnd
 
 MOST = 1000
-LARGE = StreamEnd({}, 400)  # What is in it does not matter.
+LARGE = StreamEnd(cast("Row", {}), 400)  # What is in it does not matter.
 PIECE = b"x" * 50_000
 Read = Callable[[str], AsyncIterator[bytes]]
 

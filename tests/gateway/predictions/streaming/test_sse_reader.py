@@ -22,7 +22,7 @@ def _output(id: str, piece: Any) -> StreamEntry:
     return _entry(id, "output", output=piece)
 
 
-def _row(status: str, output: Any = None, error: str | None = None, **more: Any) -> dict[str, Any]:
+def _row(status: str, output: Any = None, error: str | None = None, **more: Any) -> Any:
     return {"status": status, "output": output, "error": error, "logs": "", "attempt": 1, **more}
 
 
@@ -40,7 +40,7 @@ def _parse(content: bytes, ids: list[str] | None = None) -> Events:
 
 def _read(
     entries: list[StreamEntry],
-    row: dict[str, Any] | None = None,
+    row: Any = None,
     after: str | None = None,
     ids: list[str] | None = None,
 ) -> Events:

@@ -36,7 +36,7 @@ class Rows:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
-    def __call__(self, waiting: list[str]) -> list[dict[str, Any]]:
+    def __call__(self, waiting: list[str]) -> list[Any]:
         return [row for row in self.rows if row["id"] in waiting]
 
 

@@ -20,7 +20,7 @@ from inference_gateway.predictions.streaming.sse import HEARTBEAT
 from inference_gateway.predictions.waiting import status_detail
 
 Auth = Callable[..., dict[str, str]]
-ROW = {"model": "ada/echo", "status": "starting", "completed_at": None, "held": False}
+ROW: Any = {"model": "ada/echo", "status": "starting", "completed_at": None, "held": False}
 
 
 def _model(status: str = "False", reason: str = "LoadFailed", **more: Any) -> CatalogModel:
@@ -68,7 +68,8 @@ def test_what_a_runner_says_is_for_its_owner() -> None:
 
 @pytest.mark.parametrize("row", [{"status": "processing"}, {"completed_at": "now"}])
 def test_what_waits_no_more_says_nothing(row: dict[str, Any]) -> None:
-    assert status_detail.detail(_model(), {**ROW, **row}, is_trusted=True) is None
+    waits: Any = {**ROW, **row}
+    assert status_detail.detail(_model(), waits, is_trusted=True) is None
 
 
 @pytest.fixture
