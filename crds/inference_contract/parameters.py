@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -208,24 +208,61 @@ _TEXT_GENERATION = {
     ),
 }
 _IMAGE = Parameter(type="string", description="A data: URL of a picture.")
-_DEFAULTS: dict[str, dict[str, Parameter]] = {
-    "text-generation": _TEXT_GENERATION,
-    "text-to-image": {
-        "prompt": Parameter(type="string"),
-        "num_inference_steps": Parameter(type="integer", default=20, minimum=1, maximum=500),
-        "width": Parameter(type="integer", default=512, minimum=8, maximum=4096),
-        "height": Parameter(type="integer", default=512, minimum=8, maximum=4096),
-        "seed": Parameter(type="integer", required=False),
+
+
+class Interface(NamedTuple):
+    """What models of a type take and give; the runner has an engine for each type."""
+
+    inputs: dict[str, Parameter]
+    """Unless the model's document has an inputSchema."""
+    output: dict[str, Any]
+    """JSON Schema."""
+
+
+_TEXT = {"type": "string"}
+_TEXT_OR_CHOICES = {
+    "anyOf": [
+        _TEXT,
+        {
+            "type": "object",
+            "description": "Where tools or logprobs were asked for.",
+            "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
+            "required": ["choices"],
+        },
+    ]
+}
+_LABELS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"label": {"type": "string"}, "score": {"type": "number"}},
+        "required": ["label", "score"],
     },
-    "image-to-text": {
-        "image": _IMAGE,
-        "max_new_tokens": Parameter(type="integer", default=64, minimum=1, maximum=4096),
-    },
-    "classification": {"text": Parameter(type="string")},
-    "custom": {},
+}
+INTERFACES: dict[ModelType, Interface] = {
+    ModelType.TEXT_GENERATION: Interface(_TEXT_GENERATION, _TEXT_OR_CHOICES),
+    ModelType.TEXT_TO_IMAGE: Interface(
+        {
+            "prompt": Parameter(type="string"),
+            "num_inference_steps": Parameter(type="integer", default=20, minimum=1, maximum=500),
+            "width": Parameter(type="integer", default=512, minimum=8, maximum=4096),
+            "height": Parameter(type="integer", default=512, minimum=8, maximum=4096),
+            "seed": Parameter(type="integer", required=False),
+        },
+        {"type": "string", "format": "uri"},
+    ),
+    ModelType.IMAGE_TO_TEXT: Interface(
+        {
+            "image": _IMAGE,
+            "max_new_tokens": Parameter(type="integer", default=64, minimum=1, maximum=4096),
+        },
+        _TEXT,
+    ),
+    ModelType.CLASSIFICATION: Interface({"text": Parameter(type="string")}, _LABELS),
+    ModelType.CUSTOM: Interface({}, {}),
 }
 
 
 def default_parameters(model_type: ModelType) -> dict[str, Parameter]:
     """The input parameters of a model of this type without inputSchema."""
-    return _DEFAULTS[model_type]
+    return INTERFACES[model_type].inputs

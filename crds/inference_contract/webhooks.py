@@ -15,4 +15,5 @@ class WebhookEvent(StrEnum):
 
 
 WHILE_RUNNING = (WebhookEvent.OUTPUT.value, WebhookEvent.LOGS.value)
-"""Sent repeatedly; the others once."""
+"""Sent repeatedly."""
+ONCE = tuple(event.value for event in WebhookEvent if event.value not in WHILE_RUNNING)

@@ -5,33 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference_contract.inferencemodel import InferenceModelSpec
-from inference_contract.modeltype import ModelType
-from inference_contract.parameters import json_schema
-
-_OUTPUTS: dict[ModelType, dict[str, Any]] = {
-    ModelType.TEXT_GENERATION: {
-        "anyOf": [
-            {"type": "string"},
-            {
-                "type": "object",
-                "description": "Where tools or logprobs were asked for.",
-                "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
-                "required": ["choices"],
-            },
-        ]
-    },
-    ModelType.TEXT_TO_IMAGE: {"type": "string", "format": "uri"},
-    ModelType.IMAGE_TO_TEXT: {"type": "string"},
-    ModelType.CLASSIFICATION: {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {"label": {"type": "string"}, "score": {"type": "number"}},
-            "required": ["label", "score"],
-        },
-    },
-    ModelType.CUSTOM: {},
-}
+from inference_contract.parameters import INTERFACES, json_schema
 
 
 def openapi_schema(spec: InferenceModelSpec) -> dict[str, Any]:
@@ -45,7 +19,7 @@ def openapi_schema(spec: InferenceModelSpec) -> dict[str, Any]:
         "components": {
             "schemas": {
                 "Input": {"title": "Input", **inputs},
-                "Output": {"title": "Output", **_OUTPUTS[spec.type]},
+                "Output": {"title": "Output", **INTERFACES[spec.type].output},
             }
         },
     }

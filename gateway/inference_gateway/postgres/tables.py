@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from inference_contract.webhooks import ONCE
 from inference_gateway.postgres import stored
 
 OPEN = "status IN ('starting', 'processing')"
@@ -196,7 +197,7 @@ class WebhookDelivery(Base):
     owner: Mapped[UUID]
     """The prediction's owner, so that one owner's deliveries do not delay another's."""
     event: Mapped[str]
-    """start, output, logs or completed."""
+    """A WebhookEvent."""
     url: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="pending")
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
@@ -214,7 +215,7 @@ class WebhookDelivery(Base):
             "prediction_id",
             "event",
             unique=True,
-            postgresql_where=text("event IN ('start', 'completed')"),
+            postgresql_where=text(f"event IN {ONCE}"),
         ),
         Index(
             "webhook_deliveries_pending_idx",

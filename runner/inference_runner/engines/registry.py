@@ -8,7 +8,7 @@ from typing import cast
 from inference_contract.modeltype import ModelType
 from inference_runner.engines.base import BaseInferenceModel, EngineError, EngineOptions
 
-_MODULES = {
+MODULES = {
     ModelType.TEXT_GENERATION: "text_generation.engine",
     ModelType.TEXT_TO_IMAGE: "text_to_image",
     ModelType.IMAGE_TO_TEXT: "image_to_text",
@@ -23,7 +23,7 @@ def create(model_type: ModelType, options: EngineOptions) -> BaseInferenceModel:
     Raises:
         EngineError: if the model is not one of this type, or a library is missing.
     """
-    name = f"inference_runner.engines.{_MODULES[model_type]}"
+    name = f"inference_runner.engines.{MODULES[model_type]}"
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
