@@ -185,6 +185,13 @@ _TEXT_GENERATION = {
     ),
     "seed": Parameter(type="integer", required=False, description="Default: from the id."),
     "stop": Parameter(type="array", required=False, items={"type": "string"}),
+    "n": Parameter(
+        type="integer",
+        default=1,
+        minimum=1,
+        maximum=16,
+        description="How many texts; above 1 the output is an object.",
+    ),
     "logprobs": Parameter(
         type="integer",
         required=False,
@@ -225,7 +232,7 @@ _TEXT_OR_CHOICES = {
         _TEXT,
         {
             "type": "object",
-            "description": "Where tools or logprobs were asked for.",
+            "description": "Where tools, logprobs or n above 1 were asked for.",
             "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
             "required": ["choices"],
         },

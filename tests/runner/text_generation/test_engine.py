@@ -19,6 +19,7 @@ from inference_runner.engines.base import EngineOptions, InputError, Request
 from inference_runner.engines.text_generation import sampling
 from inference_runner.engines.text_generation.decoders import Work
 from inference_runner.engines.text_generation.detokenizer import Detokenizer
+from inference_runner.engines.text_generation.options import default_seed
 from inference_runner.engines.text_generation.sampling import Sampler
 
 NEW_TOKENS = 12
@@ -436,6 +437,45 @@ def test_logprobs_make_the_output_an_object(engine: Any, folder: Path) -> None:
     told = [delta.output["choices"][0]["logprobs"]["content"] for delta in deltas]
     assert [one for some in told for one in some] == tokens
     assert engine.predict(inputs) == deltas[-1].whole
+
+
+def test_several_texts_are_those_of_seeds_in_a_row(engine: Any) -> None:
+    inputs = {"prompt": "good day", "max_new_tokens": 5, "temperature": 1.5, "seed": 2**64 - 2}
+    alone = [engine.predict({**inputs, "seed": seed}) for seed in (2**64 - 2, 2**64 - 1, 0)]
+    deltas = deltas_of(engine, {**inputs, "n": 3})
+    choices = deltas[-1].whole["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    assert [choice["message"]["content"] for choice in choices] == alone
+    assert len(set(alone)) == 3
+    assert [delta.done for delta in deltas] == [False] * 14 + [True]
+    assert deltas[-1].metrics["output_token_count"] == 15
+    pieces = [delta.output["choices"][0] for delta in deltas]
+    for choice in choices:
+        mine = [one["delta"]["content"] for one in pieces if one["index"] == choice["index"]]
+        assert "".join(mine) == choice["message"]["content"]
+
+
+def test_an_error_of_one_text_ends_those_of_its_request(
+    engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.add(Request("several", {"prompt": "good day", "max_new_tokens": 9, "n": 3}))
+    engine.add(Request("other", {"prompt": "good day", "max_new_tokens": 3}))
+    choose, error = sampling.choose, RuntimeError("of one text")
+
+    def broken(logits: torch.Tensor, rows: Any) -> Any:
+        return [
+            error if row.options.seed == bad else one
+            for row, one in zip(rows, choose(logits, rows), strict=True)
+        ]
+
+    bad = default_seed("several") + 1
+    monkeypatch.setattr(sampling, "choose", broken)
+    deltas = []
+    while engine.decoder.rows() or engine._waiting:
+        deltas += engine.step()
+    assert [delta.error for delta in deltas if delta.id == "several" and delta.done] == [error]
+    said = "".join(delta.output or "" for delta in deltas if delta.id == "other")
+    assert said == reference(folder, "good day", 3)
 
 
 def test_what_the_chat_template_refuses_is_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def _read(prompt_tokens: int = 10, /, **inputs: Any) -> TextOptions:
 def test_what_is_not_said_or_null_is_as_usual() -> None:
     names = ["max_length", "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop"]
     names += ["min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"]
-    names += ["min_new_tokens", "ignore_eos", "logprobs"]
+    names += ["min_new_tokens", "ignore_eos", "logprobs", "n"]
     assert _read() == USUAL
     assert _read(**dict.fromkeys(names)) == USUAL
 
@@ -54,6 +54,7 @@ def test_what_is_not_said_or_null_is_as_usual() -> None:
         ({"min_new_tokens": 3}, {"min_new_tokens": 3}),
         ({"min_new_tokens": 995, "max_new_tokens": 995}, {"min_new_tokens": 990}),
         ({"ignore_eos": True}, {"ignore_eos": True}),
+        ({"n": 16}, {"n": 16}),
         ({"logprobs": 0}, {"logprobs": 0}),
         ({"logprobs": 20}, {"logprobs": 20}),
         ({"seed": 7}, {"seed": 7}),
@@ -88,6 +89,8 @@ def test_what_is_said(inputs: dict[str, Any], expected: dict[str, Any]) -> None:
         ({"presence_penalty": -3}, "presence_penalty must be from -2 to 2, not -3"),
         ({"min_new_tokens": -1}, "min_new_tokens must be at least 0, not -1"),
         ({"min_new_tokens": 129}, "min_new_tokens is 129, more than max_new_tokens, 128"),
+        ({"n": 0}, "n must be at least 1, not 0"),
+        ({"n": 17}, "n must be at most 16, not 17"),
         ({"logprobs": -1}, "logprobs must be at least 0, not -1"),
         ({"logprobs": 21}, "logprobs must be at most 20, not 21"),
         ({"logprobs": True}, "logprobs must be a number"),

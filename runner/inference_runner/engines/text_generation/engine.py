@@ -124,4 +124,6 @@ class TextGeneration(StepEngine):
         delta = row.text.said(token)
         if row.text.done:
             self.decoder.leave(row, sound=delta.error is None)
+        if delta.error is not None:
+            self.remove(row.text.id)  # The other texts of its request.
         return delta

@@ -30,11 +30,29 @@ class Vocabulary:
     hidden: Mapping[int, str]
 
 
+class Choices:
+    """The texts of one request whose output is an object: it is done when all of them are."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._ended: dict[int, dict[str, Any]] = {}
+        self._tokens = 0
+
+    def end(self, choice: dict[str, Any], tokens: int) -> tuple[dict[str, Any], int] | None:
+        """The output, and its tokens, if this was the last choice to come."""
+        self._ended[choice["index"]] = choice
+        self._tokens += tokens
+        if len(self._ended) < self._count:
+            return None
+        return {"choices": [self._ended[at] for at in range(self._count)]}, self._tokens
+
+
 class Generation:
     """
     Args:
         prompt: not empty.
         message: what the output is, if it is more than a text.
+        index: its place among the choices of its request.
     """
 
     def __init__(
@@ -45,6 +63,8 @@ class Generation:
         vocabulary: Vocabulary,
         grammar: Grammar | None = None,
         message: Message | None = None,
+        index: int = 0,
+        choices: Choices | None = None,
     ) -> None:
         self.id, self.prompt = id, prompt
         self.sampler = Sampler(options, prompt, vocabulary.ends, grammar)
@@ -54,6 +74,7 @@ class Generation:
         self._options, self._vocabulary = options, vocabulary
         self._text = Detokenizer(vocabulary.decode, options.stop, vocabulary.hidden, prompt)
         self._message = message
+        self._index, self._choices = index, choices or Choices(1)
         self._logprobs: list[dict[str, Any]] = []
         self._begun = time.monotonic()
 
@@ -68,32 +89,37 @@ class Generation:
         full = self.sampler.tokens >= self._options.max_new_tokens
         self.done = ended or self._text.stopped or full
         if self._message is not None:
-            return self._of_message(self._message, token, text, ended=ended)
+            return self._of_message(self._message, token, text, at_end=ended)
         if not self.done:
             return Delta(self.id, text or None)
         text += self._text.finish()
         # A stop string may have come whole with what was held back only.
         reason = "stop" if ended or self._text.stopped else "length"
-        return Delta(self.id, text or None, done=True, metrics=self._metrics(reason))
+        return Delta(
+            self.id, text or None, done=True, metrics=self._metrics(reason, self.sampler.tokens)
+        )
 
-    def _of_message(self, message: Message, token: int, text: str, *, ended: bool) -> Delta:
+    def _of_message(self, message: Message, token: int, text: str, *, at_end: bool) -> Delta:
         text += self._text.finish() if self.done else ""
-        fresh: dict[str, Any] = {"index": 0, "delta": message.add(text, final=self.done)}
-        if self.sampler.logprobs is not None and not ended:
+        fresh: dict[str, Any] = {"index": self._index, "delta": message.add(text, final=self.done)}
+        if self.sampler.logprobs is not None and not at_end:
             self._logprobs.append(self._of_token(token, self.sampler.logprobs))
             fresh["logprobs"] = {"content": self._logprobs[-1:]}
         is_news = fresh["delta"] or "logprobs" in fresh
         output = {"choices": [fresh]} if is_news else None
         if not self.done:
             return Delta(self.id, output)
-        reason = "stop" if ended or self._text.stopped else "length"
+        reason = "stop" if at_end or self._text.stopped else "length"
         if reason == "stop" and message.has_tool_calls:
             reason = "tool_calls"
-        choice = {"index": 0, "message": message.all(), "finish_reason": reason}
+        choice = {"index": self._index, "message": message.all(), "finish_reason": reason}
         if self._options.logprobs is not None:
             choice["logprobs"] = {"content": self._logprobs}
-        whole = {"choices": [choice]}
-        return Delta(self.id, output, done=True, metrics=self._metrics(reason), whole=whole)
+        ended = self._choices.end(choice, self.sampler.tokens)
+        if ended is None:
+            return Delta(self.id, output)
+        whole, tokens = ended
+        return Delta(self.id, output, done=True, metrics=self._metrics(reason, tokens), whole=whole)
 
     def _of_token(self, token: int, logprobs: Logprobs) -> dict[str, Any]:
         decode = self._vocabulary.decode
@@ -107,13 +133,13 @@ class Generation:
             "top_logprobs": top,
         }
 
-    def _metrics(self, finish_reason: str) -> dict[str, Any]:
+    def _metrics(self, finish_reason: str, tokens: int) -> dict[str, Any]:
         seconds = max(time.monotonic() - self._begun, 1e-9)
         cached = {} if self.cached is None else {"cached_token_count": self.cached}
         return {
             "finish_reason": finish_reason,
             "input_token_count": len(self.prompt),
             **cached,
-            "output_token_count": self.sampler.tokens,
-            "tokens_per_second": round(self.sampler.tokens / seconds, 2),
+            "output_token_count": tokens,
+            "tokens_per_second": round(tokens / seconds, 2),
         }

@@ -12,6 +12,7 @@ from inference_runner.engines.base import InputError
 
 DEFAULT_NEW_TOKENS = 128
 MOST_LOGPROBS = 20
+MOST_TEXTS = 16
 GREEDY_BELOW = 1e-5
 """Of the temperature: where float32 knows no second token beside the likeliest."""
 
@@ -30,6 +31,8 @@ class TextOptions:
     presence_penalty: float = 0.0
     min_new_tokens: int = 0
     ignore_eos: bool = False
+    n: int = 1
+    """How many texts."""
     logprobs: int | None = None
     """How many of the likeliest tokens are told beside each that was chosen; None: nothing is."""
 
@@ -78,6 +81,7 @@ def read(
         presence_penalty=read_inputs.number(inputs, "presence_penalty", 0.0, -2, 2),
         min_new_tokens=min(least, most),
         ignore_eos=read_inputs.boolean(inputs, "ignore_eos", False),
+        n=_at_most(MOST_TEXTS, inputs, "n", 1, 1),
         logprobs=_logprobs(inputs),
     )
 
@@ -88,10 +92,15 @@ def default_seed(request_id: str) -> int:
 
 
 def _logprobs(inputs: Mapping[str, Any]) -> int | None:
-    asked = read_inputs.integer(inputs, "logprobs", -1, 0)
-    if asked > MOST_LOGPROBS:
-        raise InputError(f"logprobs must be at most {MOST_LOGPROBS}, not {asked}")
+    asked = _at_most(MOST_LOGPROBS, inputs, "logprobs", 0, 0)
     return None if inputs.get("logprobs") is None else asked
+
+
+def _at_most(most: int, inputs: Mapping[str, Any], name: str, default: int, low: int) -> int:
+    asked = read_inputs.integer(inputs, name, default, low)
+    if asked > most:
+        raise InputError(f"{name} must be at most {most}, not {asked}")
+    return asked
 
 
 def _stop(value: Any) -> tuple[str, ...]:

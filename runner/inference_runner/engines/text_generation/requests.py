@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,13 @@ from jinja2 import TemplateError
 from inference_runner.engines import pretrained
 from inference_runner.engines.base import InputError, Request
 from inference_runner.engines.text_generation import chat, end_tokens, options
-from inference_runner.engines.text_generation.generation import Generation, Vocabulary
+from inference_runner.engines.text_generation.generation import (
+    Choices,
+    Generation,
+    Vocabulary,
+)
 from inference_runner.engines.text_generation.message import Message, parser
+from inference_runner.engines.text_generation.options import TextOptions
 from inference_runner.engines.text_generation.structured_output import Grammars
 
 
@@ -44,6 +50,23 @@ class RequestReader:
         tools = chat.tools(request.inputs)
         text, prompt = self._prompt(request.inputs, tools)
         asked = options.read(request.id, request.inputs, len(prompt), self.context)
+        choices = Choices(asked.n)
+        return [
+            self._generation(request, number, asked, text, prompt, tools, choices)
+            for number in range(asked.n)
+        ]
+
+    def _generation(
+        self,
+        request: Request,
+        number: int,
+        asked: TextOptions,
+        text: str,
+        prompt: list[int],
+        tools: list[dict[str, Any]],
+        choices: Choices,
+    ) -> Generation:
+        asked = replace(asked, seed=(asked.seed + number) % 2**64)
         grammar = self._grammars.make(request.inputs)
         if grammar is not None and (asked.ignore_eos or asked.min_new_tokens):
             raise InputError(
@@ -53,10 +76,11 @@ class RequestReader:
         if tools:
             template = getattr(self._tokenizer, "response_template", None)
             vocabulary = self._with_tags
-            message = Message(request.id, parser(template, text, tools))
-        elif asked.logprobs is not None:
+            name = request.id if asked.n == 1 else f"{request.id}_{number}"
+            message = Message(name, parser(template, text, tools))
+        elif asked.logprobs is not None or asked.n > 1:
             message = Message(request.id)
-        return [Generation(request.id, prompt, asked, vocabulary, grammar, message)]
+        return Generation(request.id, prompt, asked, vocabulary, grammar, message, number, choices)
 
     def _prompt(
         self, inputs: Mapping[str, Any], tools: list[dict[str, Any]]
