@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from inference_contract.modeltype import ModelType
 from inference_runner.engines import registry
 from inference_runner.engines.base import EngineOptions, InputError, Request
 
@@ -26,7 +27,7 @@ NEW_TOKENS = 16
 @pytest.fixture(scope="module")
 def engine(smollm: Path) -> Any:
     options = EngineOptions(path=smollm, dtype="float32", max_batch_size=4)
-    model = registry.create("text-generation", options)  # type: ignore[arg-type]  # a StrEnum
+    model = registry.create(ModelType.TEXT_GENERATION, options)
     model.load()
     return model
 
@@ -43,16 +44,21 @@ def model(smollm: Path) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32).eval()
 
 
-def reference(model: Any, engine: Any, prompt: str) -> str:
+@pytest.fixture(scope="module")
+def tokenizer(smollm: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(smollm)
+
+
+def reference(model: Any, tokenizer: Any, prompt: str) -> str:
     """What transformers' own generate says."""
     turn = [{"role": "user", "content": prompt}]
-    encoded = engine._tokenizer.apply_chat_template(
+    encoded = tokenizer.apply_chat_template(
         turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.inference_mode():
         ids = model.generate(**encoded, max_new_tokens=NEW_TOKENS, do_sample=False)
     return str(
-        engine._tokenizer.decode(
+        tokenizer.decode(
             ids[0, encoded["input_ids"].shape[1] :],
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
@@ -77,8 +83,8 @@ def drive(engine: Any, joins: dict[int, list[Request]]) -> dict[str, str]:
     return texts
 
 
-def test_greedy_equals_generate_together_and_joining(idle: Any, model: Any) -> None:
-    expected = {prompt: reference(model, idle, prompt) for prompt in PROMPTS}
+def test_greedy_equals_generate_together_and_joining(idle: Any, model: Any, tokenizer: Any) -> None:
+    expected = {prompt: reference(model, tokenizer, prompt) for prompt in PROMPTS}
     requests = [Request(p, {"prompt": p, "max_new_tokens": NEW_TOKENS}) for p in PROMPTS]
     assert drive(idle, {0: list(requests)}) == expected
     assert drive(idle, {n * 3: [request] for n, request in enumerate(requests)}) == expected

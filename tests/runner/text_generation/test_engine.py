@@ -20,6 +20,7 @@ from inference_runner.engines.text_generation import sampling
 from inference_runner.engines.text_generation.decoders import Work
 from inference_runner.engines.text_generation.detokenizer import Detokenizer
 from inference_runner.engines.text_generation.options import default_seed
+from inference_runner.engines.text_generation.requests import RequestReader
 from inference_runner.engines.text_generation.sampling import Sampler
 
 NEW_TOKENS = 12
@@ -272,9 +273,9 @@ CHAT = (
 class Scripted:
     """The words that the model says, whatever it is asked."""
 
-    def __init__(self, engine: Any, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
-        ids = engine._tokenizer.convert_tokens_to_ids(said)
-        script = iter(ids)
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        script = iter(tokenizer.convert_tokens_to_ids(said))
 
         def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int]:
             (token,) = [next(script) for _ in rows]
@@ -301,11 +302,18 @@ def chat(folder: Path, template: str | None, **more: Any) -> Any:
     return load(folder)
 
 
+def reader(folder: Path) -> RequestReader:
+    return RequestReader(
+        transformers.AutoModelForCausalLM.from_pretrained(folder),
+        transformers.AutoTokenizer.from_pretrained(folder),
+    )
+
+
 def test_the_end_of_a_turn_that_only_the_chat_template_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = chat(tmp_path, CHAT)
-    Scripted(engine, monkeypatch, ["good", "day", "<|done|>", "bad"])
+    Scripted(tmp_path, monkeypatch, ["good", "day", "<|done|>", "bad"])
     assert engine.predict({"prompt": "red"}) == " good day"
 
 
@@ -313,7 +321,7 @@ def test_the_end_that_only_the_tokenizer_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = chat(tmp_path, None, eos_token="w3")
-    Scripted(engine, monkeypatch, ["good", "w3", "bad"])
+    Scripted(tmp_path, monkeypatch, ["good", "w3", "bad"])
     assert engine.predict({"prompt": "red"}).strip() == "good"
 
 
@@ -322,28 +330,29 @@ def test_two_ends_of_the_generation_config(tmp_path: Path, monkeypatch: pytest.M
     transformers.GenerationConfig(eos_token_id=[5, 6]).save_pretrained(tmp_path)
     engine = load(tmp_path)
     for end in tiny_models.WORDS[5:7]:
-        Scripted(engine, monkeypatch, ["good", end, "w9"])
+        Scripted(tmp_path, monkeypatch, ["good", end, "w9"])
         assert engine.predict({"prompt": "red"}).strip() == "good"
 
 
 def test_a_chat_template_that_refuses_an_answer_has_no_end(tmp_path: Path) -> None:
-    engine = chat(
+    chat(
         tmp_path,
         "{% if messages|length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
         "<|user|> {{ messages[0].content }} <|assistant|>",
     )
-    assert engine._requests.vocabulary.ends == frozenset()
+    assert reader(tmp_path).vocabulary.ends == frozenset()
 
 
 def test_a_conversation_reaches_the_model_as_its_template_writes_it(tmp_path: Path) -> None:
-    engine = chat(tmp_path, CHAT)
+    chat(tmp_path, CHAT)
     conversation = [
         {"role": "user", "content": "red sea"},
         {"role": "assistant", "content": [{"type": "text", "text": "bad"}]},
         {"role": "user", "content": "tree"},
     ]
-    (text,) = engine._requests.read(Request("a", {"messages": conversation}))
-    assert " ".join(engine._tokenizer.convert_ids_to_tokens(text.prompt)) == (
+    (text,) = reader(tmp_path).read(Request("a", {"messages": conversation}))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert " ".join(tokenizer.convert_ids_to_tokens(text.prompt)) == (
         "<|user|> red sea <|done|> <|assistant|> bad <|done|> <|user|> tree <|done|> <|assistant|>"
     )
 
@@ -471,7 +480,7 @@ def test_an_error_of_one_text_ends_those_of_its_request(
     bad = default_seed("several") + 1
     monkeypatch.setattr(sampling, "choose", broken)
     deltas = []
-    while engine.decoder.rows() or engine._waiting:
+    for _ in range(20):  # More than all its texts would take.
         deltas += engine.step()
     assert [delta.error for delta in deltas if delta.id == "several" and delta.done] == [error]
     said = "".join(delta.output or "" for delta in deltas if delta.id == "other")
@@ -508,7 +517,7 @@ def test_it_is_told_why_a_text_ended_and_of_how_many_tokens_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = chat(tmp_path, CHAT)
-    Scripted(engine, monkeypatch, ["good", "day", "bad", "<|done|>", "sea", "red"])
+    Scripted(tmp_path, monkeypatch, ["good", "day", "bad", "<|done|>", "sea", "red"])
     engine.add(Request("a", {"prompt": "red", **inputs}))
     deltas = [engine.step()[0]]
     while not deltas[-1].done:
@@ -535,7 +544,7 @@ def test_stop_strings_meet_special_tokens_and_span_tokens(
 ) -> None:
     engine = chat(tmp_path, None)
     said = ["good", "day", "<|tool|>", "bad", "sea"]
-    Scripted(engine, monkeypatch, said)
+    Scripted(tmp_path, monkeypatch, said)
     inputs = {"prompt": "red", "stop": [stop], "max_new_tokens": len(said)}
     assert engine.predict(inputs) == expected
 
