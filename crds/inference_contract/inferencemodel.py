@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 
 from inference_contract import values
 from inference_contract.modeltype import ModelType
-from inference_contract.parameters import Parameter, default_parameters
+from inference_contract.parameters import INTERFACES, Parameter, default_parameters
 from inference_contract.pods import RESERVED_ENV
 from inference_contract.quantities import amount, as_quantity
 
@@ -334,6 +334,10 @@ class InferenceModelSpec(_Document):
     def parameters(self) -> dict[str, Parameter]:
         """The input parameters: the model's own, or the defaults of its type."""
         return self.input_schema or default_parameters(self.type)
+
+    def one_of(self) -> tuple[str, ...]:
+        """The parameters of which each input must have exactly one; none if empty."""
+        return () if self.input_schema else INTERFACES[self.type].one_of
 
     def runner_hash(self) -> str:
         """A short hash of the fields that a runner is started with: a change replaces the

@@ -114,18 +114,23 @@ def _of_items(schema: dict[str, Any], value: list[Any]) -> str | None:
     return None
 
 
-def json_schema(parameters: dict[str, Parameter]) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an `input` object; unknown names are refused."""
+def json_schema(parameters: dict[str, Parameter], one_of: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an `input` object; unknown names are refused.
+
+    Args:
+        one_of: names of which an input must have exactly one; none if empty.
+    """
     properties: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        schema = parameter.model_dump(exclude_none=True, exclude={"required"})
-        properties[name] = {key: value for key, value in schema.items() if value != ""}
-    return {
+        dumped = parameter.model_dump(exclude_none=True, exclude={"required"})
+        properties[name] = {key: value for key, value in dumped.items() if value != ""}
+    schema = {
         "type": "object",
         "properties": properties,
         "required": [name for name, p in parameters.items() if p.is_required],
         "additionalProperties": False,
     }
+    return {**schema, "oneOf": [{"required": [name]} for name in one_of]} if one_of else schema
 
 
 _TEXT_GENERATION = {
@@ -224,6 +229,8 @@ class Interface(NamedTuple):
     """Unless the model's document has an inputSchema."""
     output: dict[str, Any]
     """JSON Schema."""
+    one_of: tuple[str, ...] = ()
+    """Of these inputs each request must have exactly one."""
 
 
 _TEXT = {"type": "string"}
@@ -247,7 +254,9 @@ _LABELS = {
     },
 }
 INTERFACES: dict[ModelType, Interface] = {
-    ModelType.TEXT_GENERATION: Interface(_TEXT_GENERATION, _TEXT_OR_CHOICES),
+    ModelType.TEXT_GENERATION: Interface(
+        _TEXT_GENERATION, _TEXT_OR_CHOICES, one_of=("prompt", "messages")
+    ),
     ModelType.TEXT_TO_IMAGE: Interface(
         {
             "prompt": Parameter(type="string"),

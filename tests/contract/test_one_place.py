@@ -30,8 +30,9 @@ CUSTOM = {"className": "a:B"}
 @pytest.mark.parametrize("model_type", ModelType)
 def test_a_type_of_model_says_what_it_takes_and_gives(model_type: ModelType) -> None:
     assert model_type in INTERFACES
-    inputs, output = INTERFACES[model_type]
+    inputs, output, one_of = INTERFACES[model_type]
     assert all(isinstance(parameter, Parameter) for parameter in inputs.values())
+    assert not any(inputs[name].is_required for name in one_of)
     jsonschema.Draft202012Validator.check_schema(output)
 
 
@@ -47,8 +48,10 @@ def test_a_version_declares_what_its_type_takes_and_gives(model_type: ModelType)
     engine = CUSTOM if model_type is ModelType.CUSTOM else {}
     document = {"type": model_type, "source": SOURCE, "engine": engine}
     declared = openapi_schema(InferenceModelSpec.model_validate(document))["components"]["schemas"]
-    inputs, output = INTERFACES[model_type]
+    inputs, output, one_of = INTERFACES[model_type]
     assert declared["Input"]["properties"].keys() == inputs.keys()
+    alternatives = [{"required": [name]} for name in one_of]
+    assert declared["Input"].get("oneOf", []) == alternatives
     assert declared["Output"] == {"title": "Output", **output}
 
 

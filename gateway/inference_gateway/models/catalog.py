@@ -66,7 +66,7 @@ class CatalogModel:
         if before is not None and before.model.spec is model.spec:
             self._check = before._check
         else:
-            self._check = InputChecker(model.spec.parameters())
+            self._check = InputChecker(model.spec.parameters(), model.spec.one_of())
 
     def visible_to(self, viewer: Principal | None) -> bool:
         return self.is_public or belongs_to(self, viewer)

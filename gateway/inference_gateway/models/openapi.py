@@ -9,7 +9,7 @@ from inference_contract.parameters import INTERFACES, json_schema
 
 
 def openapi_schema(spec: InferenceModelSpec) -> dict[str, Any]:
-    inputs = json_schema(spec.parameters())
+    inputs = json_schema(spec.parameters(), spec.one_of())
     for order, schema in enumerate(inputs["properties"].values()):
         schema["x-order"] = order
     return {

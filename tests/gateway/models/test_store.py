@@ -206,9 +206,9 @@ def test_a_status_does_not_compile_the_schema_anew(
 ) -> None:
     compiled = []
 
-    def compile_schema(parameters: Any) -> InputChecker:
+    def compile_schema(parameters: Any, one_of: Any) -> InputChecker:
         compiled.append(parameters)
-        return InputChecker(parameters)
+        return InputChecker(parameters, one_of)
 
     monkeypatch.setattr(catalogs, "InputChecker", compile_schema)
     catalog = ModelCatalog(store)

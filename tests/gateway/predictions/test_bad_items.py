@@ -242,10 +242,10 @@ async def test_a_model_that_cannot_be_served_hides_no_other(
     from inference_gateway.models import catalog
     from inference_gateway.models.inputs.checker import InputChecker
 
-    def checked(parameters: Any) -> Any:
+    def checked(parameters: Any, one_of: Any) -> Any:
         if "odd" in parameters:
             raise TypeError("no checker for this one")
-        return InputChecker(parameters)
+        return InputChecker(parameters, one_of)
 
     monkeypatch.setattr(catalog, "InputChecker", checked)
     make_model("ada", "odd", visibility="public", input_schema={"odd": {"type": "string"}})

@@ -377,7 +377,7 @@ def test_a_tool_call_is_told_from_special_tokens(
     tokenizer_says = {"response_template": CALLS_BY_TAGS}
     engine = chat(tmp_path, TOOL_CHAT, **tokenizer_says)
     said = ["good", "<|tool|>", "day", "<|user|>", "bad", "<|done|>", "sea"]
-    Scripted(engine, monkeypatch, said)
+    Scripted(tmp_path, monkeypatch, said)
     deltas = deltas_of(engine, {"prompt": "red", "tools": TOOLS})
     call = {
         "id": "call_p1_0",

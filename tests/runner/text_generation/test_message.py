@@ -62,6 +62,7 @@ def test_pieces_bring_what_the_whole_has(cuts: list[int]) -> None:
     pieces = [text[a:b] for a, b in itertools.pairwise(ends)]
     message, deltas = read(pieces)
     whole = message.all()
+    assert (whole["reasoning"], whole["content"]) == ("Hm, 1 < 2.", "So <b>.")
     for field in ("reasoning", "content"):
         assert "".join(delta.get(field, "") for delta in deltas) == whole[field]
     calls = [call for delta in deltas for call in delta.get("tool_calls", [])]

@@ -32,9 +32,14 @@ _MAX_ERRORS = 20
 
 class InputChecker:
     """Checks a parsed `input` and returns the input for the model: with defaults, also for optional
-    values that are null, and with integers that JSON may write as 2.0."""
+    values that are null, and with integers that JSON may write as 2.0.
 
-    def __init__(self, parameters: dict[str, Parameter]) -> None:
+    Args:
+        one_of: names of which an input must have exactly one; none if empty.
+    """
+
+    def __init__(self, parameters: dict[str, Parameter], one_of: tuple[str, ...] = ()) -> None:
+        self._one_of = one_of
         self._checks = {name: _compile(parameter) for name, parameter in parameters.items()}
         self._required = frozenset(n for n, p in parameters.items() if p.is_required)
         adapts = {name: adapter(p.model_dump()) for name, p in parameters.items()}
@@ -90,6 +95,9 @@ class InputChecker:
                 for name in checks
                 if name in self._required and name not in value
             ]
+        if self._one_of and sum(name in value for name in self._one_of) != 1:
+            names = ", ".join(self._one_of)
+            errors.append({"field": "input", "message": f"must have exactly one of: {names}"})
         return errors
 
 

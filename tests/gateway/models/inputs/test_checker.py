@@ -166,6 +166,38 @@ def test_every_wrong_field_is_named() -> None:
     }
 
 
+EITHER = {
+    "prompt": Parameter(type="string", required=False),
+    "messages": Parameter(type="array", required=False),
+}
+ONE_OF = ("prompt", "messages")
+
+
+@pytest.mark.parametrize(
+    ("value", "is_valid"),
+    [
+        ({"prompt": ""}, True),
+        ({"messages": []}, True),
+        ({"prompt": "", "messages": None}, True),
+        ({}, False),
+        ({"prompt": None}, False),
+        ({"prompt": "", "messages": []}, False),
+    ],
+)
+def test_of_alternatives_an_input_has_exactly_one(value: dict[str, Any], is_valid: bool) -> None:
+    given = {name: item for name, item in value.items() if item is not None}
+    assert Draft202012Validator(json_schema(EITHER, ONE_OF)).is_valid(given) == is_valid
+    check = InputChecker(EITHER, ONE_OF)
+    if is_valid:
+        assert check(value) == given
+        return
+    with pytest.raises(Invalid) as refused:
+        check(value)
+    assert refused.value.errors == [
+        {"field": "input", "message": "must have exactly one of: prompt, messages"}
+    ]
+
+
 def test_an_integral_float_is_an_integer() -> None:
     assert CHECK({"prompt": "", "count": 2.0})["count"] == 2
 

@@ -361,6 +361,18 @@ async def test_what_is_refused(
     assert not sql("SELECT 1 FROM predictions")
 
 
+@pytest.mark.parametrize("input", [{}, {"prompt": "Hi", "messages": [{"role": "user"}]}])
+async def test_text_generation_takes_either_a_prompt_or_messages(
+    client: httpx.AsyncClient, auth: Auth, make_model: Any, sql: Sql, input: Any
+) -> None:
+    make_model("ada", "writer")
+    reply = await _create(client, auth, {"model_id": "ada/writer", "input": input})
+    message = "must have exactly one of: prompt, messages"
+    assert reply.status_code == 422
+    assert reply.json()["errors"] == [{"field": "input", "message": message}]
+    assert not sql("SELECT 1 FROM predictions")
+
+
 async def test_without_a_token(client: httpx.AsyncClient, echo: str) -> None:
     reply = await client.post("/v1/predictions", json=BODY)
     assert reply.status_code == 401
