@@ -47,7 +47,7 @@ campaign: install  ## Are the promises kept while all goes wrong? (SEED=, SEEDS=
 api-fuzz: install  ## 100,000 requests by schemathesis: is each answered as documented? (REQUESTS=, SEED=, EXAMPLES=)
 	@PYTHONPATH=tests/plugins $(BIN)/python tests/api
 
-mutate: install  ## Change the pure decisions place by place: do their tests notice? (ONLY=scaling, SHOW=0)
+mutate: install  ## Change the pure decisions place by place: do their tests notice? (ONLY=scaling, SAMPLE=100, SHOW=0)
 	@nice -n 19 $(BIN)/python tests/mutation
 
 e2e: install  ## Build the images, install the chart on a real cluster and use it, part by part.

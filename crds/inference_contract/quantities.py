@@ -12,8 +12,7 @@ def as_quantity(value: object) -> object:
     if type(value) is int:
         return str(value)
     if type(value) is float:
-        text = format(Decimal(repr(value)), "f") if value == value else str(value)  # NaN
-        return text.removesuffix(".0")
+        return format(Decimal(repr(value)), "f").removesuffix(".0")
     return value
 
 

@@ -11,7 +11,14 @@ import pytest
 from pydantic import ValidationError
 
 from inference_contract import statefile
-from inference_contract.inferencemodel import InferenceModelSpec
+from inference_contract.inferencemodel import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    InferenceModelSpec,
+    InferenceModelStatus,
+    RolloutStatus,
+)
 from inference_contract.modeltype import ModelType
 from inference_contract.parameters import Parameter, default_parameters, json_schema
 from inference_contract.predictions import EventType, PredictionStatus
@@ -108,6 +115,36 @@ def test_a_runner_hash_fits_a_name_and_has_no_order_of_names() -> None:
 
     assert made("a", "b") == made("b", "a")
     assert len(made("a")) == 12
+
+
+def test_a_model_without_an_input_schema_takes_what_its_type_takes() -> None:
+    spec = {"type": "classification", "source": {"path": "/m"}}
+    parameters = InferenceModelSpec.model_validate(spec).parameters()
+    assert parameters == default_parameters(ModelType.CLASSIFICATION)
+
+
+def test_a_condition_is_found_by_its_type() -> None:
+    ready, progressing = (
+        Condition(type=kind, status=ConditionStatus.TRUE, reason="Ready")
+        for kind in (ConditionType.READY, ConditionType.PROGRESSING)
+    )
+    status = InferenceModelStatus(conditions=[ready, progressing])
+    assert status.condition(ConditionType.PROGRESSING) is progressing
+
+
+def test_a_condition_that_is_not_there_is_none() -> None:
+    assert InferenceModelStatus().condition(ConditionType.READY) is None
+
+
+def test_what_a_program_said_can_always_be_stored() -> None:
+    status = RolloutStatus(failed_message="a\0b" + "x" * 5000)
+    assert status.failed_message == "a\ufffdb" + "x" * 3997
+
+
+@pytest.mark.parametrize("message", [None, 1])
+def test_what_is_no_text_is_no_message(message: Any) -> None:
+    with pytest.raises(ValidationError, match="failedMessage"):
+        RolloutStatus.model_validate({"failedMessage": message})
 
 
 def test_a_reader_never_sees_half_a_state_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from inference_contract.inferencemodel import Cache, Resources
-from inference_contract.quantities import amount
+from inference_contract.quantities import amount, as_quantity
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,14 @@ def test_what_an_amount_stands_for(quantity: str, expected: str) -> None:
 def test_an_amount_needs_no_quotes(given: Any, expected: str) -> None:
     assert Resources(limits={"cpu": given}).limits == {"cpu": expected}
     assert Cache(size=given).size == expected
+
+
+@pytest.mark.parametrize("number", [1e16, 1e-7])
+def test_a_number_is_written_without_an_exponent(number: float) -> None:
+    written = as_quantity(number)
+    assert isinstance(written, str)
+    assert "E" not in written.upper()
+    assert float(written) == number
 
 
 @pytest.mark.parametrize(

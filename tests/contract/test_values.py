@@ -121,6 +121,18 @@ def test_numbers_are_found_wherever_an_encoder_would_write_them_as_null() -> Non
     assert sorted(values.numbers(made)) == [1.5, 2.5, 3.5, 4.5, 5.5, 5.5]
 
 
+def test_a_number_that_a_dataclass_does_not_have_yet_is_none() -> None:
+    made = Pair(1.5, 0)
+    del made.other
+    assert list(values.numbers(made)) == [1.5]
+
+
+def test_of_a_long_key_that_is_no_text_a_part_is_told() -> None:
+    with pytest.raises(Unacceptable) as refused:
+        check({10**200: 1})
+    assert str(refused.value) == f"has the key '1{'0' * 99}', which is no text"
+
+
 def test_the_number_of_values_has_a_bound_that_may_be_reached() -> None:
     value = [1, {"a": 2}]  # with the list and the object four
     check(value, max_nodes=4)
@@ -187,6 +199,7 @@ def test_arrays_and_objects_are_cut_beyond_150_levels() -> None:
         (b'["' + b"x" * 65_533 + b'\\"y",":",1]', b"[,,1]"),
         (b'["' + b"x" * 65_532 + b'\\"y",":",1]', b"[,,1]"),
         (b'["' + b"x" * 70_000 + b'",":",1]', b"[,,1]"),
+        (b'["' + b"x" * 140_000 + b'",":",1]', b"[,,1]"),
         (b'["' + b"x" * 65_532 + b'\\\\",":",1]', b"[,,1]"),
         (b"[" + b"1," * 40_000 + b'":"]', b"[" + b"1," * 40_000 + b"]"),
     ],

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import Phase, settings
+
+# That an example fails is enough: to look for the smallest one takes longer than the test.
+settings.register_profile(
+    "mutate", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
+)
 
 _SERVERS = {"servers", "api", "machine"}
 

@@ -28,12 +28,15 @@ PARAMETERS = {
     ),
     "anything": Parameter(type="object", required=False),
 }
-CHECK = InputChecker(PARAMETERS)
+
+
+def checked(value: object) -> dict[str, Any]:
+    return InputChecker(PARAMETERS)(value)
 
 
 def test_defaults_are_filled_in() -> None:
-    assert CHECK({"prompt": "hi"}) == {"prompt": "hi", "count": 3, "mode": "a"}
-    assert CHECK({"prompt": "hi", "count": 1})["count"] == 1
+    assert checked({"prompt": "hi"}) == {"prompt": "hi", "count": 3, "mode": "a"}
+    assert checked({"prompt": "hi", "count": 1})["count"] == 1
 
 
 @pytest.mark.parametrize(
@@ -62,15 +65,56 @@ def test_defaults_are_filled_in() -> None:
 )
 def test_what_is_refused(given: object, field: str, message: str) -> None:
     with pytest.raises(Invalid) as refused:
-        CHECK(given)
+        checked(given)
     (error,) = refused.value.errors
     assert error["field"] == field
     assert error["message"].startswith(message)
 
 
+def test_a_model_without_inputs_says_so() -> None:
+    with pytest.raises(Invalid) as refused:
+        InputChecker({})({"prompt": ""})
+    [error] = refused.value.errors
+    assert error["message"] == "is not an input of this model (known: none)"
+
+
+def test_what_is_refused_is_told_in_one_line() -> None:
+    with pytest.raises(Invalid) as refused:
+        checked({"prompt": 1, "flag": 1})
+    assert str(refused.value) == "input.prompt must be a string"
+
+
+def test_an_input_that_is_no_object_is_told_in_one_line() -> None:
+    with pytest.raises(Invalid) as refused:
+        checked([])
+    assert str(refused.value) == "input is not an object"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("count", 1), ("count", 9), ("scale", 0), ("prompt", "12345"), ("tags", ["ab"])],
+)
+def test_a_bound_is_allowed_itself(name: str, value: Any) -> None:
+    assert checked({"prompt": "", name: value})[name] == value
+
+
+def test_a_known_input_that_is_required_may_be_null_for_no_other() -> None:
+    with pytest.raises(Invalid) as refused:
+        checked({"prompt": "", "promt": None})
+    assert [error["field"] for error in refused.value.errors] == ["input.promt"]
+
+
+def test_an_error_tells_the_first_twenty_members_of_an_enum() -> None:
+    many = InputChecker({"v": Parameter(type="integer", enum=list(range(25)))})
+    with pytest.raises(Invalid) as refused:
+        many({"v": 99})
+    [error] = refused.value.errors
+    assert error["message"] == f"must be one of: {', '.join(map(str, range(20)))}"
+
+
 def test_null_is_as_if_left_out_where_that_is_allowed() -> None:
     given = {"prompt": "hi", "count": None, "scale": None, "tags": None}
-    assert CHECK(given) == CHECK({"prompt": "hi"})
+    assert checked(given) == checked({"prompt": "hi"})
 
 
 def kinds(value: Any) -> Any:
@@ -158,7 +202,7 @@ def test_an_enum_compares_as_json(kind: Any, member: Any, value: Any, is_same: b
 
 def test_every_wrong_field_is_named() -> None:
     with pytest.raises(Invalid) as refused:
-        CHECK({"count": 0, "flag": 0})
+        checked({"count": 0, "flag": 0})
     assert {e["field"] for e in refused.value.errors} == {
         "input.count",
         "input.flag",
@@ -199,7 +243,7 @@ def test_of_alternatives_an_input_has_exactly_one(value: dict[str, Any], is_vali
 
 
 def test_an_integral_float_is_an_integer() -> None:
-    assert CHECK({"prompt": "", "count": 2.0})["count"] == 2
+    assert checked({"prompt": "", "count": 2.0})["count"] == 2
 
 
 _scalars = st.one_of(
@@ -219,7 +263,7 @@ def test_it_agrees_with_jsonschema(value: dict[str, Any]) -> None:
     named = {k: v for k, v in value.items() if v is not None or k == "prompt" or k == "other"}
     theirs = Draft202012Validator(json_schema(PARAMETERS)).is_valid(named)
     try:
-        CHECK(value)
+        checked(value)
         ours = True
     except Invalid:
         ours = False
