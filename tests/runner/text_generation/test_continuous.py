@@ -17,7 +17,7 @@ from inference_runner.engines import registry
 from inference_runner.engines.base import EngineError, EngineOptions, Request
 from inference_runner.engines.text_generation.decoders import LoneDecoder, SlotDecoder
 from inference_runner.engines.text_generation.generic import GenericForward
-from inference_runner.engines.text_generation.graphs import DecodeGraphs
+from inference_runner.engines.text_generation.graphs import StepGraphs
 from inference_runner.engines.text_generation.llama import LlamaForward
 
 REQUESTS = 16
@@ -159,14 +159,16 @@ def test_steps_of_padded_sizes_give_the_same(name: str, tmp_path: Path) -> None:
     tiny_models.causal(tmp_path, EVERY[name]())
     engine = load(tmp_path)
     decoder = engine.decoder
-    graphs = DecodeGraphs(decoder.forward, decoder.cache, engine.slots, eagerly)
+    graphs = StepGraphs(decoder.forward, decoder.cache, engine.slots, eagerly)
     decoder.graphs = graphs
+    engine.pace.least = engine.pace.most = 150
     dice = random.Random(name)
     asked = [(prompt, dice.randint(1, 24)) for prompt in prompts(dice, 300)]
     assert drive(engine, asked, dice) == reference(tmp_path, asked)
     assert graphs.failure is None
-    assert len({rows for rows, _, _ in graphs.sizes}) > 2
-    assert len({length for _, length, _ in graphs.sizes}) > 1
+    assert len({size.rows for size in graphs.sizes}) > 2
+    assert len({size.length for size in graphs.sizes}) > 1
+    assert len({size.chunk for size in graphs.sizes if size.rows}) > 1
 
 
 def spoil(forward: type, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from inference_runner.engines.text_generation import schedule
-from inference_runner.engines.text_generation.graphs import length_bucket, rows_bucket
+from inference_runner.engines.text_generation.graphs import chunk_within, length_bucket, rows_bucket
 from inference_runner.engines.text_generation.schedule import Pace
 
 
@@ -116,6 +116,7 @@ def test_sizes_of_graphs_are_few_and_waste_little() -> None:
         128,
     ]
     assert all(rows_bucket(n) >= n for n in range(1, 129))
+    assert [chunk_within(n) for n in (1, 64, 127, 300, 9000)] == [64, 64, 64, 256, 512]
     lengths = range(1, 4097)
     assert sorted({length_bucket(n) for n in lengths}) == [
         256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096

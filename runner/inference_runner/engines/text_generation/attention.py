@@ -46,9 +46,8 @@ class Continuation:
 
     start: int
     stop: int
-    slot: int
-    length: int
-    """Of its sequence, this chunk included."""
+    rows: slice | torch.Tensor
+    """[length]: where in the cache's buffer its sequence is, this chunk included."""
     mask: torch.Tensor
     """[tokens, length], added to the scores."""
 
@@ -123,13 +122,16 @@ def _causal(
 def _continue(
     cache: SlotCache, layer: int, part: Continuation, query: torch.Tensor, scale: float | None
 ) -> torch.Tensor:
-    heads = query.shape[1]
-    keys, values = cache.read(layer, part.slot, part.slot + 1, part.length)
-    chunk = query[None, part.start : part.stop].transpose(1, 2)
+    keys, values = (states.transpose(0, 1)[None] for states in cache.rows(layer, part.rows))
+    chunk = query[part.start : part.stop]
+    tokens, heads, dim = chunk.shape
+    # As above; so keys and values need not be repeated for each head that shares them.
+    grouped = chunk.reshape(tokens, keys.shape[1], -1, dim).permute(1, 2, 0, 3)
+    mask = part.mask.repeat(grouped.shape[1], 1)[None, None]
     found = F.scaled_dot_product_attention(
-        chunk, _repeat(keys, heads), _repeat(values, heads), part.mask[None, None], scale=scale
+        grouped.flatten(1, 2)[None], keys, values, mask, scale=scale
     )
-    return found.transpose(1, 2).flatten(0, 1)
+    return found.view(grouped.shape).permute(2, 0, 1, 3).reshape(tokens, heads, dim)
 
 
 def _repeat(states: torch.Tensor, heads: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from transformers import DynamicCache
 
-from inference_runner.engines.text_generation.graphs import DecodeGraphs, Forward
+from inference_runner.engines.text_generation.graphs import Forward, StepGraphs, chunk_within
 from inference_runner.engines.text_generation.packing import Piece, pack
 from inference_runner.engines.text_generation.row import Row
 from inference_runner.engines.text_generation.slot_cache import SlotCache
@@ -70,6 +70,11 @@ class Decoder(Protocol):
         """Of them those that are being written, in the order in which `Work` must have them."""
         ...
 
+    def chunk(self, tokens: int) -> int:
+        """How many tokens of prompts a step reads best beside those that are written, where it may
+        read so many."""
+        ...
+
     def run(self, work: Work) -> torch.Tensor:
         """Logits [rows, vocabulary] after the last token of each of the work's rows."""
         ...
@@ -84,7 +89,7 @@ class SlotDecoder:
         self.slots, self.longest, self.in_chunks = slots, longest, True
         self.forward, self.cache = forward, cache
         self._slots: Slots[Row] = Slots(cache, longest)
-        self.graphs = DecodeGraphs(forward, cache, slots) if graphs else None
+        self.graphs = StepGraphs(forward, cache, slots) if graphs else None
 
     def admit(self, row: Row) -> bool:
         reused = self._slots.admit(row)
@@ -100,13 +105,16 @@ class SlotDecoder:
     def writing(self) -> list[Row]:
         return self._slots.arrange()
 
+    def chunk(self, tokens: int) -> int:
+        return tokens if self.graphs is None else chunk_within(tokens)
+
     def run(self, work: Work) -> torch.Tensor:
         writing = [Piece(row.slot, row.length, row.next(1)) for row in work.writing]
-        if self.graphs is not None and not work.chunks:
-            logits = self.graphs.run(writing)
+        chunks = [Piece(row.slot, row.length, row.next(count)) for row, count in work.chunks]
+        if self.graphs is not None:
+            logits = self.graphs.run(writing, chunks)
             if logits is not None:
                 return logits
-        chunks = [Piece(row.slot, row.length, row.next(count)) for row, count in work.chunks]
         packed = pack(self.cache, writing, chunks, self.cache.device)
         return self.forward(self.cache, packed.step, packed.ids, packed.positions, packed.last)
 
@@ -135,6 +143,9 @@ class LoneDecoder:
 
     def writing(self) -> list[Row]:
         return [row for row in self.rows() if row.is_writing]
+
+    def chunk(self, tokens: int) -> int:
+        return tokens
 
     def run(self, work: Work) -> torch.Tensor:
         (row,) = work.rows

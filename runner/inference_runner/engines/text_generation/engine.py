@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MOST_PROMPT_TOKENS = {"cpu": 512, "cuda": 8192}
 """Of a step while nobody waits for his next token. On two cores 512 take a small model 0.2 s."""
-LEAST_PROMPT_TOKENS = {"cpu": schedule.SMALLEST_CHUNK, "cuda": 256}
+LEAST_PROMPT_TOKENS = {"cpu": schedule.SMALLEST_CHUNK, "cuda": 128}
 
 
 def create(options: EngineOptions) -> TextGeneration:
@@ -92,6 +92,8 @@ class TextGeneration(StepEngine):
             return Work(writing, [(row, row.missing) for row in prompts])
         prompts.sort(key=lambda row: row.arrived)
         budget = self.pace.budget(somebody_writes=bool(writing))
+        if writing:
+            budget = self.decoder.chunk(budget)
         return Work(writing, schedule.chunks(prompts, budget))
 
     def _do(self, work: Work) -> list[Delta]:

@@ -1,4 +1,4 @@
-"""CUDA graphs of steps that only write: one token for each of the first slots.
+"""CUDA graphs of steps: one token for each of the first slots, and a chunk of one prompt at most.
 
 A step of a small model is hundreds of kernels of some microseconds; starting them one by one takes
 longer than they do. A graph is started whole. It is captured when its size is first met: sizes are
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from inference_runner.engines.text_generation import packing
-from inference_runner.engines.text_generation.attention import Decoding, Step
+from inference_runner.engines.text_generation.attention import Continuation, Decoding, Step
 from inference_runner.engines.text_generation.packing import Piece
 from inference_runner.engines.text_generation.slot_cache import SlotCache
 
@@ -22,9 +22,11 @@ log = logging.getLogger(__name__)
 
 Replay = Callable[[], None]
 
+CHUNKS = (64, 128, 256, 512)
+"""Tokens of a prompt in a graph: fewer are padded."""
 _SHORTEST = 256
-_MOST_GRAPHS = 64
-"""Each keeps its output, and memory of the driver."""
+_MOST_GRAPHS = 256
+"""Each keeps some memory of the driver."""
 
 
 class Forward(Protocol):
@@ -39,7 +41,9 @@ class Forward(Protocol):
 
 
 def rows_bucket(rows: int) -> int:
-    """1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, …"""
+    """0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, …"""
+    if not rows:
+        return 0
     size = 1 << (rows - 1).bit_length()
     return size * 3 // 4 if size >= 32 and rows <= size * 3 // 4 else size
 
@@ -48,6 +52,11 @@ def length_bucket(length: int) -> int:
     """256, 384, 512, 768, 1024, …"""
     size = max(_SHORTEST, 1 << (length - 1).bit_length())
     return size * 3 // 4 if size > _SHORTEST and length <= size * 3 // 4 else size
+
+
+def chunk_within(tokens: int) -> int:
+    """The largest chunk of a graph that is not more than these, and the smallest at least."""
+    return max((size for size in CHUNKS if size <= tokens), default=CHUNKS[0])
 
 
 class CudaCapture:
@@ -71,7 +80,20 @@ class CudaCapture:
         return graph.replay, result
 
 
-class DecodeGraphs:
+class Size(NamedTuple):
+    """What was captured."""
+
+    rows: int
+    """Sequences of which the next token is computed."""
+    chunk: int
+    """Tokens of a prompt."""
+    length: int
+    """Cached tokens that are read of each sequence."""
+    capacity: int
+    """Of a slot."""
+
+
+class StepGraphs:
     """
     Args:
         most_rows: of a step.
@@ -86,58 +108,96 @@ class DecodeGraphs:
         capture: Callable[[Callable[[], torch.Tensor]], tuple[Replay, torch.Tensor]] | None = None,
     ) -> None:
         self._forward, self._cache = forward, cache
-        self._inputs = torch.zeros(3, rows_bucket(most_rows), dtype=torch.long, device=cache.device)
-        self._graphs: dict[tuple[int, int, int], tuple[Replay, torch.Tensor]] = {}
+        self._most_rows = rows_bucket(most_rows)
+        most = 3 * (self._most_rows + CHUNKS[-1]) + 2
+        self._inputs = torch.zeros(most, dtype=torch.long, device=cache.device)
+        self._logits: torch.Tensor | None = None
+        self._graphs: dict[Size, tuple[Replay, torch.Tensor]] = {}
         self._capture = capture or CudaCapture()
-        self.failure: str | None = None
-        """Why steps run without them."""
+        self._failures: dict[bool, str] = {}
+        """Why steps with a chunk, or those without, run without graphs."""
 
-    def run(self, writing: Sequence[Piece]) -> torch.Tensor | None:
-        """Logits of these; None: this step cannot be captured."""
-        cache = self._cache
-        if self.failure is not None or writing[0].slot:
+    def run(self, writing: Sequence[Piece], chunks: Sequence[Piece]) -> torch.Tensor | None:
+        """Logits after each of these; None: this step cannot be captured."""
+        if bool(chunks) in self._failures or len(chunks) > 1 or (writing and writing[0].slot):
             return None
-        count = len(writing)
-        rows = min(rows_bucket(count), cache.count)
-        longest = max(piece.length for piece in writing)
-        length = min(length_bucket(longest), cache.capacity)
-        self._fill(writing, rows)
-        size = (rows, length, cache.capacity)
+        if chunks and len(chunks[0].tokens) > CHUNKS[-1]:
+            return None
+        size = self._size(writing, chunks)
+        self._fill(writing, chunks, size)
         found = self._graphs.get(size) or self._captured(size)
         if found is None:
             return None
         replay, logits = found
         replay()
-        return logits[:count]
+        if not chunks or len(writing) == size.rows:
+            return logits[: len(writing) + len(chunks)]
+        return torch.cat((logits[: len(writing)], logits[size.rows :]))
 
     @property
-    def sizes(self) -> list[tuple[int, int, int]]:
-        """Rows, cached tokens and capacity of what was captured."""
+    def failure(self) -> str | None:
+        """Why some steps, or all, run without them."""
+        return "; ".join(self._failures.values()) or None
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Of what was captured."""
         return list(self._graphs)
 
-    def _fill(self, writing: Sequence[Piece], rows: int) -> None:
-        padding = rows - len(writing)
-        capacity, spare = self._cache.capacity, self._cache.spare_row
-        numbers = [piece.tokens[0] for piece in writing] + [0] * padding
-        numbers += [piece.start for piece in writing] + [0] * padding
-        numbers += [piece.slot * capacity + piece.start for piece in writing] + [spare] * padding
-        sent = packing.on_device(numbers, self._cache.device).view(3, rows)
-        self._inputs[:, :rows].copy_(sent)
+    def _size(self, writing: Sequence[Piece], chunks: Sequence[Piece]) -> Size:
+        cache = self._cache
+        rows = min(rows_bucket(len(writing)), cache.count)
+        chunk = next(size for size in (0, *CHUNKS) if size >= sum(len(c.tokens) for c in chunks))
+        longest = max(piece.length for piece in (*writing, *chunks))
+        return Size(rows, chunk, min(length_bucket(longest), cache.capacity), cache.capacity)
 
-    def _captured(self, size: tuple[int, int, int]) -> tuple[Replay, torch.Tensor] | None:
+    def _fill(self, writing: Sequence[Piece], chunks: Sequence[Piece], size: Size) -> None:
+        """The inputs of a graph: ids, positions and rows of the buffer of all its tokens; then
+        where the chunk's sequence begins in the buffer, and where the chunk's last token is."""
+        spare = self._cache.spare_row
+        tokens: list[tuple[int, int, int]] = []
+        for pieces, padded in ((writing, size.rows), (chunks, size.rows + size.chunk)):
+            for piece in pieces:
+                base = piece.slot * size.capacity
+                places = range(piece.start, piece.length)
+                tokens += zip(piece.tokens, places, (base + at for at in places), strict=True)
+            tokens += [(0, 0, spare)] * (padded - len(tokens))
+        numbers = [number for part in zip(*tokens, strict=True) for number in part]
+        for chunk in chunks:
+            numbers += [chunk.slot * size.capacity, size.rows + len(chunk.tokens) - 1]
+        sent = packing.on_device(numbers, self._cache.device)
+        self._inputs[: len(numbers)].copy_(sent)
+
+    def _captured(self, size: Size) -> tuple[Replay, torch.Tensor] | None:
         if len(self._graphs) >= _MOST_GRAPHS:
             self._graphs.pop(next(iter(self._graphs)))
-        rows, length, _ = size
         try:
-            self._graphs[size] = self._capture(lambda: self._step(rows, length))
+            self._graphs[size] = self._capture(lambda: self._kept(self._step(size)))
         except Exception as error:
-            self.failure = f"{type(error).__name__}: {error}"
-            log.warning("steps run without CUDA graphs: %s", self.failure)
+            self._failures[size.chunk > 0] = reason = f"{type(error).__name__}: {error}"
+            kind = "with" if size.chunk else "without"
+            log.warning("steps %s a part of a prompt run without CUDA graphs: %s", kind, reason)
             return None
         return self._graphs[size]
 
-    def _step(self, rows: int, length: int) -> torch.Tensor:
-        ids, positions, at = (part[:rows] for part in self._inputs)
-        mask = packing.past(positions, length, self._cache.dtype)
-        step = Step(at, Decoding(0, rows, length, mask))
-        return self._forward(self._cache, step, ids, positions, None)
+    def _kept(self, logits: torch.Tensor) -> torch.Tensor:
+        """In one place for all graphs: each of its own would have some megabytes."""
+        if self._logits is None:
+            self._logits = logits.new_zeros(self._most_rows + 1, logits.shape[-1])
+        return self._logits[: len(logits)].copy_(logits)
+
+    def _step(self, size: Size) -> torch.Tensor:
+        rows, chunk, length, _ = size
+        tokens, dtype = rows + chunk, self._cache.dtype
+        ids, positions, at = self._inputs[: 3 * tokens].view(3, tokens)
+        step = Step(at)
+        if rows:
+            step.decoding = Decoding(0, rows, length, packing.past(positions[:rows], length, dtype))
+        last = None
+        if chunk:
+            base, end = self._inputs[3 * tokens : 3 * tokens + 2]
+            every = torch.arange(max(rows, length), device=at.device)
+            mask = packing.past(positions[rows:], length, dtype)[:, 0, 0]
+            step.chunks = [Continuation(rows, tokens, base + every[:length], mask)]
+            last = torch.cat((every[:rows], end[None]))
+        return self._forward(self._cache, step, ids, positions, last)

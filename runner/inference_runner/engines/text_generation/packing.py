@@ -156,4 +156,6 @@ class _Part:
             return Beginnings(self._start, self._stop)
         positions = torch.arange(chunk.start, chunk.length, device=cache.device)
         mask = past(positions, chunk.length, cache.dtype)[:, 0, 0]
-        return Continuation(self._start, self._stop, chunk.slot, chunk.length, mask)
+        first = chunk.slot * cache.capacity
+        rows = slice(first, first + chunk.length)
+        return Continuation(self._start, self._stop, rows, mask)

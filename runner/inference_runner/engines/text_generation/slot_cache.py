@@ -85,6 +85,11 @@ class SlotCache:
             values[first:last, :length].transpose(1, 2),
         )
 
+    def rows(self, layer: int, rows: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [rows, heads, dim] of these rows of the buffer: a view for a slice."""
+        keys, values = self._rows[layer]
+        return keys[rows], values[rows]
+
     def copy(self, source: int, target: int, length: int) -> None:
         """The first tokens of a slot."""
         if length:
