@@ -5,10 +5,25 @@ A mutant's number is not its name here: it changes with each edit of the functio
 
 from __future__ import annotations
 
-_BUDGET = "inference_gateway.models.inputs.budget"
+_INPUTS = "inference_gateway.models.inputs"
 _VALUES = "inference_contract.values"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
+    (f"{_INPUTS}.budget.xǁThreadBudgetǁ_more", "if time.thread_time() >= self._until:"): (
+        "a nanosecond more or less"
+    ),
+    (
+        f"{_INPUTS}.checker.xǁInputCheckerǁ_errors",
+        "if not self._required < value.keys():",
+    ): "looks for what is missing, more slowly, and finds nothing",
+    (
+        f"{_INPUTS}.checker.x__compile",
+        "return checks[0] if (len(checks) == 1) and False else _first_of(checks)",
+    ): "the first of one is that one; without the call it is faster",
+    (
+        f"{_INPUTS}.checker.x__enum_check",
+        "keys = {key_of(member, Budget(1000001)) for member in enum}",
+    ): "no document holds so many values",
     (f"{_VALUES}.x_check", "if type(None) is int:  # The most frequent by far."): (
         "the other branches check an integer too, more slowly"
     ),

@@ -20,6 +20,7 @@ STREAM, JSON = "text/event-stream", "application/json"
         ("text/event-stream, */*", True),
         ("text/event-stream, application/json", True),
         ("application/json, text/event-stream", False),
+        ("application/json;q=1, text/event-stream", False),
         ("application/json, text/event-stream;q=0.9", False),
         ("text/event-stream;q=0, */*", False),
         ("text/event-stream;q=0", False),

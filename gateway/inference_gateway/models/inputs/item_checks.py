@@ -21,13 +21,23 @@ def compile_schema(schema: Any) -> IsValid:
     """Compile a schema that `item_schemas.check` has accepted."""
     if isinstance(schema, bool):
         return lambda _value, _budget: schema
-    checks = [_MAKERS[key](value, schema) for key, value in schema.items() if key in _MAKERS]
+    checks = [
+        make(value, schema) for key, value in schema.items() if (make := _maker(key)) is not None
+    ]
 
     def is_valid(value: Any, budget: Budget) -> bool:
         budget.spend()
         return all(check(value, budget) for check in checks)
 
     return is_valid
+
+
+def _maker(keyword: str) -> Make | None:
+    if keyword in _COMPARED:
+        return _of(*_COMPARED[keyword])
+    if keyword in _COMBINED:
+        return _some(_COMBINED[keyword])
+    return _MAKERS.get(keyword)
 
 
 def key_of(value: Any, budget: Budget) -> Any:
@@ -175,21 +185,28 @@ def _unbounded() -> Budget:
 
 
 _NUMBER, _TEXT, _LIST, _DICT = (int, float), (str,), (list,), (dict,)
+_COMPARED: dict[str, tuple[tuple[type, ...], Callable[[Any, Any], bool]]] = {
+    "minimum": (_NUMBER, lambda value, bound: value >= bound),
+    "maximum": (_NUMBER, lambda value, bound: value <= bound),
+    "exclusiveMinimum": (_NUMBER, lambda value, bound: value > bound),
+    "exclusiveMaximum": (_NUMBER, lambda value, bound: value < bound),
+    "multipleOf": (_NUMBER, _is_multiple),
+    "minLength": (_TEXT, lambda value, bound: len(value) >= bound),
+    "maxLength": (_TEXT, lambda value, bound: len(value) <= bound),
+    "minItems": (_LIST, lambda value, bound: len(value) >= bound),
+    "maxItems": (_LIST, lambda value, bound: len(value) <= bound),
+    "minProperties": (_DICT, lambda value, bound: len(value) >= bound),
+    "maxProperties": (_DICT, lambda value, bound: len(value) <= bound),
+}
+_COMBINED: dict[str, Callable[[int, int], bool]] = {
+    "allOf": lambda valid, given: valid == given,
+    "anyOf": lambda valid, _given: valid > 0,
+    "oneOf": lambda valid, _given: valid == 1,
+}
 _MAKERS: dict[str, Make] = {
     "type": _type,
     "enum": _enum,
     "const": lambda value, schema: _enum([value], schema),
-    "minimum": _of(_NUMBER, lambda value, bound: value >= bound),
-    "maximum": _of(_NUMBER, lambda value, bound: value <= bound),
-    "exclusiveMinimum": _of(_NUMBER, lambda value, bound: value > bound),
-    "exclusiveMaximum": _of(_NUMBER, lambda value, bound: value < bound),
-    "multipleOf": _of(_NUMBER, _is_multiple),
-    "minLength": _of(_TEXT, lambda value, bound: len(value) >= bound),
-    "maxLength": _of(_TEXT, lambda value, bound: len(value) <= bound),
-    "minItems": _of(_LIST, lambda value, bound: len(value) >= bound),
-    "maxItems": _of(_LIST, lambda value, bound: len(value) <= bound),
-    "minProperties": _of(_DICT, lambda value, bound: len(value) >= bound),
-    "maxProperties": _of(_DICT, lambda value, bound: len(value) <= bound),
     "required": _required,
     "items": _items,
     "prefixItems": _prefix_items,
@@ -197,8 +214,5 @@ _MAKERS: dict[str, Make] = {
     "properties": _properties,
     "additionalProperties": _additional,
     "propertyNames": _property_names,
-    "allOf": _some(lambda valid, given: valid == given),
-    "anyOf": _some(lambda valid, _given: valid > 0),
-    "oneOf": _some(lambda valid, _given: valid == 1),
     "not": _not,
 }

@@ -78,6 +78,22 @@ def test_a_model_without_inputs_says_so() -> None:
     assert error["message"] == "is not an input of this model (known: none)"
 
 
+def test_an_unknown_input_is_answered_with_those_that_are_known() -> None:
+    check = InputChecker({name: Parameter(type="string", required=False) for name in "abc"})
+    with pytest.raises(Invalid) as refused:
+        check({"d": ""})
+    [error] = refused.value.errors
+    assert error["message"] == "is not an input of this model (known: a, b, c)"
+
+
+@pytest.mark.parametrize(("bound", "wrong"), [({"minimum": 2}, 1), ({"maximum": 2}, 3)])
+def test_one_bound_needs_no_other(bound: dict[str, Any], wrong: int) -> None:
+    check = InputChecker({"v": Parameter.model_validate({"type": "integer"} | bound)})
+    check({"v": 2})
+    with pytest.raises(Invalid):
+        check({"v": wrong})
+
+
 def test_what_is_refused_is_told_in_one_line() -> None:
     with pytest.raises(Invalid) as refused:
         checked({"prompt": 1, "flag": 1})
@@ -151,6 +167,23 @@ def kinds(value: Any) -> Any:
             },
             [{"x": 1.0, "y": 1.0, "z": 1.0}, {"x": None}],
             [{"x": 1, "y": 1.0, "z": 1.0}, {"x": None}],
+        ),
+        ({"type": "array", "items": {"type": ["integer", "number"]}}, [1.0], [1.0]),
+        (
+            {
+                "type": "array",
+                "items": {"type": ["array", "null"], "items": {"type": "integer"}},
+            },
+            [None, [1.0]],
+            [None, [1]],
+        ),
+        (
+            {
+                "type": "array",
+                "items": {"type": ["object", "null"], "properties": {"x": {"type": "integer"}}},
+            },
+            [None, {"x": 1.0}],
+            [None, {"x": 1}],
         ),
     ],
 )

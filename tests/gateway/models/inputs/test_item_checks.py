@@ -88,6 +88,7 @@ TABLE: list[tuple[Any, list[Any], list[Any]]] = [
     ({"exclusiveMaximum": 2}, [1.9, 1, None], [2, 3]),
     ({"multipleOf": 2}, [0, 4, 4.0, "3"], [3, 1.5]),
     ({"multipleOf": 0.5}, [1, 1.5], [1.25]),
+    ({"multipleOf": 0.1}, [0.5], [0.55]),
     ({"multipleOf": 0.5**900}, [2.0**900], []),
     ({"multipleOf": 2.0}, [10**400], [10**400 + 1]),
     ({"minLength": 2}, ["ab", "abc", 1, []], ["a"]),
