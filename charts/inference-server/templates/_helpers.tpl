@@ -4,7 +4,7 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* Short enough for everything that is put behind it. */}}
+{{- /* Short enough for all suffixes. */}}
 {{- define "inference-server.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -15,12 +15,12 @@
 {{- end }}
 {{- end }}
 
-{{- /* Argument, here and below: dict "root" $ "component" NAME. */}}
+{{- /* Arguments, here and below: dict "root" $ "component" NAME. */}}
 {{- define "inference-server.componentName" -}}
 {{ include "inference-server.fullname" .root }}-{{ .component }}
 {{- end }}
 
-{{- /* Of what has no namespace. */}}
+{{- /* Name of an object without a namespace. */}}
 {{- define "inference-server.clusterName" -}}
 {{ .root.Release.Namespace }}-{{ include "inference-server.componentName" . }}
 {{- end }}
@@ -35,7 +35,7 @@
 {{- end }}
 
 
-{{- /* Labels. Of what belongs to no component: without "component". */}}
+{{- /* Labels. Without "component" for an object that belongs to no component. */}}
 
 {{- define "inference-server.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "inference-server.name" .root }}
@@ -66,8 +66,8 @@ labels: {{- include "inference-server.labels" . | nindent 2 }}
 {{- end }}
 
 
-{{- /* Secrets. What is made once is read again from the cluster with every upgrade, and kept in
-.Values for the rest of this rendering, so that all templates see the same. */}}
+{{- /* Secrets. Generated values are read from the cluster again with every upgrade, and kept in
+.Values for the rest of this rendering, so that all templates use the same values. */}}
 
 {{- define "inference-server.hasOwnSecret" -}}
 {{- with .Values }}
@@ -107,7 +107,7 @@ labels: {{- include "inference-server.labels" . | nindent 2 }}
 {{- end }}
 
 {{- /* An environment variable from a Secret: dict "root" $ "name" NAME, and "existing" SECRET "key" KEY for
-one that the chart does not make. */}}
+a Secret that the chart does not create. */}}
 {{- define "inference-server.secretEnv" -}}
 - name: {{ .name }}
   valueFrom:
@@ -135,7 +135,7 @@ one that the chart does not make. */}}
 {{- end }}
 
 
-{{- /* URL that clients reach the API at, if it is known. */}}
+{{- /* URL of the API for clients, if it is known. */}}
 {{- define "inference-server.publicUrl" -}}
 {{- $scheme := ternary "https" "http" (not (empty .Values.ingress.tlsSecretName)) }}
 {{- .Values.config.publicUrl | default (ternary (printf "%s://%s" $scheme .Values.ingress.host) "" .Values.ingress.enabled) }}
@@ -154,8 +154,8 @@ http://{{ include "inference-server.host" (dict "root" . "component" "gateway") 
 {{- end }}
 
 {{- /* metadata of a pod: dict "root" $ "component" NAME "follows" LIST, of `config` and `secret`: a pod does
-not see that they have changed, a new annotation makes a new pod. No label of the chart's version: the
-databases would start anew with each. */}}
+not detect their changes, a changed annotation replaces it. Without the label of the chart's version: the
+databases would restart with each version. */}}
 {{- define "inference-server.podMetadata" -}}
 {{- $annotations := dict }}
 {{- if has "config" .follows }}
@@ -172,7 +172,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- /* What all pods have in common: dict "root" $ "values" WITH-ITS-NODE-SELECTOR "user" UID; "account" is
-given to those who speak to the API server. */}}
+for components that use the Kubernetes API. */}}
 {{- define "inference-server.podSpec" -}}
 {{- if .account }}
 serviceAccountName: {{ .account }}
@@ -201,7 +201,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- /* Of a container: dict "root" $ "image" VALUES "resources" VALUES, and "module" NAME if it runs one of
-ours: in development it starts anew when its sources change. */}}
+the server's: in development it restarts when its sources change. */}}
 {{- define "inference-server.container" -}}
 {{- $reloads := and .module .root.Values.development }}
 image: {{ include "inference-server.image" . | quote }}
@@ -216,7 +216,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* The root filesystem cannot be written. */}}
+{{- /* A writable /tmp, since the root file system is read-only. */}}
 {{- define "inference-server.tmpMount" -}}
 - {name: tmp, mountPath: /tmp}
 {{- end }}
@@ -226,7 +226,7 @@ securityContext:
   emptyDir: {}
 {{- end }}
 
-{{- /* A container that brings the schema up (`migrate`) or waits until it is (`wait`): dict "root" $
+{{- /* A container that migrates the schema (`migrate`) or waits until it is migrated (`wait`): dict "root" $
 "verb" VERB. */}}
 {{- define "inference-server.schemaContainer" -}}
 {{- $values := .root.Values }}
@@ -240,8 +240,8 @@ securityContext:
   volumeMounts: {{- include "inference-server.tmpMount" . | nindent 4 }}
 {{- end }}
 
-{{- /* The probes of our own processes: dict "root" $ "port" NAME. In development no liveness: a container
-that starts anew has the sources of its image again, not those that were edited. */}}
+{{- /* The probes of the server's processes: dict "root" $ "port" NAME. In development without liveness: a
+restarted container has the sources of its image, not the edited ones. */}}
 {{- define "inference-server.probes" -}}
 startupProbe:
   httpGet: {path: /health/live, port: {{ .port }}}
@@ -262,7 +262,7 @@ livenessProbe:
 {{- end }}
 {{- end }}
 
-{{- /* Of a PersistentVolumeClaim in a StatefulSet, or the emptyDir in its place. */}}
+{{- /* The PersistentVolumeClaim of a StatefulSet, or an emptyDir in its place. */}}
 {{- define "inference-server.dataClaim" -}}
 {{- if .enabled }}
 volumeClaimTemplates:
@@ -278,7 +278,7 @@ volumeClaimTemplates:
 {{- end }}
 
 
-{{- /* Budgets and rights. */}}
+{{- /* PodDisruptionBudgets and roles. */}}
 
 {{- /* dict "root" $ "component" NAME */}}
 {{- define "inference-server.disruptionBudget" -}}
@@ -291,8 +291,8 @@ spec:
     matchLabels: {{- include "inference-server.selectorLabels" . | nindent 6 }}
 {{- end }}
 
-{{- /* What a component may do: dict "root" $ "component" NAME "everywhere" RULES "inNamespaces" RULES; the
-latter only in watchNamespaces, if there are any. */}}
+{{- /* Roles of a component: dict "root" $ "component" NAME "everywhere" RULES "inNamespaces" RULES; the
+latter only in watchNamespaces, if it is set. */}}
 {{- define "inference-server.rights" -}}
 {{- $ := . }}
 {{- $scopes := .root.Values.watchNamespaces }}
@@ -306,7 +306,7 @@ latter only in watchNamespaces, if there are any. */}}
 {{- end }}
 {{- end }}
 
-{{- /* A role and its binding, in a namespace if one is given; "part" tells several of a component apart. */}}
+{{- /* A role and its binding, in a namespace if one is given; "part" distinguishes several of a component. */}}
 {{- define "inference-server.grant" -}}
 {{- $cluster := ternary "" "Cluster" (hasKey . "namespace") }}
 {{- $name := printf "%s%s" (include "inference-server.clusterName" .) (.part | default "") }}
@@ -340,7 +340,7 @@ subjects:
 {{ end }}
 
 
-{{- /* What NetworkPolicies are made of. */}}
+{{- /* Parts of NetworkPolicies. */}}
 
 {{- /* A peer: the pods of a component. */}}
 {{- define "inference-server.peer" -}}
@@ -348,14 +348,14 @@ subjects:
     matchLabels: {{- include "inference-server.selectorLabels" . | nindent 6 }}
 {{- end }}
 
-{{- /* Addresses as peers, none for any: dict "cidrs" LIST. */}}
+{{- /* Addresses as peers; an empty list allows all: dict "cidrs" LIST. */}}
 {{- define "inference-server.cidrPeers" -}}
 {{- range . }}
 - ipBlock: {cidr: {{ . }}}
 {{- end }}
 {{- end }}
 
-{{- /* Names are asked for anywhere: node-local caches are no pods. */}}
+{{- /* DNS at any address: node-local caches are not pods. */}}
 {{- define "inference-server.egressToDns" -}}
 - ports:
     - {protocol: UDP, port: 53}
