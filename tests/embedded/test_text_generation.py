@@ -22,7 +22,7 @@ CONVERSATION = [
 def _streamed(client: Any, made: dict[str, Any]) -> list[str]:
     reply = client.http.get(made["urls"]["stream"], headers={"Accept": "text/event-stream"})
     events = event_stream.pairs(reply)
-    assert events[-1] == ("done", "{}")
+    assert events[-1] == ("done", "{}"), events
     return [data for name, data in events if name == "output"]
 
 
@@ -67,8 +67,10 @@ def test_a_text_ends_before_a_stop_string(client: Any, smollm2: str) -> None:
 def test_several_texts_with_their_probabilities_are_an_object(client: Any, smollm2: str) -> None:
     asked = {"messages": CONVERSATION, "n": 2, "logprobs": 2, "temperature": 1.0, "seed": 5}
     made = client.predict(smollm2, {**asked, "max_new_tokens": 8, "ignore_eos": True})
-    deltas = [choice for data in _streamed(client, made) for choice in json.loads(data)["choices"]]
+    *pieces, whole = map(json.loads, _streamed(client, made))
+    deltas = [choice for piece in pieces for choice in piece["choices"]]
     done = client.prediction(made["id"])
+    assert whole == done["output"]
     choices = done["output"]["choices"]
     assert [choice["index"] for choice in choices] == [0, 1]
     assert choices[0]["message"] != choices[1]["message"]

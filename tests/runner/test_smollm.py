@@ -129,12 +129,12 @@ CITY = {
 }
 
 
-def test_a_schema_is_kept_beside_texts_that_are_free(idle: Any, model: Any) -> None:
+def test_a_schema_is_kept_beside_texts_that_are_free(idle: Any, model: Any, tokenizer: Any) -> None:
     free = {"prompt": PROMPTS[0], "max_new_tokens": NEW_TOKENS}
     wanted = {"type": "json_schema", "json_schema": {"schema": CITY}}
     bound = {"prompt": PROMPTS[0], "max_new_tokens": 200, "response_format": wanted}
     said = drive(idle, {0: [Request("free", free)], 2: [Request("bound", bound)]})
-    assert said["free"] == reference(model, idle, PROMPTS[0])
+    assert said["free"] == reference(model, tokenizer, PROMPTS[0])
     jsonschema.validate(json.loads(said["bound"]), CITY)
 
 

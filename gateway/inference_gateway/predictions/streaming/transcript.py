@@ -44,7 +44,8 @@ def _checksum(text: str, before: int = 0) -> int:
 
 
 class Transcript:
-    """Output pieces in order: parts of one text if all are texts, else the items of a list.
+    """Output pieces in order: parts of one text if all are texts, else the items of a list. An
+    object is no sum of pieces: it comes whole, after those that the run gave before.
 
     Args:
         sent: the mark of the output that the reader has.
@@ -88,6 +89,8 @@ class Transcript:
         Raises:
             Diverged
         """
+        if isinstance(output, dict):
+            return [] if self._run.after(canonical(output)) == self.sent else [output]
         missing = _rest_of_items(self.sent, output) if isinstance(output, list) else None
         return _rest_of_text(self.sent, output) if missing is None else missing
 

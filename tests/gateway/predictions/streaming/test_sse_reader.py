@@ -98,6 +98,7 @@ SOURCES = [
     (ITEMS, ["", {"a": 2, "b": 1}, "", "x"], ITEMS[2:], "items whose beginning is lost"),
     ([], ["", {"a": 2, "b": 1}, "", "x"], ITEMS, "composed items, then a stream"),
     ([], {"b": 1.5, "a": None}, [], "one value"),
+    (ITEMS, {"b": 1.5, "a": None}, ITEMS, "an object after its pieces"),
 ]
 
 
@@ -283,6 +284,15 @@ def test_after_an_error_nothing_more_is_said() -> None:
 )
 def test_without_a_stream_the_record_is_told(row: dict[str, Any], events: Events) -> None:
     assert _read([], row) == events
+
+
+@pytest.mark.parametrize("again", [ITEMS, ITEMS[:1], ITEMS[1:], []])
+def test_an_object_comes_whole_after_the_pieces_that_a_run_gave(again: list[StreamEntry]) -> None:
+    ids: list[str] = []
+    pieces = _read(ITEMS, ids=ids)
+    row = _row("succeeded", {"x": 1})
+    assert _read(ITEMS, row) == [*pieces, ("output", '{"x":1}'), DONE]
+    assert _read(again, row, after=ids[-1]) == [("output", '{"x":1}'), DONE]
 
 
 def test_a_stream_without_its_end_is_completed_by_the_record() -> None:
