@@ -93,12 +93,13 @@ TARGETS = [
     ),
     _target(
         f"{RUNNER}/engines/text_generation",
-        "schedule.py slots.py",
-        "runner/text_generation/test_schedule.py runner/text_generation/test_slots.py",
+        "schedule.py slots.py chat.py message.py",
+        "runner/text_generation/test_schedule.py runner/text_generation/test_slots.py"
+        " runner/text_generation/test_chat.py runner/text_generation/test_message.py",
     ),
     _target(
         f"{RUNNER}/engines",
         "inputs.py text_generation/options.py",
-        "runner/text_generation/test_options.py",
+        "runner/text_generation/test_options.py runner/text_generation/test_chat.py",
     ),
 ]
