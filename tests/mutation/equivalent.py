@@ -8,6 +8,7 @@ from __future__ import annotations
 _INPUTS = "inference_gateway.models.inputs"
 _CHECKS = f"{_INPUTS}.item_checks"
 _CONTRACT = "inference_contract"
+_REQUESTS = "inference_gateway.predictions.creating.requests"
 
 _LISTED: list[tuple[str, str, list[str]]] = [
     (
@@ -57,6 +58,21 @@ _LISTED: list[tuple[str, str, list[str]]] = [
             'return ("DICT", frozenset((name, key_of(item, budget))'
             " for name, item in value.items()))",
         ],
+    ),
+    (
+        f"{_REQUESTS}.x__check_keys",
+        "fewer keys than there are: they are looked at one by one, more slowly",
+        [
+            "+ (body.model_id is not None) - (body.model is not None)",
+            "1 - (body.model_id is not None)",
+            "duplicate_keys.check(content, given - duplicate_keys.count(body.input))",
+            "duplicate_keys.check(content, given + duplicate_keys.count(None))",
+        ],
+    ),
+    (
+        f"{_REQUESTS}.x_parse_headers",
+        "makes anew what is the same for all requests without headers",
+        ["if prefer is cancel_after is key is not None:"],
     ),
     (
         f"{_CONTRACT}.values.x_check",

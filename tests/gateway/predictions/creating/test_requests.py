@@ -264,6 +264,12 @@ def test_a_wrong_body_is_told_in_words(content: bytes, detail: str) -> None:
     assert refused.value.detail == detail
 
 
+def test_a_body_that_is_no_object_has_no_wrong_field() -> None:
+    with pytest.raises(Invalid) as refused:
+        decode(b"3")
+    assert refused.value.errors == []
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -121,15 +121,16 @@ def test_a_rollout_without_and_with_room_to_spare(surge: int, unavailable: int) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_other"),
+    ("settings", "changes", "is_other"),
     [
-        ({"settings": {"runner_image": "other:1"}}, True),
-        ({"version": "2"}, True),
-        ({"displayName": "Other"}, False),
-        ({"maxReplicas": 9}, False),
-        ({"rollout": {"maxSurge": 1}}, False),
+        ({"runner_image": "other:1"}, {}, True),
+        ({}, {"version": "2"}, True),
+        ({}, {"displayName": "Other"}, False),
+        ({}, {"maxReplicas": 9}, False),
+        ({}, {"rollout": {"maxSurge": 1}}, False),
     ],
 )
-def test_what_makes_another_version(changes: dict[str, Any], is_other: bool) -> None:
-    settings = changes.pop("settings", {})
+def test_what_makes_another_version(
+    settings: dict[str, Any], changes: dict[str, Any], is_other: bool
+) -> None:
     assert (children_for(settings, **changes).hash != children_for().hash) is is_other
