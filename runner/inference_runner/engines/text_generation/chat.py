@@ -19,14 +19,14 @@ ROLES = {
     "assistant": "assistant",
     "tool": "tool",
 }
-"""What a message may be from, and what templates call it."""
+"""Roles of messages, and their names in templates."""
 
 
 def messages(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The conversation that a chat model goes on with.
+    """The messages of a request for a chat model.
 
     Raises:
-        InputError: if there are not prompt or messages, or they are not what they shall be.
+        InputError: if prompt and messages are missing or not valid.
     """
     said = inputs.get("messages")
     if (said is None) == (inputs.get("prompt") is None):
@@ -45,7 +45,7 @@ def messages(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def plain_prompt(inputs: Mapping[str, Any]) -> str:
-    """For a model that has no chat template. Raises InputError."""
+    """The prompt for a model without a chat template. Raises InputError."""
     for name in ("messages", "system_prompt", "tools"):
         if inputs.get(name) is not None:
             raise InputError(f"this model has no chat template: it takes prompt, not {name}")
@@ -53,7 +53,7 @@ def plain_prompt(inputs: Mapping[str, Any]) -> str:
 
 
 def tools(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the model may call. Raises InputError."""
+    """The tools that the model may call. Raises InputError."""
     said, choice = inputs.get("tools"), inputs.get("tool_choice")
     if choice not in (None, "auto", "none"):
         raise InputError("tool_choice must be auto or none: no model is made to call a tool here")

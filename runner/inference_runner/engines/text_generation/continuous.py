@@ -1,4 +1,4 @@
-"""Which decoder a model gets: continuous batching, where a trial shows that it gives the same."""
+"""Which decoder a model gets: continuous batching, if its scores are the same in a trial."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALLEST_SLOT = 1024
 """Tokens."""
 CPU_CACHE_BYTES = 1 << 30
 GPU_CACHE_SHARE = 0.6
-"""Of the memory that is free when the model is there; the rest is for what a step computes."""
+"""Share of the memory that is free after the model is loaded; the rest is for activations."""
 _CHANGING_ROTATIONS = frozenset({"dynamic", "longrope"})
 
 
@@ -31,9 +31,9 @@ _CHANGING_ROTATIONS = frozenset({"dynamic", "longrope"})
 def decoder(models: list[Any], load: Callable[[], Any], options: EngineOptions) -> Decoder:
     """
     Args:
-        models: the model, which is taken out: a forward of ours takes its weights over piece by
-            piece, and nobody else may hold them.
-        load: the model once more, where a trial has spoiled it.
+        models: a list with the model, which is removed from it: our forward takes its weights one
+            by one, and no other reference may keep them in memory.
+        load: loads the model again, after a trial that has made it unusable.
     """
     model = models.pop()
     longest = pretrained.positions(model)
@@ -71,13 +71,13 @@ def obstacle(model: Any) -> str | None:
 def _over_slots(forward: Any, longest: int, options: EngineOptions) -> Decoder:
     shape, device = forward.shape, options.device
     tokens = _cache_bytes(options) // shape.bytes
-    # Twice as many as are in work at most: the other half keeps prefixes.
+    # At most twice the tokens of all active texts: the other half keeps prefixes.
     tokens = min(max(tokens, 1), 2 * options.max_batch_size * longest)
     longest = min(longest, tokens)
     capacity = min(SMALLEST_SLOT, longest)
     slots = min(options.max_batch_size, tokens // capacity)
     if device == "cuda":
-        # It plans anew for each length, for longer than a step takes.
+        # cuDNN plans again for each length, which takes longer than a step.
         torch.backends.cuda.enable_cudnn_sdp(False)
     cache = SlotCache(shape, tokens, capacity, device)
     return SlotDecoder(forward, cache, slots=slots, longest=longest, graphs=device == "cuda")

@@ -1,4 +1,4 @@
-"""Tokens to text as they come. Pure, but for the tokenizer's decode."""
+"""Converts tokens to text, one by one. Pure, except for the tokenizer's decode."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ _CONTEXT = 8
 
 
 class Detokenizer:
-    """Gives the text of one request piece by piece; the pieces joined are its whole text.
+    """Returns the text of one request in pieces; the pieces joined are its whole text.
 
-    Holds back half a character, and what may be the beginning of a stop string.
+    Holds back incomplete characters, and text that may be the beginning of a stop string.
 
     Args:
         decode: token ids → text.
         stop: the text ends before the first of these.
-        hidden: tokens that are no text, such as the end of a turn, and how a stop string has them.
-        prompt: what the tokens follow: SentencePiece drops the space before the first one.
+        hidden: tokens that are not part of the text, such as the end of a turn, and their text in
+            stop strings.
+        prompt: tokens before the first one: SentencePiece drops the space of a first token.
     """
 
     def __init__(
@@ -29,17 +30,17 @@ class Detokenizer:
     ) -> None:
         self._decode, self._stop, self._hidden = decode, stop, hidden or {}
         self._ids = self._end_of(prompt)
-        # Ids before `_read` are text already; from `_prefix` on they are decoded together with
-        # what follows, as a token's text depends on those before it.
+        # Ids before `_read` are decoded; those from `_prefix` on are decoded again together with
+        # later ones, as a token's text depends on the tokens before it.
         self._prefix, self._read = 0, len(self._ids)
         self._held = ""
         self._shown: list[bool] = []
         """Whether each character of `_held` is text, or of a hidden token."""
         self.stopped = False
-        """A stop string has come: nothing more will."""
+        """A stop string has occurred: no more text follows."""
 
     def _end_of(self, prompt: Sequence[int]) -> list[int]:
-        """Its last tokens that are text, from the beginning of a character on."""
+        """Its last tokens of text, from the beginning of a character."""
         ids = [token for token in prompt[-8 * _CONTEXT :] if token not in self._hidden]
         for length in range(_CONTEXT, len(ids), _CONTEXT):
             if not self._decode(ids[-length:]).startswith(BROKEN):
@@ -47,7 +48,7 @@ class Detokenizer:
         return ids
 
     def add(self, token: int) -> str:
-        """The text that has become certain, perhaps none."""
+        """The text that can be released after this token; may be empty."""
         if token in self._hidden:
             return self._release(self._hidden[token], shown=False) if self._stop else ""
         self._ids.append(token)
@@ -84,7 +85,7 @@ class Detokenizer:
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` with which `stop` begins."""
+    """Length of the longest suffix of `text` that is a prefix of `stop`."""
     return next(
         (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
     )

@@ -1,4 +1,4 @@
-"""After which tokens a text is complete, and which are no text. What says so differs by model."""
+"""Which tokens end a text, and which are not part of it. The source of this differs by model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ANSWER = "An answer."
 
 
 def of(model: Any, tokenizer: Any) -> frozenset[int]:
-    """What the generation config, the tokenizer and the chat template take for an end."""
+    """The end tokens of generation config, tokenizer and chat template."""
     said = [model.generation_config.eos_token_id, tokenizer.eos_token_id, _end_of_turn(tokenizer)]
     ends: set[int] = set()
     for value in said:
@@ -29,7 +29,7 @@ def hidden(tokenizer: Any) -> dict[int, str]:
 
 
 def _end_of_turn(tokenizer: Any) -> int | None:
-    """The added token that the chat template writes right after an answer, if it does."""
+    """The added token that the chat template writes directly after an answer, if any."""
     if not tokenizer.chat_template:
         return None
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _ANSWER}]

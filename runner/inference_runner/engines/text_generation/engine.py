@@ -21,7 +21,8 @@ from inference_runner.engines.text_generation.row import Row
 log = logging.getLogger(__name__)
 
 MOST_PROMPT_TOKENS = {"cpu": 512, "cuda": 8192}
-"""Of a step while nobody waits for his next token. On two cores 512 take a small model 0.2 s."""
+"""Prompt tokens of a step while no text waits for its next token. On two cores a small model needs
+0.2 s for 512."""
 LEAST_PROMPT_TOKENS = {"cpu": schedule.SMALLEST_CHUNK, "cuda": 128}
 
 
@@ -30,12 +31,12 @@ def create(options: EngineOptions) -> TextGeneration:
 
 
 class TextGeneration(StepEngine):
-    """A step is one forward: the next token of everybody, and some of the prompts that wait."""
+    """A step is one forward: the next token of each text, and chunks of waiting prompts."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._waiting: list[Row] = []
-        """No room in the cache yet; the oldest first."""
+        """Texts without a slot in the cache yet; the oldest first."""
         self._arrived = 0
         self.pace = schedule.Pace(
             MOST_PROMPT_TOKENS[options.device], LEAST_PROMPT_TOKENS[options.device]
@@ -97,8 +98,8 @@ class TextGeneration(StepEngine):
         return Work(writing, schedule.chunks(prompts, budget))
 
     def _do(self, work: Work) -> list[Delta]:
-        """One forward, or two of half the size if that fails: it may be the matter of one of them,
-        or of their number. Nothing is lost, for what a row has in the cache stays."""
+        """One forward, or two of half the size if it fails: the cause may be one of the rows, or
+        their number. The rows keep their valid entries in the cache."""
         try:
             logits = self.decoder.run(work)
         except Exception as error:

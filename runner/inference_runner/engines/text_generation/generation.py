@@ -1,4 +1,4 @@
-"""One text that is being generated: its prompt, how its tokens are chosen, what is said of them."""
+"""One text in generation: its prompt, its sampler, and the deltas of its output."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from inference_runner.engines.text_generation.structured_output import Grammar
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What tokens mean.
+    """Facts about a model's tokens.
 
     Args:
         decode: tokens → text.
-        ends: after which a text is complete.
-        hidden: which are no text, and how a stop string has them.
+        ends: tokens that end a text.
+        hidden: tokens that are not part of the text, and their text in stop strings.
     """
 
     decode: Callable[[Sequence[int]], str]
@@ -39,7 +39,7 @@ class Choices:
         self._tokens = 0
 
     def end(self, choice: dict[str, Any], tokens: int) -> tuple[dict[str, Any], int] | None:
-        """The output, and its tokens, if this was the last choice to come."""
+        """The output, and its number of tokens, if this was the last open choice."""
         self._ended[choice["index"]] = choice
         self._tokens += tokens
         if len(self._ended) < self._count:
@@ -51,8 +51,8 @@ class Generation:
     """
     Args:
         prompt: not empty.
-        message: what the output is, if it is more than a text.
-        index: its place among the choices of its request.
+        message: collects the output if it is an object; None for a string.
+        index: its position among the choices of its request.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Generation:
         self.sampler = Sampler(options, prompt, vocabulary.ends, grammar)
         self.done = False
         self.cached: int | None = None
-        """Tokens of the prompt that the engine need not read, if it says so."""
+        """Tokens of the prompt that were in the cache already, set by the engine."""
         self._options, self._vocabulary = options, vocabulary
         self._text = Detokenizer(vocabulary.decode, options.stop, vocabulary.hidden, prompt)
         self._message = message
@@ -79,7 +79,7 @@ class Generation:
         self._begun = time.monotonic()
 
     def said(self, token: int | Exception) -> Delta:
-        """What the sampler has chosen, in the words of the engine's caller."""
+        """The delta for the token that the sampler has chosen, or for its error."""
         if isinstance(token, Exception):
             self.done = True
             return Delta(self.id, done=True, error=token)
@@ -93,7 +93,7 @@ class Generation:
         if not self.done:
             return Delta(self.id, text or None)
         text += self._text.finish()
-        # A stop string may have come whole with what was held back only.
+        # A stop string may be complete only with the text that was held back.
         reason = "stop" if ended or self._text.stopped else "length"
         return Delta(
             self.id, text or None, done=True, metrics=self._metrics(reason, self.sampler.tokens)

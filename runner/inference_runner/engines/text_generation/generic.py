@@ -1,4 +1,4 @@
-"""Any causal language model of transformers, with attention of ours in the place of its own."""
+"""Any causal language model of transformers, with our attention function in place of its own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from inference_runner.engines.text_generation.slot_cache import CacheShape, Slot
 
 _NAME = "slots"
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
-"""Arguments of attention that ours does not have: it refuses a model that uses one."""
+"""Arguments that our attention function does not implement: it refuses a model that uses one."""
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 _CLOSE = 2e-2
 
 
 class Unsupported(Exception):
-    """Attention over slots cannot do what this model needs; the message says what."""
+    """Attention over slots does not support a feature of this model, named in the message."""
 
 
 class _Now:
-    """The step that runs: transformers has no way to hand it to an attention function."""
+    """The current step: transformers has no way to pass it to an attention function."""
 
     cache: SlotCache
     step: Step | None = None
-    """None: it is only looked at what the model keeps of a token."""
+    """None while only the shape of the model's keys is determined."""
     seen: ClassVar[set[tuple[int, ...]]] = set()
 
 
@@ -58,7 +58,7 @@ def _attention(
 
 
 class GenericForward:
-    """Raises Unsupported if the model has no place for attention of ours."""
+    """Raises Unsupported if the model does not accept an attention function."""
 
     def __init__(self, model: Any) -> None:
         if not getattr(model, "_supports_attention_backend", False):
@@ -85,7 +85,7 @@ class GenericForward:
         return _Now.seen.pop()
 
     def _speed_up(self) -> None:
-        """Other modules in the place of some, which give the same faster."""
+        """Replace modules by faster ones with the same results."""
         for parent in list(self._model.modules()):
             children = dict(parent.named_children())
             for names in _TOGETHER:
@@ -135,6 +135,6 @@ def _faster(module: nn.Module) -> nn.Module | None:
     x = torch.linspace(-2, 2, 3 * len(weight), device=weight.device).view(3, -1).to(weight.dtype)
     try:
         same = torch.allclose(norm(x).float(), module(x).float(), atol=_CLOSE, rtol=_CLOSE)
-    except Exception:  # It takes something else.
+    except Exception:  # It has other arguments.
         return None
     return norm if same else None

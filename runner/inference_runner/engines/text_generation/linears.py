@@ -1,7 +1,7 @@
 """Matrix products with weights that never change.
 
-oneDNN multiplies several times faster with weights that it has laid out for itself once. torch has
-that as a private operator only: where it is missing, or does not give the same, it is F.linear.
+oneDNN multiplies several times faster with weights in its own layout. torch has that as a private
+operator only: if it is missing, or its results differ, F.linear is used.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import nn
 
 _TYPICAL_ROWS = 32
 _CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Of the largest value: how far a packed product may be from F.linear."""
+"""Largest difference of a packed product from F.linear, relative to the largest value."""
 
 
 class Linear(nn.Module):
-    """One product for several linear modules of the same input, which give up their weights."""
+    """One product for several linear modules with the same input, which lose their weights."""
 
     def __init__(self, modules: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Linear(nn.Module):
 
 
 class Part(nn.Module):
-    """In the place of one of several modules: the first that is called multiplies for all."""
+    """Replaces one of several modules: the first that is called multiplies for all."""
 
     def __init__(self, product: Linear, at: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def _multiply(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) 
 
 
 def _pack(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor | None:
-    """None: this weight is better off as it is."""
+    """The packed weight; None if packing does not pay for it, or does not work."""
     if weight.device.type != "cpu" or weight.dtype not in _CLOSE:
         return None
     operators: Any = torch.ops.mkldnn

@@ -1,4 +1,4 @@
-"""A forward written for Llama and its kin: half the operators of the one in transformers."""
+"""A forward for Llama and similar models, with half the operators of the one in transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference_runner.engines.text_generation.linears import Linear
 from inference_runner.engines.text_generation.slot_cache import CacheShape, SlotCache
 
 KINDS = frozenset({"llama", "qwen2", "qwen3", "mistral"})
-"""Model types that are these layers: RMS norms, rotary positions, grouped heads, a gated MLP."""
+"""Model types with these layers: RMS norms, rotary positions, grouped heads, a gated MLP."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ def is_llama(model: Any) -> bool:
 
 
 class LlamaForward:
-    """Takes the model's weights over: the model itself is of no use any more.
+    """Takes the weights out of the model, which cannot be used any more.
 
     Args:
         longest: positions of a sequence.
@@ -63,8 +63,8 @@ class LlamaForward:
         self._head = Linear([model.lm_head])
 
     def _rotations(self, rotary: Any, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """[positions, 1, dim] each; the sine's first half has its sign turned, for `roll` has not
-        what `rotate_half` has."""
+        """[positions, 1, dim] each; the first half of the sine is negated, as `roll`, unlike
+        `rotate_half`, does not negate."""
         positions = torch.arange(longest, device=self._embedding.device)
         cos, sin = rotary(self._embedding, positions[None])
         sin = sin[0].clone()

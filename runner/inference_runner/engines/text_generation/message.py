@@ -1,7 +1,7 @@
-"""An output that is more than a text: an assistant's message, in the shape of OpenAI's API.
+"""An assistant's message as output, in the shape of OpenAI's API.
 
-Transformers' ResponseParser tells reasoning and tool calls from what is said, as the text comes, by
-the tokenizer's `response_template`, or by the tags that most chat templates have.
+Transformers' ResponseParser separates reasoning and tool calls from content while the text is
+generated, by the tokenizer's `response_template`, or by the tags of most chat templates.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def parser(template: dict[str, Any] | None, prompt: str, tools: list[Any]) -> An
     """
     Args:
         template: the tokenizer's `response_template`, if it has one.
-        prompt: as the chat template wrote it: it may have opened the reasoning.
+        prompt: the output of the chat template; it may have opened the reasoning.
     """
     if template is not None:
         return ResponseParser(template, prompt, tools=tools)
@@ -44,11 +44,11 @@ def parser(template: dict[str, Any] | None, prompt: str, tools: list[Any]) -> An
 
 
 class Message:
-    """Collects one message; each piece of text that is added gives what it brings: a delta.
+    """Collects one message; each added piece of text returns a delta.
 
     Args:
         id: of the request; ids of tool calls begin with it, so that a second attempt has the same.
-        parser: None: what is said is the message's content, and nothing else.
+        parser: None if the whole text is the message's content.
     """
 
     def __init__(self, id: str, parser: Any = None) -> None:
@@ -56,9 +56,9 @@ class Message:
         self._texts: dict[str, str] = {}
         self._calls: list[dict[str, Any]] = []
         self._spaces: dict[str, str] = {}
-        """At the end of each text so far."""
+        """White space at the end of each field so far, not released yet."""
         self._unread = ""
-        """Of a tool call whose end has not come."""
+        """Text of an incomplete tool call."""
 
     @property
     def has_tool_calls(self) -> bool:
@@ -72,7 +72,7 @@ class Message:
         try:
             events = self._parser.feed(text)
             events += self._parser.finalize()[1] if final else []
-        except Exception as error:  # It is no tool call: the caller gets it as it was said.
+        except Exception as error:  # Not a valid tool call: the caller gets the text unchanged.
             log.info("what the model said cannot be read", extra={"error": str(error)})
             self._parser = None
             self._say(delta, "content", self._unread + text)
@@ -82,7 +82,7 @@ class Message:
         return delta
 
     def all(self) -> dict[str, Any]:
-        """In the shape of OpenAI's API, and `reasoning`."""
+        """The message in the shape of OpenAI's API, with `reasoning`."""
         message = {"role": "assistant", "content": None, **self._texts}
         return {**message, "tool_calls": self._calls} if self._calls else message
 
@@ -90,7 +90,7 @@ class Message:
         field = "reasoning" if event["field"] in _REASONING else event["field"]
         text = event.get("text", "")
         if field != "tool_calls":
-            # White space at the ends is what stands between the tags.
+            # White space at the ends belongs to the tags.
             text = self._spaces.get(field, "") + text
             text = text if field in self._texts else text.lstrip()
             said = text.rstrip()

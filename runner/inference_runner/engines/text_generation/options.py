@@ -1,4 +1,4 @@
-"""What a caller may ask of text generation, read from an input. Pure."""
+"""Reads the options of text generation from an input. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_NEW_TOKENS = 128
 MOST_LOGPROBS = 20
 MOST_TEXTS = 16
 GREEDY_BELOW = 1e-5
-"""Of the temperature: where float32 knows no second token beside the likeliest."""
+"""Smallest temperature: below it float32 gives all other tokens a weight of 0."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class TextOptions:
     min_new_tokens: int = 0
     ignore_eos: bool = False
     n: int = 1
-    """How many texts."""
+    """Number of texts."""
     logprobs: int | None = None
-    """How many of the likeliest tokens are told beside each that was chosen; None: nothing is."""
+    """Number of likeliest tokens to report with each chosen token; None: no log probabilities."""
 
     @property
     def is_greedy(self) -> bool:
@@ -51,10 +51,10 @@ def read(
 ) -> TextOptions:
     """
     Args:
-        context: most tokens that the model can hold, the prompt included.
+        context: most tokens of a text, the prompt included.
 
     Raises:
-        InputError: if a value has the wrong type or is out of bounds, or the prompt leaves no room.
+        InputError: if a value has the wrong type or is out of bounds, or the prompt is too long.
     """
     limit = min(context, read_inputs.integer(inputs, "max_length", context, 1))
     if prompt_tokens >= limit:
@@ -87,7 +87,7 @@ def read(
 
 
 def default_seed(request_id: str) -> int:
-    """From the id, so that a second attempt says the same."""
+    """Derived from the id, so that a second attempt generates the same text."""
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:6])
 
 

@@ -1,4 +1,4 @@
-"""Repetition, frequency and presence penalties: scores of tokens that were there are lowered."""
+"""Repetition, frequency and presence penalties: they lower the scores of tokens that occurred."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference_runner.engines.text_generation.options import TextOptions
 
 
 class Seen:
-    """The different tokens of a prompt and its output, and how often the output has each."""
+    """The distinct tokens of a prompt and its output, and the count of each in the output."""
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self.ids = np.array(list(dict.fromkeys(prompt)), dtype=np.int64)
@@ -30,11 +30,11 @@ class Seen:
 
 
 def penalize(scores: torch.Tensor, rows: Sequence[tuple[int, Seen, TextOptions]]) -> None:
-    """In place. Repetition as transformers and CTRL (arXiv 1909.05858) have it, over prompt and
-    output; frequency and presence as OpenAI's API defines them, over the output.
+    """Apply penalties in place. Repetition as in transformers and CTRL (arXiv 1909.05858), over
+    prompt and output; frequency and presence as defined by OpenAI's API, over the output.
 
     Args:
-        scores: [rows, vocabulary], of which `rows` tells those that have penalties.
+        scores: [rows, vocabulary]; `rows` has the indexes of those with penalties.
     """
     if not rows:
         return

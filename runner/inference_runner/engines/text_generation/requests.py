@@ -1,4 +1,4 @@
-"""From a request to what shall be generated."""
+"""Converts requests into texts to generate."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RequestReader:
         self.vocabulary = Vocabulary(
             self._decode, end_tokens.of(model, tokenizer), end_tokens.hidden(tokenizer)
         )
-        # Of special tokens some are the tags of what is more than text.
+        # Some special tokens are tags of reasoning and tool calls.
         names = tokenizer.convert_ids_to_tokens(sorted(self.vocabulary.ends))
         ends = dict(zip(sorted(self.vocabulary.ends), names, strict=True))
         self._with_tags = Vocabulary(
@@ -46,7 +46,7 @@ class RequestReader:
         self._grammars = Grammars(tokenizer, self._size, self.vocabulary.ends)
 
     def read(self, request: Request) -> list[Generation]:
-        """The texts that it asks for. Raises InputError."""
+        """The texts of a request, one for each choice. Raises InputError."""
         tools = chat.tools(request.inputs)
         text, prompt = self._prompt(request.inputs, tools)
         asked = options.read(request.id, request.inputs, len(prompt), self.context)
@@ -85,7 +85,7 @@ class RequestReader:
     def _prompt(
         self, inputs: Mapping[str, Any], tools: list[dict[str, Any]]
     ) -> tuple[str, list[int]]:
-        """As the model gets it, and its tokens, at least one. Raises InputError."""
+        """The prompt after the chat template, and its tokens, at least one. Raises InputError."""
         if self._tokenizer.chat_template:
             text = self._render(chat.messages(inputs), tools)
             ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]

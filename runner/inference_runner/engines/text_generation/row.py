@@ -1,4 +1,4 @@
-"""One text on its way through the engine."""
+"""One text in the engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inference_runner.engines.text_generation.generation import Generation
 class Row:
     text: Generation
     arrived: int = 0
-    """Its place among all that came."""
+    """Its position in the order of arrival."""
     length: int = 0
     """Its tokens in the cache."""
     said: list[int] = field(default_factory=list)
@@ -28,12 +28,12 @@ class Row:
 
     @property
     def room(self) -> int:
-        """Tokens that it may come to have."""
+        """Most tokens that it may have."""
         return len(self.prompt) + self.text.sampler.options.max_new_tokens
 
     @property
     def missing(self) -> int:
-        """Tokens of the prompt that the cache has not."""
+        """Tokens of the prompt that are not in the cache yet."""
         return len(self.prompt) - self.length
 
     @property

@@ -1,8 +1,8 @@
 """The next token of each row.
 
-All rows are sampled at once, on the device that the logits are on; one transfer brings the tokens.
-A row's choice depends on its own scores, options and seed only, whatever else is in the batch: of
-its random numbers each drawn token takes one.
+All rows are sampled at once, on the device of the logits; one transfer returns the tokens.
+A row's token depends on its own scores, options and seed only, whatever other rows are in the
+batch: each sampled token uses one of its random numbers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from inference_runner.engines.text_generation.structured_output import Grammar, 
 
 _BLOCK = 128
 LEAST_LOGPROB = -9999.0
-"""What is told of a token that cannot come: JSON has no infinity."""
+"""Reported for a token of probability 0: JSON has no infinity."""
 NO_NUMBERS = "the model's scores for the next token are NaN or infinite"
 
 
 @dataclass(frozen=True)
 class Logprobs:
-    """Of one token that was chosen, by the model alone: before temperature, penalties, grammar."""
+    """Log probabilities of one chosen token, before temperature, penalties and grammar."""
 
     chosen: float
     top: list[tuple[int, float]]
@@ -35,12 +35,12 @@ class Logprobs:
 
 
 class Sampler:
-    """Chooses the tokens of one request. What it has chosen it takes into account from then on.
+    """Chooses the tokens of one text; later choices depend on the chosen tokens.
 
     Args:
         prompt: its tokens, for the repetition penalty.
-        ends: tokens that may not come before options.min_new_tokens have.
-        grammar: the form that the text must have.
+        ends: tokens that are forbidden before options.min_new_tokens tokens.
+        grammar: the format of the text; None: any text.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Sampler:
     ) -> None:
         self.options = options
         self.tokens = 0
-        """That it has chosen."""
+        """Number of chosen tokens."""
         self._ends = sorted(ends)
         self._random = random.Random(options.seed)
         self.grammar = grammar
         self.logprobs: Logprobs | None = None
-        """Of the last token, if options.logprobs asks for them."""
+        """Log probabilities of the last token, if options.logprobs asks for them."""
         self.seen = Seen(prompt) if options.has_penalties else None
 
     @property
     def is_plain(self) -> bool:
-        """Whether the likeliest token is what it chooses, and nothing changes the scores."""
+        """Whether it chooses the likeliest token by unchanged scores."""
         changes = self.seen is not None or self.grammar is not None or self.forbidden
         return self.options.is_greedy and not changes
 
@@ -71,12 +71,12 @@ class Sampler:
         return self._ends if self.tokens < self.options.min_new_tokens else []
 
     def draw(self) -> float:
-        """From 0 to below 1."""
+        """A random number from 0 to below 1."""
         return self._random.random()
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing but the end may come."""
+        """Whether only an end token is allowed."""
         return self.grammar is not None and self.grammar.is_complete
 
     def accept(self, token: int) -> None:
@@ -88,8 +88,8 @@ class Sampler:
 
 
 def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int | Exception]:
-    """For each row of [rows, vocabulary] its token, or why it has none: what is wrong with one row
-    is no matter of the others. `logits` stay as they are."""
+    """For each row of [rows, vocabulary] its token, or an error, which does not affect the other
+    rows. `logits` are not changed."""
     errors: dict[int, Exception] = {}
     if all(row.is_plain for row in rows):
         scores = logits
@@ -106,7 +106,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int | Exceptio
         sampled = sample(mine, best[some], [rows[at].options for at in drawn], numbers)
         tokens = tokens.index_copy(0, some, sampled)
     chances = _chances(logits, tokens, rows)
-    # The one transfer.
+    # The only transfer from the device.
     found = torch.cat([tokens.double()[:, None], best.double()[:, None], chances], -1).cpu()
     chosen: list[int | Exception] = [int(token) for token in found[:, 0].tolist()]
     for at, sound in enumerate(found[:, 1].isfinite().tolist()):
@@ -128,8 +128,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int | Exceptio
 def greedy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """[rows, vocabulary] → the best token of each row, and its score, which is NaN if any is.
 
-    By blocks, for argmax over a large bfloat16 row is slow on CPUs (3.0 ms for 32 rows of 49,152;
-    so it takes 0.6 ms)."""
+    In blocks, since argmax over a large bfloat16 row is slow on CPUs (3.0 ms for 32 rows of 49,152;
+    in blocks 0.6 ms)."""
     rows, size = logits.shape
     if size % _BLOCK:
         found = logits.max(-1)
@@ -151,12 +151,12 @@ def sample(
     Args:
         scores: float32; overwritten.
         best: the largest of each row.
-        numbers: for each row one from 0 to below 1, which decides.
+        numbers: for each row a random number from 0 to below 1.
     """
     device = scores.device
     table = [[o.temperature, o.min_p, n] for o, n in zip(options, numbers, strict=True)]
     warmth, least, number = torch.tensor(table, dtype=torch.float64, device=device).unbind(-1)
-    # The best becomes 0, so that no temperature makes it infinite, and then 1.
+    # The best score becomes 0, so that no temperature makes it infinite, and its weight 1.
     weights = scores.sub_(best[:, None]).div_(warmth.float()[:, None]).exp_()
     least = least.float()
     cut = [at for at, o in enumerate(options) if o.top_k or o.top_p < 1]
@@ -171,22 +171,22 @@ def sample(
 
 
 def _pick(weights: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
-    """Where the running sum of a row's weights comes to this part of their total; by blocks, so
-    that most of the sums are short."""
+    """The index where the running sum of a row's weights reaches this share of their total. In
+    blocks, so that most of the sums are short."""
     padded = F.pad(weights, (0, -weights.shape[-1] % _BLOCK))
     blocks = padded.view(len(weights), -1, _BLOCK)
     block, rest = _reach(blocks.sum(-1), number, None)
     every = torch.arange(len(weights), device=weights.device)
     inside, _ = _reach(blocks[every, block], number, rest)
-    # Rows of NaN reach nothing, and what pads a row is beyond it.
+    # Rows of NaN never reach the target, and padding is beyond the row's end.
     return (block * _BLOCK + inside).clamp_(max=weights.shape[-1] - 1)
 
 
 def _reach(
     weights: torch.Tensor, number: torch.Tensor, target: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first place of each row where the running sum is above the target, and what the target
-    is above the sum before it. The place has a weight above 0."""
+    """The first index of each row where the running sum is above the target, and the difference of
+    the target and the sum before that index. The weight at the index is above 0."""
     sums = weights.double().cumsum(-1)
     total = sums[:, -1]
     if target is None:
@@ -198,7 +198,7 @@ def _reach(
 
 
 def _smallest_kept(weights: torch.Tensor, options: Sequence[TextOptions]) -> torch.Tensor:
-    """The smallest weight of each row that top-k and top-p leave. Equal ones stay together."""
+    """The smallest weight of each row that top-k and top-p keep. Equal ones are kept together."""
     device, size = weights.device, weights.shape[-1]
     most = [min(o.top_k or size, size) for o in options]
     ordered = _largest(weights, max(most))
@@ -206,7 +206,7 @@ def _smallest_kept(weights: torch.Tensor, options: Sequence[TextOptions]) -> tor
     by_k = ordered.gather(-1, first[:, None])
     if all(o.top_p >= 1 for o in options):
         return by_k[:, 0]
-    # From the smallest on they go, while together they have no more than the rest of the part.
+    # Weights are removed from the smallest on, while their sum is at most 1 - top_p of the total.
     rest = torch.tensor([1 - o.top_p for o in options], dtype=torch.float64, device=device)
     ordered.masked_fill_(ordered < by_k, 0.0)
     return ordered.gather(-1, _pick(ordered, rest)[:, None])[:, 0]
@@ -215,7 +215,7 @@ def _smallest_kept(weights: torch.Tensor, options: Sequence[TextOptions]) -> tor
 def _largest(weights: torch.Tensor, count: int) -> torch.Tensor:
     """The largest of each row, in ascending order.
 
-    On a CPU by numpy, whose vectorised sort takes a tenth of torch's."""
+    On a CPU with numpy, whose vectorised sort takes a tenth of torch's time."""
     if weights.device.type != "cpu":
         return weights.sort(-1).values[:, -count:].contiguous()
     found = weights.numpy()
@@ -225,7 +225,7 @@ def _largest(weights: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _chances(logits: torch.Tensor, tokens: torch.Tensor, rows: Sequence[Sampler]) -> torch.Tensor:
-    """[rows, 1 + 2 n] → the logarithm of each token's probability, and the n likeliest tokens with
+    """[rows, 1 + 2 n]: the logarithm of each token's probability, and the n likeliest tokens with
     theirs; no columns if no row asks for any."""
     asked = {at: row.options.logprobs for at, row in enumerate(rows)}
     counts = {at: count for at, count in asked.items() if count is not None}
@@ -255,7 +255,7 @@ def _forbid(scores: torch.Tensor, rows: Sequence[Sampler]) -> None:
 
 
 def _draw(rows: Sequence[Sampler], errors: dict[int, Exception]) -> tuple[list[int], list[float]]:
-    """Which rows are drawn, and the number of each; what goes wrong is put to `errors`."""
+    """The rows to sample, and the random number of each; adds errors to `errors`."""
     drawn: list[int] = []
     numbers: list[float] = []
     for at, row in enumerate(rows):

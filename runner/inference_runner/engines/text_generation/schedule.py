@@ -1,4 +1,4 @@
-"""What the next step takes. Pure."""
+"""Which prompt tokens the next step processes. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 SMALLEST_CHUNK = 32
-"""Tokens: fewer cost a forward as much."""
+"""Smallest number of tokens in a chunk: a forward with fewer takes as long."""
 _KEEP = 0.8
-"""Of an estimate, when another measurement comes."""
+"""Weight of the old estimate when a measurement is added."""
 
 
 class Prompt(Protocol):
     @property
     def missing(self) -> int:
-        """Tokens that the cache has not yet."""
+        """Tokens that are not in the cache yet."""
         ...
 
 
@@ -23,13 +23,13 @@ P = TypeVar("P", bound=Prompt)
 
 
 def chunks(prompts: Sequence[P], budget: int) -> list[tuple[P, int]]:
-    """How many tokens of which prompts are read, `budget` at most.
+    """The prompts to process, with the number of tokens of each, `budget` in all at most.
 
-    The oldest gets half at least, so that nobody starves; the rest goes to the shortest, so that
+    The oldest gets half at least, so that none starves; the rest goes to the shortest, so that
     they need not wait for a long one.
 
     Args:
-        prompts: the oldest first; each misses a token at least.
+        prompts: the oldest first; each has at least one missing token.
     """
     if not prompts:
         return []
@@ -48,13 +48,14 @@ def chunks(prompts: Sequence[P], budget: int) -> list[tuple[P, int]]:
 
 @dataclass
 class Pace:
-    """How fast this machine reads prompts: so a step with a newcomer takes about twice one without.
+    """Measures how fast this machine processes prompts, so that a step with a chunk takes about
+    twice as long as one without.
 
     Args:
-        most: tokens of prompts in a step while nobody waits for his next token.
-        least: fewer would hardly make a step shorter.
-        step_seconds: of a step without prompts.
-        token_seconds: of a token of a prompt.
+        most: prompt tokens in a step while no text waits for its next token.
+        least: fewer prompt tokens would hardly make a step shorter.
+        step_seconds: estimate for a step without prompts.
+        token_seconds: estimate for one prompt token.
     """
 
     most: int
@@ -69,7 +70,7 @@ class Pace:
         return min(max(tokens, self.least), self.most)
 
     def took(self, seconds: float, tokens: int, *, somebody_writes: bool) -> None:
-        """A step with so many tokens of prompts."""
+        """Record the time of a step with so many prompt tokens."""
         if not tokens:
             self.step_seconds = self._mixed(self.step_seconds, seconds)
         elif tokens >= SMALLEST_CHUNK:
@@ -78,13 +79,13 @@ class Pace:
             self.token_seconds = self._mixed(self.token_seconds, found)
 
     def _mixed(self, before: float, now: float) -> float:
-        """One that is out of the ordinary counts little."""
+        """The new estimate; an outlier counts little."""
         return _KEEP * before + (1 - _KEEP) * min(now, 2 * before) if before else now
 
 
 def alike(lengths: Sequence[int], slack: int = 16) -> list[list[int]]:
-    """Positions of these lengths, in groups that may be padded to their longest: no more than half
-    of it is padding, but for `slack`."""
+    """Indexes of these lengths, in groups to pad to the longest of each: at most half of a group is
+    padding, apart from `slack`."""
     groups: list[list[int]] = []
     for at in sorted(range(len(lengths)), key=lambda at: lengths[at]):
         if groups and lengths[at] <= 2 * lengths[groups[-1][0]] + slack:
@@ -95,7 +96,7 @@ def alike(lengths: Sequence[int], slack: int = 16) -> list[list[int]]:
 
 
 def capacity(tokens: int, smallest: int, largest: int) -> int:
-    """Of a slot that shall hold so many: a doubling of the smallest, the largest at most."""
+    """Capacity of a slot for so many tokens: the smallest, doubled; at most the largest."""
     size = smallest
     while size < tokens:
         size *= 2
@@ -103,7 +104,7 @@ def capacity(tokens: int, smallest: int, largest: int) -> int:
 
 
 def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """Number of tokens in the common prefix."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,8 +1,8 @@
-"""Which sequence has which slot of the cache, and what free slots still hold.
+"""Assigns slots of the cache to sequences, and keeps the tokens of free slots.
 
-The sequences that are being written have the first slots, so that one view is all that attention
-needs. A free slot keeps its tokens until somebody needs the place: who begins with the same ones
-takes them over.
+The sequences in generation have the first slots, so that attention needs only one view of the
+cache. A free slot keeps its tokens until the slot is needed: a sequence with the same prefix reuses
+them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from inference_runner.engines.text_generation import schedule
 
 SHORTEST_PREFIX = 16
-"""Tokens that are worth a copy."""
+"""Shortest prefix to reuse, in tokens."""
 
 
 class Row(Protocol):
@@ -25,12 +25,12 @@ class Row(Protocol):
     def prompt(self) -> list[int]: ...
     @property
     def tokens(self) -> list[int]:
-        """Those of its prompt, and what was said."""
+        """The tokens of its prompt and of its output."""
         ...
 
     @property
     def room(self) -> int:
-        """Tokens that it may come to have."""
+        """Most tokens that it may have."""
         ...
 
     @property
@@ -43,7 +43,7 @@ S = TypeVar("S", bound=Row)
 
 
 class Cache(Protocol):
-    """What is moved here: `SlotCache`, or a list in a test."""
+    """The cache: `SlotCache`, or a list in a test."""
 
     tokens: int
     capacity: int
@@ -60,7 +60,7 @@ class Cache(Protocol):
 class Slots(Generic[S]):
     """
     Args:
-        longest: tokens of a sequence; the cache holds as many at least.
+        longest: most tokens of a sequence; the cache has space for at least as many.
     """
 
     def __init__(self, cache: Cache, longest: int) -> None:
@@ -72,7 +72,7 @@ class Slots(Generic[S]):
         count = self._cache.count
         self._rows: list[S | None] = [None] * count
         self._kept: list[list[int]] = [[] for _ in range(count)]
-        """The tokens whose keys and values each free slot has."""
+        """The tokens whose keys and values are in each free slot."""
         self._left = [0] * count
         """When each slot became free; 0: never used."""
         self._leavings = 0
@@ -81,8 +81,8 @@ class Slots(Generic[S]):
         return (row for row in self._rows if row is not None)
 
     def admit(self, row: S) -> int | None:
-        """Give it a slot; how many tokens of its prompt are there already: its length then. None:
-        there is no room until somebody leaves."""
+        """Give it a slot. Returns the number of its prompt's tokens that are in the slot already,
+        which becomes its length; None: no slot is free until a sequence leaves."""
         if not self._fits(row.room):
             return None
         free = [slot for slot, held_by in enumerate(self._rows) if held_by is None]
@@ -104,7 +104,7 @@ class Slots(Generic[S]):
     def leave(self, row: S, *, sound: bool = True) -> None:
         """
         Args:
-            sound: whether others may go on with what it leaves.
+            sound: whether others may reuse its keys and values.
         """
         self._leavings += 1
         self._rows[row.slot], self._left[row.slot] = None, self._leavings
@@ -114,7 +114,7 @@ class Slots(Generic[S]):
             self._cache.clear(row.slot)
 
     def arrange(self) -> list[S]:
-        """Those that are being written, in the order of their slots: the first ones."""
+        """Move the sequences in generation to the first slots; returns them in order of slots."""
         writing = [row for row in self if row.is_writing]
         first = range(len(writing))
         holes = [slot for slot in first if not self._is_writing(slot)]
@@ -146,8 +146,8 @@ class Slots(Generic[S]):
                 row.slot = slot
 
     def _best_prefix(self, prompt: list[int]) -> tuple[int, int]:
-        """The slot that shares most tokens with a prompt, and how many: all but the last at most,
-        for that one's scores are wanted."""
+        """The slot with the longest common prefix with a prompt, and its length: at most all tokens
+        but the last, whose scores are needed."""
         best, most = 0, 0
         head = prompt[:SHORTEST_PREFIX]
         for slot, held in enumerate(map(self._held, range(len(self._rows)))):
@@ -158,7 +158,7 @@ class Slots(Generic[S]):
         return (best, most) if most >= SHORTEST_PREFIX else (0, 0)
 
     def _fits(self, room: int) -> bool:
-        """Whether slots are long enough, or were made so."""
+        """Whether slots are long enough; enlarges them if possible."""
         active = list(self)
         cache = self._cache
         if not active and cache.capacity > self._smallest and room <= self._smallest:

@@ -1,6 +1,6 @@
-"""Texts of a form that the request gives (`response_format`): which tokens may come next.
+"""Texts in the format of `response_format`: which tokens are allowed next.
 
-By llguidance, which follows a grammar as the tokens come: nothing is compiled beforehand.
+Uses llguidance, which evaluates a grammar token by token, without compiling it beforehand.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ _FORMS = {
     "regex": "regex",
     "choice": "choice",
 }
-"""The types of `response_format`, and the key that says more."""
+"""The types of `response_format`, and the key of each with further fields."""
 _WHITESPACE = r"[\x20\x0A\x0D\x09]{0,32}"
-"""Between the parts of JSON: a model that indents for ever would never end."""
+"""White space between the parts of JSON; bounded, since a model could indent for ever."""
 _LONGEST_MESSAGE = 300
 
 
 class Grammar:
-    """How far one text is along its form."""
+    """The state of one text in its grammar."""
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing but the end may come."""
+        """Whether only an end token is allowed."""
         return bool(self._matcher.is_stopped())
 
     def fill(self, mask: np.ndarray[Any, np.dtype[np.int32]]) -> None:
-        """Set a bit, the lowest first, for each token that may come next. Raises RuntimeError."""
+        """Set a bit, the lowest first, for each token that is allowed next. Raises RuntimeError."""
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         self._check()
 
     def accept(self, token: int) -> None:
-        """Raises RuntimeError if the token may not come."""
+        """Raises RuntimeError if the token is not allowed."""
         self._matcher.consume_token(token)
         self._check()
 
@@ -56,21 +56,21 @@ class Grammar:
 
 
 class Grammars:
-    """Makes grammars over one model's tokens.
+    """Creates grammars over one model's tokens.
 
     Args:
         tokenizer: of transformers.
-        size: tokens that the model has scores for.
+        size: number of tokens for which the model has scores.
         ends: tokens that end a text.
     """
 
     def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
         self._tokenizer, self._size, self._ends = tokenizer, size, sorted(ends)
         self._tokens: Any = None
-        """The vocabulary as llguidance has it; takes a while, so not before it is needed."""
+        """The vocabulary for llguidance; created when it is first needed, since it takes long."""
 
     def make(self, inputs: Mapping[str, Any]) -> Grammar | None:
-        """What `response_format` asks for; None if any text will do. Raises InputError."""
+        """The grammar of `response_format`; None if any text is allowed. Raises InputError."""
         grammar = read(inputs.get("response_format"))
         if grammar is None:
             return None
@@ -124,8 +124,8 @@ def read(response_format: Any) -> str | None:
 
 
 def constrain(scores: torch.Tensor, grammars: Mapping[int, Grammar]) -> dict[int, Exception]:
-    """Leave those rows of [rows, vocabulary] only the tokens that may come; in place. What went
-    wrong with some of them."""
+    """Forbid all tokens but the allowed ones in these rows of [rows, vocabulary], in place. Returns
+    the errors of rows."""
     errors: dict[int, Exception] = {}
     size = scores.shape[-1]
     masks = np.zeros((len(grammars), -(-size // 32)), dtype=np.int32)

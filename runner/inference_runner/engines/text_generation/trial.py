@@ -1,8 +1,8 @@
-"""Whether a forward over slots gives what the model itself gives.
+"""Compares a forward over slots with the model itself.
 
-Two sequences of some tokens, read in chunks and then written token by token, against the model's
-own scores: what attention of ours does not know of, such as positions that are added to scores,
-shows there.
+Two sequences of some tokens are processed in chunks and then token by token, and the scores
+compared with the model's own. This detects features that our attention function does not implement,
+such as positions that are added to scores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TOKENS, _WRITTEN = 24, 3
 _FEWEST = 8
 _CLOSE = {torch.float32: 1e-3}
 _CLOSE_IN_HALF = 0.1
-"""Of the scores' own size: how far they may be from the model's."""
+"""Largest difference from the model's scores, relative to their size."""
 
 
 def _ids(longest: int, vocabulary: int) -> list[int]:
@@ -27,7 +27,7 @@ def _ids(longest: int, vocabulary: int) -> list[int]:
 
 
 def reference(model: Any, longest: int) -> torch.Tensor:
-    """The scores [tokens, vocabulary] of the last ones."""
+    """The scores [tokens, vocabulary] of the last tokens."""
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     ids = torch.tensor([_ids(longest, vocabulary)], device=model.device)
     scores: torch.Tensor = model(input_ids=ids).logits[0, -_WRITTEN - 1 :]
@@ -35,7 +35,7 @@ def reference(model: Any, longest: int) -> torch.Tensor:
 
 
 def check(forward: Any, expected: torch.Tensor, longest: int, device: str) -> None:
-    """Raises Unsupported if the scores are others."""
+    """Raises Unsupported if the scores differ."""
     if longest < _FEWEST:
         raise Unsupported(f"it has {longest} positions only")
     try:
