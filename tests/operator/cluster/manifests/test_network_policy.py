@@ -12,6 +12,7 @@ from runner_manifests import (
 )
 
 from inference_operator.cluster.api.kinds import Kind
+from inference_operator.cluster.manifests.closed import closed
 
 DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 HTTPS = {"ports": [{"protocol": "TCP", "port": 443}]}
@@ -108,3 +109,24 @@ def test_no_document_opens_a_way() -> None:
     env = [{"name": "HF_ENDPOINT", "value": "http://database:5432"}]
     made = children_for(source={"hub": {"repo": "a/b"}}, env=env)
     assert made.supporting[Kind.NETWORK_POLICY]["spec"]["egress"][2:] == [HUB]
+
+
+def test_a_runner_without_a_policy_of_its_own_speaks_to_nobody() -> None:
+    assert plain(closed("team-a")) == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": "inference-runners",
+            "namespace": "team-a",
+            "labels": {
+                "app.kubernetes.io/name": "inference-runner",
+                "app.kubernetes.io/managed-by": "inference",
+            },
+        },
+        "spec": {
+            "podSelector": {
+                "matchExpressions": [{"key": "inference-server.dev/model", "operator": "Exists"}]
+            },
+            "policyTypes": ["Ingress", "Egress"],
+        },
+    }
