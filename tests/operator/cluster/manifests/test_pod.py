@@ -189,6 +189,30 @@ def test_a_volume_is_the_source() -> None:
     assert '"source":{"path":"/source/llama/8b"}' in spec
 
 
+@pytest.mark.parametrize(("path", "folder"), [("", "/source"), ("X", "/source/X")])
+def test_a_source_is_a_volume_or_a_folder_of_it(path: str, folder: str) -> None:
+    env = env_for(source={"pvc": {"claimName": "weights", "path": path}})
+    assert json.loads(env["INFERENCE_MODEL_SPEC"])["source"] == {"path": folder}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("type", "classification"),
+        ("version", "2"),
+        ("source", {"path": "/other"}),
+        ("engine", {"dtype": "float16"}),
+        ("hardware", "h100"),
+        ("batching", {"maxBatchSize": 2}),
+        ("timeouts", {"predictSeconds": 7}),
+    ],
+)
+def test_a_runner_is_told_what_it_reads(field: str, value: Any) -> None:
+    env = env_for({"hardware_profiles": {"h100": {}}}, **{field: value})
+    told = json.loads(env["INFERENCE_MODEL_SPEC"])[field]
+    assert told == value if isinstance(value, str) else value.items() <= told.items()
+
+
 def test_a_cache_on_the_node() -> None:
     volume = pod_for({"model_cache_node_path": "/var/weights"})["volumes"][1]
     path = {"path": "/var/weights", "type": "DirectoryOrCreate"}
