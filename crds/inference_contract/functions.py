@@ -12,17 +12,17 @@ LIBRARY = "inference_1"
 during an upgrade."""
 CLAIM = f"{LIBRARY}_claim"
 RENEW = f"{LIBRARY}_renew"
-SAY = f"{LIBRARY}_say"
-FUNCTIONS = (CLAIM, RENEW, SAY)
+SEND = f"{LIBRARY}_send"
+FUNCTIONS = (CLAIM, RENEW, SEND)
 
 MAX_JOBS = 1024
 """Jobs of one claim: as many as a batch may have."""
 MAX_LEASES = 4096
 """Leases that one call renews."""
 MAX_WORDS = 16_384
-"""Arguments of one SAY: some milliseconds of Redis' time."""
+"""Arguments of one SEND: some milliseconds of Redis' time."""
 MAX_COMMAND = 4096
-"""Arguments of one command in a SAY: Lua's stack holds at most 8,000."""
+"""Arguments of one command in a SEND: Lua's stack holds at most 8,000."""
 
 CODE = f"""#!lua name={LIBRARY}
 
@@ -108,7 +108,7 @@ end
 
 -- Commands, each as the number of its words and these, done without others in between. Returns the
 -- errors of those that were refused. If memory is short, nothing is done.
-local function say(_, args)
+local function send(_, args)
   if #args > {MAX_WORDS} then error('more than {MAX_WORDS} words') end
   local at, errors = 1, {{}}
   while at <= #args do
@@ -122,7 +122,7 @@ end
 
 redis.register_function('{CLAIM}', claim)
 redis.register_function{{function_name='{RENEW}', callback=renew, flags={{'allow-oom'}}}}
-redis.register_function('{SAY}', say)
+redis.register_function('{SEND}', send)
 """
 LOAD = ("FUNCTION", "LOAD", "REPLACE", CODE)
 """Idempotent."""

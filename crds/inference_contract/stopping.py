@@ -37,10 +37,10 @@ class Stopping:
     def _run(self) -> None:
         self._begun.get()
         time.sleep(self._seconds)
-        words = threading.Thread(target=self._say, daemon=True)
+        words = threading.Thread(target=self._warn, daemon=True)
         words.start()
         words.join(_LAST_WORDS_SECONDS)
         os._exit(0)
 
-    def _say(self) -> None:
+    def _warn(self) -> None:
         log.warning("ended without what still waits for an answer after %.0f s", self._seconds)

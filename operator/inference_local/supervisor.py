@@ -53,10 +53,10 @@ class _Stop(Exception):
 
 
 class Supervisor:
-    def __init__(self, planned: stack.Stack, say: Callable[[str], None]) -> None:
+    def __init__(self, planned: stack.Stack, notify: Callable[[str], None]) -> None:
         self._stack = planned
         self._home = planned.home
-        self._say = say
+        self._print = notify
         self._children: dict[str, Child] = {}
         self._state: dict[str, Any] = {
             "pid": os.getpid(),
@@ -119,12 +119,12 @@ class Supervisor:
                 self._launch(self._stack.service(name))
             self._until_ready(stack.SERVICES)
         self._set("ready")
-        self._say(f"ready at {self._stack.url}")
+        self._print(f"ready at {self._stack.url}")
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
         start = time.monotonic()
-        self._say(f"{name} …")
+        self._print(f"{name} …")
         self._state["step"] = name
         self._write()
         yield
@@ -290,10 +290,10 @@ def main(argv: list[str] | None = None) -> int:
             if not mine:
                 raise HomeError(f"{home.root} is in use by another instance: see inference status")
             _log_to(home, options.foreground)
-            say = _say if options.foreground else _keep_quiet
+            notify = _print if options.foreground else _keep_quiet
             planned = stack.of(home, options.host, options.port)
             home.choose(host=options.host, port=options.port)
-            return Supervisor(planned, say).run()
+            return Supervisor(planned, notify).run()
     except HomeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -315,7 +315,7 @@ def _log_to(home: Home, foreground: bool) -> None:
     logging.basicConfig(handlers=[handler], level="INFO")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -54,7 +54,7 @@ def main(ends: Ends) -> int:
     except OSError as error:
         log.error("the probes' port is taken", extra={"port": settings.port, "error": str(error)})
         return RunnerExit.MISCONFIGURED
-    reporter.say(RunnerPhase.LOADING)
+    reporter.report(RunnerPhase.LOADING)
     time.sleep(ends.pause)
     started = time.monotonic()
     model = _load(settings, reporter)
@@ -73,7 +73,7 @@ def _load(settings: RunnerSettings, reporter: StateReporter) -> BaseInferenceMod
     def too_long() -> None:
         message = f"the model did not load within {limit} s (timeouts.loadSeconds)"
         log.error(message)
-        reporter.say(RunnerPhase.FAILED, message)
+        reporter.report(RunnerPhase.FAILED, message)
         os._exit(RunnerExit.LOAD_FAILED)
 
     log.info("loading", extra={"model": settings.model_id})
@@ -92,7 +92,7 @@ def _load(settings: RunnerSettings, reporter: StateReporter) -> BaseInferenceMod
     else:
         return model
     log.error("the model did not load", extra={"model": settings.model_id, "error": message})
-    reporter.say(RunnerPhase.FAILED, message)
+    reporter.report(RunnerPhase.FAILED, message)
     return None
 
 
@@ -134,7 +134,7 @@ def _work(
 
     def last_words(code: RunnerExit, message: str) -> None:
         if code is RunnerExit.HUNG:
-            reporter.say(RunnerPhase.FAILED, message)
+            reporter.report(RunnerPhase.FAILED, message)
 
     worker = BatchWorker(
         settings,
@@ -147,7 +147,7 @@ def _work(
 
     def stop(*_: Any) -> None:
         worker.request_stop()
-        reporter.say(RunnerPhase.DRAINING)
+        reporter.report(RunnerPhase.DRAINING)
 
     def forget() -> None:
         """In a forked child: drop everything that acts in the name of this runner."""
@@ -157,14 +157,14 @@ def _work(
 
     reporter.working = worker.last_progress
     _say_alive(ends)
-    reporter.say(RunnerPhase.READY, load_seconds=load_seconds)
+    reporter.report(RunnerPhase.READY, load_seconds=load_seconds)
     interrupt.install(SIGTERM=stop, SIGINT=stop)
     interrupt.guard_forks(forget)
     log.info("ready", extra={"model": settings.model_id, "load_seconds": round(load_seconds, 3)})
     _say_alive(ends)  # before the model's code may hold the GIL
     every(settings.lease_seconds / 4, lambda: _say_alive(ends), "alive")
     worker.work()
-    reporter.say(RunnerPhase.DRAINING, "stopped")
+    reporter.report(RunnerPhase.DRAINING, "stopped")
     reporter.close()
     if worker.context.is_broken:
         return RunnerExit.BROKEN

@@ -37,7 +37,9 @@ class StateReporter:
         self._server = ProbeServer(host, port, {**routes, "/metrics": metrics.reply})
         self._state["port"] = self._server.port
 
-    def say(self, phase: RunnerPhase, message: str = "", load_seconds: float | None = None) -> None:
+    def report(
+        self, phase: RunnerPhase, message: str = "", load_seconds: float | None = None
+    ) -> None:
         with self._lock:
             self._state["phase"] = phase.value
             self._state["message"] = message

@@ -134,7 +134,7 @@ class BatchWorker(SimpleWorker):
         """On a watchdog thread, while the main thread hangs: send all events and end the
         process."""
         try:
-            self.session.say_through(connect(self._redis_url), patience=1.0)
+            self.session.send_through(connect(self._redis_url), patience=1.0)
             self._last_words(code, message)
         except Exception:
             log.exception("the last state could not be reported")

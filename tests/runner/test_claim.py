@@ -199,7 +199,7 @@ def test_results_are_kept_until_redis_accepts_them(
     redis_client.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.RedisError):
-            link.say_through(connect(redis_url))
+            link.send_through(connect(redis_url))
         assert redis_client.exists(queues.job_key(f"{KEY}_a_1"))
     finally:
         redis_client.config_set("maxmemory", 0)

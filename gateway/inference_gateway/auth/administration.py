@@ -50,14 +50,14 @@ WHERE {OPEN} AND cancel_requested_at IS NULL AND owner IN (
   WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users WHERE users.id = owners.owner)
 )
 """)  # noqa: S608 - constants of ours
-_LEAVING = text("""
+_DELETED = text("""
 SELECT id, username, deleted_at < now() - interval '1 minute' AS is_late FROM users
 WHERE deleted_at IS NOT NULL AND settled_at IS NULL
 """)
 
 
 @dataclass(frozen=True)
-class Leaver:
+class DeletedAccount:
     id: UUID
     username: str
     is_late: bool
@@ -129,10 +129,10 @@ def remove(engine: Engine, username: str) -> UUID:
     return user.id
 
 
-def leavers(engine: Engine) -> list[Leaver]:
+def deleted_accounts(engine: Engine) -> list[DeletedAccount]:
     """Deleted accounts that may still have models or open predictions."""
     with engine.connect() as connection:
-        return [Leaver(*row) for row in connection.execute(_LEAVING)]
+        return [DeletedAccount(*row) for row in connection.execute(_DELETED)]
 
 
 def cancel_predictions(engine: Engine, owner: UUID) -> int:

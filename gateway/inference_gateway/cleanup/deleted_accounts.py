@@ -11,7 +11,7 @@ import logging
 from sqlalchemy import Engine
 
 from inference_gateway.auth import administration
-from inference_gateway.auth.administration import Leaver
+from inference_gateway.auth.administration import DeletedAccount
 from inference_gateway.background import set_aside
 from inference_gateway.background.periodic import Periodic
 from inference_gateway.cleanup.deleted_models import DeletedModels
@@ -37,12 +37,12 @@ class DeletedAccounts(Periodic):
         """One round. Blocks."""
         if count := administration.cancel_ownerless_predictions(self._engine):
             log.info("%d predictions of accounts that are not there: canceled", count)
-        for leaver in administration.leavers(self._engine):
+        for account in administration.deleted_accounts(self._engine):
             try:
-                self._see_off(leaver)
+                self._clean_up(account)
             except Exception as error:  # the other accounts must still be cleaned up
                 set_aside.ITEMS.labels("departures").inc()
-                log.warning("account %s cannot be cleared up: %s", leaver.id, db.describe(error))
+                log.warning("account %s cannot be cleared up: %s", account.id, db.describe(error))
 
     def account_deleted(self) -> None:
         """Clean up at once; after an error `step` tries again. Blocks."""
@@ -51,20 +51,20 @@ class DeletedAccounts(Periodic):
         except Exception as error:
             log.warning("an account is cleared up later: %s", db.describe(error))
 
-    def _see_off(self, leaver: Leaver) -> None:
-        count = administration.cancel_predictions(self._engine, leaver.id)
-        is_empty = self._remove_models(leaver) and not count
-        if is_empty and leaver.is_late:
-            administration.settled(self._engine, leaver.id)
+    def _clean_up(self, account: DeletedAccount) -> None:
+        count = administration.cancel_predictions(self._engine, account.id)
+        is_empty = self._remove_models(account) and not count
+        if is_empty and account.is_late:
+            administration.settled(self._engine, account.id)
         elif count:
-            log.info("account %s is gone: %d predictions canceled", leaver.id, count)
+            log.info("account %s is gone: %d predictions canceled", account.id, count)
 
-    def _remove_models(self, leaver: Leaver) -> bool:
+    def _remove_models(self, account: DeletedAccount) -> bool:
         """Whether no models are left."""
         found = [
             entry.id
             for entry in self._catalog.entries()
-            if owner_of(entry.id) == leaver.username and entry.owner_id in (None, str(leaver.id))
+            if owner_of(entry.id) == account.username and entry.owner_id in (None, str(account.id))
         ]
         for model in found:
             try:
@@ -75,6 +75,6 @@ class DeletedAccounts(Periodic):
                 said = error.detail if isinstance(error, GatewayError) else db.describe(error)
                 log.warning("model %s of a deleted account: %s", model, said)
                 continue
-            log.info("account %s is gone: model %s removed", leaver.id, model)
+            log.info("account %s is gone: model %s removed", account.id, model)
             self._deleted_models.model_deleted(model)
         return not found

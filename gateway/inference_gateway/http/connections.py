@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from inference_gateway.http.turns import Turns
+from inference_gateway.http.callback_queue import CallbackQueue
 
 _TICK_SECONDS = 0.5
 _EXPIRE_AT_ONCE = 64
@@ -70,9 +70,9 @@ class Connections:
         self._since: dict[Phase, dict[Connection, float]] = {phase: {} for phase in Phase}
         self._idle = self._since[Phase.IDLE]
         self._timer: asyncio.Handle | None = None
-        self.turns = Turns()
+        self.callbacks = CallbackQueue()
         """For new requests, and for requests whose client disconnected."""
-        self.leaving = Turns(_CLOSE_AT_ONCE)
+        self.closing = CallbackQueue(_CLOSE_AT_ONCE)
 
     def opened(self, connection: Connection) -> bool:
         """Whether the connection is accepted."""

@@ -151,12 +151,12 @@ class BoundedProtocol(HttpToolsProtocol):
             super().connection_lost(exc)
         else:  # The waiting application must be woken.
             self.cycle.disconnected = True
-            self._pool.turns.run(partial(super().connection_lost, exc))
+            self._pool.callbacks.run(partial(super().connection_lost, exc))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the transport open and close it later: thousands may disconnect at once."""
         self._gathering.lingers = False
-        self._pool.leaving.run(self.transport.close)
+        self._pool.closing.run(self.transport.close)
         return True
 
     def data_received(self, data: bytes) -> None:
@@ -225,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         is_probe = cycle.scope["path"].startswith(PROBES)
-        self._pool.turns.run(partial(self._begin, cycle, app), first=is_probe)
+        self._pool.callbacks.run(partial(self._begin, cycle, app), first=is_probe)
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:

@@ -17,7 +17,7 @@ from inference_contract.inferencemodel import (
     RolloutStatus,
 )
 from inference_operator.cluster.pods import downloads
-from inference_operator.cluster.pods.diagnosis import FAILED_STARTS, Trouble, refused_for
+from inference_operator.cluster.pods.diagnosis import FAILED_STARTS, PodProblem, refused_for
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.findings import Finding, conditions, scaling
 from inference_operator.scaling.decide import Decision, Why
@@ -41,7 +41,7 @@ class PodView:
     version: str = ""
     """Version in the document."""
     rollout: RolloutStatus = field(default_factory=RolloutStatus)
-    trouble: Trouble | None = None
+    problem: PodProblem | None = None
     """The problem of the wanted pods."""
     load: Load | None = None
     """None if it could not be read from Redis."""
@@ -93,7 +93,7 @@ def status(
     """
     previous = previous or InferenceModelStatus()
     failed = _failed_start(view, previous)
-    told = view.trouble.log_tail if view.trouble else ()
+    told = view.problem.log_tail if view.problem else ()
     findings = {
         ConditionType.READY: failed or _ready(view),
         ConditionType.PROGRESSING: _progressing(view),
@@ -177,8 +177,8 @@ def _lost_message(pod: RunnerPod) -> str:
 
 def _obstacle(view: PodView) -> tuple[Reason, str] | None:
     """The problem that keeps replicas from working and does not pass by itself."""
-    if view.trouble:
-        reason, message = view.trouble.reason, view.trouble.message
+    if view.problem:
+        reason, message = view.problem.reason, view.problem.message
     elif view.no_pods and not view.loading and not view.downloading:
         reason = refused_for(view.no_pods, Reason.PODS_REFUSED)
         message = f"no pod can be made: {view.no_pods}"
@@ -237,8 +237,8 @@ def _cached(view: PodView) -> Finding:
     current = [pod for pod in view.staying if pod.hash == view.hash]
     if any(pod.is_fetched for pod in current):
         return _TRUE, "Cached", f"{view.repo} is where its runners look for it"
-    if view.trouble and view.trouble.has_log and not view.trouble.pod.is_fetched:
-        return _FALSE, view.trouble.reason, view.trouble.message
+    if view.problem and view.problem.has_log and not view.problem.pod.is_fetched:
+        return _FALSE, view.problem.reason, view.problem.message
     if view.downloading:
         return _FALSE, Reason.DOWNLOADING_MODEL, downloads.message(view.repo, view.downloading)
     return _UNKNOWN, "NotLookedUp", "a starting pod looks it up, and downloads what is missing"

@@ -29,10 +29,10 @@ def decide(found: Observation) -> Plan:
     assessed, version = _assessed(found)
     wanted = found.children
     earlier = None if version == wanted.hash else found.earlier
-    trouble = found.troubles.get(wanted.hash)
+    problem = found.problems.get(wanted.hash)
     return Plan(
         deployment=wanted.with_template(earlier) if earlier else wanted.deployment,
-        lacks_config=trouble is not None and trouble.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR,
+        lacks_config=problem is not None and problem.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR,
         status=status.status(_view(found, assessed, version), found.before, found.now),
     )
 
@@ -45,7 +45,7 @@ def _assessed(found: Observation) -> tuple[RolloutStatus, str]:
         wanted,
         found.resource.model.spec.version,
         found.pods,
-        found.troubles.get(wanted),
+        found.problems.get(wanted),
         overdue=found.condition_message("Progressing", "False"),
         own=found.resource.parent.child,
     )
@@ -66,7 +66,7 @@ def _view(found: Observation, assessed: RolloutStatus, version: str) -> status.P
         hash=version,
         version=model.spec.version,
         rollout=assessed,
-        trouble=found.troubles.get(version),
+        problem=found.problems.get(version),
         load=found.seen.load,
         deployment=parent.child,
         no_pods=found.condition_message("ReplicaFailure", "True"),

@@ -13,7 +13,7 @@ from inference_operator.cluster.api.objects import Key, Manifest
 from inference_operator.cluster.cache.mirror import Mirror
 from inference_operator.cluster.manifests.build import Children, children
 from inference_operator.cluster.pods import diagnosis, runner_pod
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.downloads import Downloads
 from inference_operator.cluster.pods.failure_logs import FailureLogs
 from inference_operator.cluster.pods.runner_pod import RunnerPod
@@ -34,7 +34,7 @@ class Observation:
     deployment: Manifest | None
     """The existing one."""
     pods: Sequence[RunnerPod]
-    troubles: Mapping[str, Trouble]
+    problems: Mapping[str, PodProblem]
     """Problems by hash of the pods: of the document, and of the version that worked last."""
     earlier: Manifest | None
     """The pod template of the version that worked last, if it is not the document's and the cluster
@@ -97,7 +97,7 @@ class Observer:
             children=desired,
             deployment=deployment,
             pods=pods,
-            troubles=self._troubles(key, {desired.hash, worked or desired.hash}, [*pods, *evicted]),
+            problems=self._problems(key, {desired.hash, worked or desired.hash}, [*pods, *evicted]),
             earlier=earlier,
             seen=seen,
             before=before,
@@ -115,16 +115,16 @@ class Observer:
         self._history.forget(key)
         self._downloads.forget(key)
 
-    def _troubles(
+    def _problems(
         self, key: Key, hashes: Collection[str], pods: Collection[RunnerPod]
-    ) -> dict[str, Trouble]:
+    ) -> dict[str, PodProblem]:
         """The worst problem of each version, with the last log lines of its runner."""
         found = {
             version: diagnosis.worst([pod for pod in pods if pod.hash == version])
             for version in hashes
         }
         return {
-            version: self._logs.explain(key, trouble)
-            for version, trouble in found.items()
-            if trouble is not None
+            version: self._logs.explain(key, problem)
+            for version, problem in found.items()
+            if problem is not None
         }

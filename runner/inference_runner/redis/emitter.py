@@ -93,7 +93,7 @@ def entries(events: Sequence[bytes], limit: int = MAX_ENTRY_BYTES) -> list[bytes
 
 
 def calls(commands: Sequence[Command]) -> list[Command]:
-    """Calls of the function SAY with these commands, each as large as allowed."""
+    """Calls of the function SEND with these commands, each as large as allowed."""
     made: list[Command] = []
     words: list[Any] = []
     size = 0
@@ -101,12 +101,12 @@ def calls(commands: Sequence[Command]) -> list[Command]:
         more = sum(len(word) for word in command if isinstance(word, bytes))
         is_full = len(words) + len(command) >= functions.MAX_WORDS or size + more > MAX_SAY_BYTES
         if words and is_full:
-            made.append(("FCALL", functions.SAY, 0, *words))
+            made.append(("FCALL", functions.SEND, 0, *words))
             words, size = [], 0
         words += [len(command), *command]
         size += more
     if words:
-        made.append(("FCALL", functions.SAY, 0, *words))
+        made.append(("FCALL", functions.SEND, 0, *words))
     return made
 
 

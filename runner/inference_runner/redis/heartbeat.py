@@ -108,7 +108,7 @@ class Heartbeat:
             self._session.cancel(self._client.hgetall(self._keys.cancel))
             self._look()
             if self._emitter.pending:
-                self._session.say_through(self._client)
+                self._session.send_through(self._client)
 
     def _say_logs(self, now: float) -> None:
         for run in list(self._session.mine.values()):
@@ -131,7 +131,7 @@ class Heartbeat:
         if due:
             with self._emitter.lock:
                 due = [run for run in due if not run.ended]
-                self._say(EventType.STARTED, due)
+                self._send_events(EventType.STARTED, due)
                 self._send([c for run in due for c in self._keys.executing(run, self._lease)])
                 for run in due:
                     run.announced = True
@@ -144,9 +144,9 @@ class Heartbeat:
         commands += self._keys.renewal(runs, self._lease)
         self._send(commands)
         with self._emitter.lock:
-            self._say(EventType.HEARTBEAT, [r for r in runs if r.announced and not r.ended])
+            self._send_events(EventType.HEARTBEAT, [r for r in runs if r.announced and not r.ended])
 
-    def _say(self, type: EventType, runs: list[Run]) -> None:
+    def _send_events(self, type: EventType, runs: list[Run]) -> None:
         if runs:
             said = [orjson.dumps(event(type, run)) for run in runs]
             self._send([("XADD", self._keys.events, "*", "d", body) for body in entries(said)])

@@ -85,7 +85,7 @@ def _reply(connection: Any) -> Any:
 
 
 def _refused(reply: Any) -> redis.RedisError | None:
-    """The error if a SAY was not executed, or not completely (memory, disk full, no rights)."""
+    """The error if a SEND was not executed, or not completely (memory, disk full, no rights)."""
     if isinstance(reply, redis.RedisError):
         return reply
     for part in map(str, reply):
@@ -157,7 +157,7 @@ class RedisSession:
         claimed, self._claimed = self._claimed, []
         return claimed
 
-    def say_through(self, client: redis.Redis, patience: float = 0.0) -> None:
+    def send_through(self, client: redis.Redis, patience: float = 0.0) -> None:
         """Send all events with another client, while the model's code runs on the main thread.
 
         Args:
@@ -209,7 +209,7 @@ class RedisSession:
                 raise refused
 
     def _accept(self, replies: Sequence[Any]) -> Exception | None:
-        """Process the replies of SAY. If one is refused, all events are sent again."""
+        """Process the replies of SEND. If one is refused, all events are sent again."""
         for reply in replies:
             if refused := _refused(reply):
                 return refused

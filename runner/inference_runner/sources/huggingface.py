@@ -130,11 +130,11 @@ def _download(hub: HubSource, cache: Path) -> Path:
     what, total = {"repo": hub.repo, "commit": commit}, sum(sizes.values())
     needed = sum(sizes[name] for name in missing)
 
-    def say(done: int, percent: int) -> None:
+    def report(done: int, percent: int) -> None:
         said = {**what, "percent": percent, "bytes": done, "total_bytes": total}
         log.info(DOWNLOADING, extra=said)
 
-    progress = Progress(total - needed, total, say)
+    progress = Progress(total - needed, total, report)
     if missing:
         _make_room(hub, cache, needed)
         progress.begin()

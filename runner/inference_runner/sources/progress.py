@@ -14,19 +14,19 @@ class Progress:
     """A monotonic counter of bytes for several threads.
 
     Args:
-        say: called with the bytes so far, and their percentage.
+        report: called with the bytes so far, and their percentage.
     """
 
     def __init__(
         self,
         done: int,
         total: int,
-        say: Callable[[int, int], None],
+        report: Callable[[int, int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.done = done
         self._total = total
-        self._say = say
+        self._report = report
         self._clock = clock
         self._lock = threading.Lock()
         self._said_at = 0.0
@@ -52,4 +52,4 @@ class Progress:
     def _speak(self) -> None:
         self._said_at = self._clock()
         percent = 100 * self.done // self._total if self._total else 100
-        self._say(self.done, percent)
+        self._report(self.done, percent)

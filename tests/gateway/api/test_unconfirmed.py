@@ -207,7 +207,7 @@ async def test_an_account_that_was_deleted_is_told_though_its_models_cannot_be_l
 ) -> None:
     auth("bob")
     headers = auth("ada", admin=True)
-    monkeypatch.setattr(administration, "leavers", _goes_away)
+    monkeypatch.setattr(administration, "deleted_accounts", _goes_away)
     assert (await client.delete("/v1/users/bob", headers=headers)).status_code == 204
     assert len(sql("SELECT 1 FROM users WHERE deleted_at IS NOT NULL")) == 1
 

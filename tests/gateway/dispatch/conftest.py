@@ -89,18 +89,18 @@ class Lab:
                 job: dict[str, Any] = json.loads(reply[1])[2][0]
                 return job
 
-    def say(self, type: str, job: Any, **fields: Any) -> str:
+    def send(self, type: str, job: Any, **fields: Any) -> str:
         """Append an event of a job, or of a prediction's first attempt; the entry's id."""
         if isinstance(job, str):
             job = {"id": job, "attempt": 1, "token": "token-1"}
         event = {"type": type, "id": job["id"], "attempt": job["attempt"], "token": job["token"]}
-        return self.say_raw(orjson.dumps([{**event, **fields}]))
+        return self.send_raw(orjson.dumps([{**event, **fields}]))
 
-    def say_raw(self, data: bytes) -> str:
+    def send_raw(self, data: bytes) -> str:
         return decoded(self.redis.xadd(queues.events_key(KEY), {"d": data}))
 
     def finish(self, job: dict[str, Any], **fields: Any) -> None:
-        self.say("succeeded", job, **{"output": "hi", "predict_time": 0.01, **fields})
+        self.send("succeeded", job, **{"output": "hi", "predict_time": 0.01, **fields})
         self.forget(job)
 
     def forget(self, job: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ class Lab:
 
     def keep_waiting(self) -> None:
         """Until `record`: nobody acts on what is missing while the recorder has events to read."""
-        self.say("heartbeat", str(uuid.uuid4()))
+        self.send("heartbeat", str(uuid.uuid4()))
 
     def row(self, prediction: str) -> dict[str, Any]:
         (row,) = self.sql("SELECT * FROM predictions WHERE id = :id", id=prediction)

@@ -32,10 +32,10 @@ def nested(depth: int) -> str:
 )
 def test_a_bad_event_fails_its_own_prediction(lab: Any, fields: str) -> None:
     bad, before, after = (lab.insert(webhook=HOOK) for _ in range(3))
-    lab.say("succeeded", before, output=1)
+    lab.send("succeeded", before, output=1)
     head = orjson.dumps({"type": "succeeded", "id": bad, "attempt": 1, "token": "token-1"})
-    lab.say_raw(b"[" + head[:-1] + b"," + fields.encode() + b"}]")
-    lab.say("succeeded", after, output=1)
+    lab.send_raw(b"[" + head[:-1] + b"," + fields.encode() + b"}]")
+    lab.send("succeeded", after, output=1)
     lab.record()
     assert lab.row(before)["status"] == lab.row(after)["status"] == "succeeded"
     row = lab.row(bad)
@@ -55,10 +55,10 @@ def test_a_bad_event_fails_its_own_prediction(lab: Any, fields: str) -> None:
 )
 def test_an_entry_that_holds_no_event_is_put_aside(lab: Any, data: bytes) -> None:
     before, after = lab.insert(), lab.insert()
-    lab.say("succeeded", before)
-    lab.say_raw(data)
+    lab.send("succeeded", before)
+    lab.send_raw(data)
     lab.redis.xadd(queues.events_key("ada_echo"), {"x": data})
-    lab.say("succeeded", after)
+    lab.send("succeeded", after)
     lab.record()
     assert lab.row(before)["status"] == lab.row(after)["status"] == "succeeded"
     assert lab.redis.xpending("ada_echo:events", "recorder")["pending"] == 0
@@ -108,11 +108,11 @@ def test_a_model_that_spoils_its_stream_keeps_nobody_from_being_recorded(
 ) -> None:
     recorder = lab.recorder()
     fine, bad = lab.insert(), lab.insert(model="bob/bad")
-    lab.say("heartbeat", fine)
+    lab.send("heartbeat", fine)
     recorder.step()
     for number in range(6):
         _spoil(lab, "bob_bad:events", spoil)
-        lab.say("output", fine, output=number)
+        lab.send("output", fine, output=number)
         for _ in range(4):
             recorder.step()
         assert lab.row(fine)["output"] == number
@@ -168,7 +168,7 @@ def test_a_stream_whose_ids_are_used_up_begins_anew(
     lab.redis.xadd("ada_echo:events", {"d": orjson.dumps([event])}, id=last)
     lab.record(recorder)
     recorder.step()
-    lab.say("succeeded", second)
+    lab.send("succeeded", second)
     lab.record(recorder)
     assert lab.row(first)["status"] == lab.row(second)["status"] == "succeeded"
 

@@ -54,7 +54,7 @@ def test_one_that_was_never_enqueued_ends_at_once(lab: Any) -> None:
 def test_one_that_runs_is_asked_to_stop(lab: Any, recorded: bool) -> None:
     prediction = lab.insert()
     lab.enqueue(prediction)
-    lab.say("started", lab.claim())
+    lab.send("started", lab.claim())
     if recorded:
         lab.record()
     row = cancel(lab.engine, lab.redis, prediction, ADA)
@@ -67,7 +67,7 @@ def test_one_that_runs_is_asked_to_stop(lab: Any, recorded: bool) -> None:
 def test_one_that_runs_is_asked_even_if_redis_forgot_its_job(lab: Any) -> None:
     prediction = lab.insert()
     lab.enqueue(prediction)
-    lab.say("started", lab.claim())
+    lab.send("started", lab.claim())
     lab.record()
     lab.redis.flushall()
     assert cancel(lab.engine, lab.redis, prediction, ADA)["status"] == "processing"
@@ -86,7 +86,7 @@ def test_a_result_that_is_not_recorded_yet_wins(lab: Any) -> None:
 
 def test_ended_is_ended(lab: Any) -> None:
     prediction = lab.insert()
-    lab.say("succeeded", prediction)
+    lab.send("succeeded", prediction)
     lab.record()
     before = lab.row(prediction)
     assert cancel(lab.engine, lab.redis, prediction, ADA)["status"] == "succeeded"
@@ -130,7 +130,7 @@ def test_what_waits_for_a_model_that_is_gone_ends(
     waiting = [lab.insert(webhook="https://example.com/") for _ in range(5)]
     running, claimed, other = lab.insert(), lab.insert(), lab.insert(model="ada/other")
     lab.enqueue(running, claimed, *waiting)
-    lab.say("started", lab.claim())
+    lab.send("started", lab.claim())
     lab.claim()
     lab.record()
     assert end_waiting(lab.engine, lab.redis, "ada/echo") == 5

@@ -78,9 +78,9 @@ class World:
         if job is not None:
             self.held.append(job)
 
-    def say(self) -> None:
+    def send(self) -> None:
         if self.held:
-            self.lab.say(
+            self.lab.send(
                 self.random.choice(["started", "heartbeat"]), self.random.choice(self.held)
             )
 
@@ -91,7 +91,7 @@ class World:
             if self.random.random() < 0.7:
                 self.held.remove(job)  # else it will finish again
             end = self.random.choice(["succeeded", "succeeded", "failed"])
-            self.lab.say(end, job, output=job["token"], predict_time=0.1)
+            self.lab.send(end, job, output=job["token"], predict_time=0.1)
             self.lab.forget(job)
 
     def repeat(self) -> None:
@@ -99,7 +99,7 @@ class World:
         entries = self.lab.redis.xrange(queues.events_key("ada_echo"))
         self.said += [fields[b"d"] for _, fields in entries if fields]
         if self.said:
-            self.lab.say_raw(self.random.choice(self.said))
+            self.lab.send_raw(self.random.choice(self.said))
 
     def record(self) -> None:
         self.random.choice(self.recorders).step()
@@ -148,7 +148,7 @@ class World:
         actions = {
             self.create: 20,
             self.claim: 20,
-            self.say: 15,
+            self.send: 15,
             self.finish: 20,
             self.repeat: 6,
             self.record: 15,

@@ -132,7 +132,7 @@ def test_what_is_accepted_comes_back_as_it_was(lab: Any, insert: Any) -> None:
             said.append(encoded)
             lab.forget(job)
         for entry in entries(said):
-            lab.say_raw(entry)
+            lab.send_raw(entry)
         lab.record(recorder)
         for row, sent in taken:
             shown = orjson.loads(b"".join(wire.encode(lab.row(row["id"]), "http://gateway")))

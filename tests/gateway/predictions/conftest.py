@@ -41,7 +41,7 @@ class Runner:
         data = [self.redis.hget(queues.job_key(name), "data") for name in names]
         return [orjson.loads(content or "")[2][0] for content in data]
 
-    def say(self, type: str, job: dict[str, Any], **fields: Any) -> None:
+    def send(self, type: str, job: dict[str, Any], **fields: Any) -> None:
         """An event in the model's stream."""
         event = {"type": type, **{key: job[key] for key in ("id", "attempt", "token")}, **fields}
         self.redis.xadd(queues.events_key(KEY), {"d": orjson.dumps([event])})

@@ -15,7 +15,7 @@ from inference_contract.inferencemodel import (
     RolloutStatus,
 )
 from inference_operator.cluster.conditions import PodView, refused, status
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.runner_pod import DownloadProgress, End, RunnerPod
 from inference_operator.scaling.decide import Decision, Why
 from inference_operator.scaling.load import Load
@@ -29,9 +29,11 @@ HALF = replace(FETCHING, progress=DownloadProgress(43, 1_234_000_000))
 READY = replace(LOADING, is_ready=True, is_started=True)
 TERMINATING = replace(READY, terminating_until=AT)
 LOST = replace(TERMINATING, name="q", is_ready=False, is_lost=True, running_since="")
-STUCK = Trouble(Reason.UNSCHEDULABLE, "no node takes the pod", NEW)
-FAILED = Trouble(Reason.LOAD_FAILED, "no such file", LOADING, ("a", "b"))
-NO_REPO = Trouble(Reason.LOAD_FAILED, "no such repository", replace(FETCHING, end=End(3, "", True)))
+STUCK = PodProblem(Reason.UNSCHEDULABLE, "no node takes the pod", NEW)
+FAILED = PodProblem(Reason.LOAD_FAILED, "no such file", LOADING, ("a", "b"))
+NO_REPO = PodProblem(
+    Reason.LOAD_FAILED, "no such repository", replace(FETCHING, end=End(3, "", True))
+)
 
 
 UNHEARD = "pod q was to end, and nothing is heard of it from node n1"
@@ -104,7 +106,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
         (_view(pods=[READY]), ("True", "Ready", "1 of 1 replicas ready")),
         (_view(2, pods=[READY, LOADING]), ("True", "Ready", "1 of 2 replicas ready")),
         (
-            _view(2, pods=[READY, NEW], trouble=STUCK),
+            _view(2, pods=[READY, NEW], problem=STUCK),
             ("True", "Ready", "1 of 2 replicas ready; Unschedulable: no node takes the pod"),
         ),
         (
@@ -115,13 +117,13 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
                 "1 of 2 replicas ready; NoCapacity: no pod can be made: exceeded quota: q",
             ),
         ),
-        (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "no node takes the pod")),
+        (_view(pods=[NEW], problem=STUCK), ("False", "Unschedulable", "no node takes the pod")),
         (
-            _view(pods=[TERMINATING, NEW], trouble=STUCK),
+            _view(pods=[TERMINATING, NEW], problem=STUCK),
             ("False", "Starting", "waiting for 1 old runners to finish their predictions"),
         ),
         (
-            _view(pods=[LOST, NEW], trouble=STUCK),
+            _view(pods=[LOST, NEW], problem=STUCK),
             ("False", "Unschedulable", f"no node takes the pod; {UNHEARD}"),
         ),
         (
@@ -132,7 +134,7 @@ def _verdict(view: PodView, type: ConditionType) -> tuple[str, str, str]:
                 f"node n1 prepares the container: its image, its volumes; {UNHEARD}",
             ),
         ),
-        (_view(pods=[LOADING], trouble=FAILED), ("False", "LoadFailed", "no such file")),
+        (_view(pods=[LOADING], problem=FAILED), ("False", "LoadFailed", "no such file")),
         (
             _view(no_pods="exceeded quota: q"),
             ("False", "NoCapacity", "no pod can be made: exceeded quota: q"),
@@ -180,7 +182,7 @@ def test_ready(view: PodView, expected: tuple[str, str, str]) -> None:
             _view(pods=[replace(LOADING, is_started=True)]),
             ("True", "NotReady", "0 of 1 replicas ready"),
         ),
-        (_view(pods=[NEW], trouble=STUCK), ("False", "Unschedulable", "0 of 1 replicas ready")),
+        (_view(pods=[NEW], problem=STUCK), ("False", "Unschedulable", "0 of 1 replicas ready")),
         (_view(no_pods="exceeded quota"), ("False", "NoCapacity", "0 of 1 replicas ready")),
         (_view(2, pods=[READY], no_pods="no"), ("False", "PodsRefused", "1 of 2 replicas ready")),
         (_view(0, no_pods="no"), ("False", "Stable", "0 replicas, as wanted")),
@@ -219,7 +221,7 @@ LOOKS = "a starting pod looks it up, and downloads what is missing"
         (_view(pods=[replace(NEW, container="fetch")]), ("Unknown", "NotLookedUp", LOOKS)),
         (_view(pods=[HALF]), ("False", "DownloadingModel", "downloading a/b: 43 % of 1.2 GB")),
         (
-            _view(pods=[NO_REPO.pod], trouble=NO_REPO),
+            _view(pods=[NO_REPO.pod], problem=NO_REPO),
             ("False", "LoadFailed", "no such repository"),
         ),
         (_view(pods=[LOADING]), ("True", "Cached", "a/b is where its runners look for it")),
@@ -237,7 +239,7 @@ def test_a_model_that_is_no_hubs_has_no_such_condition() -> None:
 
 
 def test_counts_and_the_log() -> None:
-    view = _view(2, pods=[READY, LOADING], trouble=FAILED, load=Load(3, 1))
+    view = _view(2, pods=[READY, LOADING], problem=FAILED, load=Load(3, 1))
     found = status(view, None, AT)
     counts = (found.replicas, found.ready_replicas, found.queued, found.in_flight)
     assert counts == (2, 1, 3, 1)
@@ -279,8 +281,8 @@ ASLEEP: Told = (
 
 @pytest.mark.parametrize("reason", ["LoadFailed", "OOMKilled", "CrashLoopBackOff"])
 def test_a_failed_start_is_told_until_the_next(reason: str) -> None:
-    trouble = replace(FAILED, reason=Reason(reason))
-    failed = status(_view(pods=[LOADING], trouble=trouble), None, AT)
+    problem = replace(FAILED, reason=Reason(reason))
+    failed = status(_view(pods=[LOADING], problem=problem), None, AT)
     for pods in ([TERMINATING], []):
         failed = status(_view(0, pods=pods), failed, AT)
         assert _says(failed) == ("False", reason, "no such file", ["a", "b"])
@@ -290,12 +292,12 @@ def test_a_failed_start_is_told_until_the_next(reason: str) -> None:
 
 
 def test_a_changed_model_has_not_failed_yet() -> None:
-    failed = status(_view(pods=[LOADING], trouble=FAILED), None, AT)
+    failed = status(_view(pods=[LOADING], problem=FAILED), None, AT)
     assert _says(status(_view(0, generation=8), failed, AT)) == ASLEEP
 
 
 def test_a_model_that_was_not_tried_sleeps() -> None:
-    stuck = status(_view(pods=[NEW], trouble=STUCK), None, AT)
+    stuck = status(_view(pods=[NEW], problem=STUCK), None, AT)
     assert _says(status(_view(0), stuck, AT)) == ASLEEP
 
 

@@ -18,7 +18,7 @@ from inference_contract.pods import LABEL_HASH
 from inference_operator.cluster.decide import decide
 from inference_operator.cluster.manifests.build import children
 from inference_operator.cluster.observe import Observation
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.cluster.resource import parse
 from inference_operator.cluster.scaling_loop import Seen
@@ -44,10 +44,10 @@ WORKED = InferenceModelStatus(rollout=RolloutStatus(hash=OLD, version="1"))
 TAKEN_BACK = InferenceModelStatus(
     rollout=RolloutStatus(hash=OLD, version="1", failed_hash=NEW, failed_message="LoadFailed: no")
 )
-BROKEN = Trouble(Reason.LOAD_FAILED, "no", replace(POD, restarts=1))
-NO_SECRET = Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", POD)
+BROKEN = PodProblem(Reason.LOAD_FAILED, "no", replace(POD, restarts=1))
+NO_SECRET = PodProblem(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", POD)
 OURS = RESOURCE.parent.child
-OLD_BROKEN = Trouble(Reason.OOM_KILLED, "too large", replace(POD, hash=OLD))
+OLD_BROKEN = PodProblem(Reason.OOM_KILLED, "too large", replace(POD, hash=OLD))
 SEEN = Seen(Decision(1, Why.STEADY), Load(3, 1))
 
 
@@ -57,7 +57,7 @@ def _found(**changes: Any) -> Observation:
         children=CHILDREN,
         deployment={"metadata": {}, "spec": {"replicas": 1}},
         pods=[],
-        troubles={},
+        problems={},
         earlier=None,
         seen=SEEN,
         before=InferenceModelStatus(),
@@ -72,9 +72,9 @@ def _condition(type: str, status: str, message: str) -> dict[str, Any]:
     return {"metadata": {}, "spec": {"replicas": 1}, "status": {"conditions": [found]}}
 
 
-def _lacks(secret: str) -> Trouble:
+def _lacks(secret: str) -> PodProblem:
     said = ("CreateContainerConfigError", f'secret "{secret}" not found')
-    return Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", replace(POD, waiting=said))
+    return PodProblem(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", replace(POD, waiting=said))
 
 
 STALLED = _condition("Progressing", "False", "no progress")
@@ -89,20 +89,20 @@ CHANGED = {"before": WORKED, "earlier": EARLIER}
         (_found(pods=[POD]), NEW, Reason.STARTING, RolloutStatus()),
         (_found(pods=[READY]), NEW, Reason.READY, RolloutStatus(hash=NEW, version="2")),
         # It has nothing to go back to.
-        (_found(pods=[POD], troubles={NEW: BROKEN}), NEW, Reason.LOAD_FAILED, RolloutStatus()),
+        (_found(pods=[POD], problems={NEW: BROKEN}), NEW, Reason.LOAD_FAILED, RolloutStatus()),
         (_found(pods=[POD], deployment=STALLED), NEW, Reason.STARTING, RolloutStatus()),
         # A change: what worked serves until the new one does.
         (_found(pods=[POD, OLD_READY], **CHANGED), NEW, Reason.READY, WORKED.rollout),
         (_found(pods=[READY], **CHANGED), NEW, Reason.READY, RolloutStatus(hash=NEW, version="2")),
         # One that fails is taken back, as long as the cluster has the earlier pods,
         (
-            _found(pods=[POD, OLD_READY], troubles={NEW: BROKEN}, **CHANGED),
+            _found(pods=[POD, OLD_READY], problems={NEW: BROKEN}, **CHANGED),
             OLD,
             Reason.READY,
             TAKEN_BACK.rollout,
         ),
         (
-            _found(pods=[POD], troubles={NEW: BROKEN}, before=WORKED),
+            _found(pods=[POD], problems={NEW: BROKEN}, before=WORKED),
             NEW,
             Reason.LOAD_FAILED,
             RolloutStatus(),
@@ -116,13 +116,13 @@ CHANGED = {"before": WORKED, "earlier": EARLIER}
         ),
         # not one that lacks a Secret of ours, which is there again soon,
         (
-            _found(pods=[POD, OLD_READY], troubles={NEW: _lacks(OURS)}, **CHANGED),
+            _found(pods=[POD, OLD_READY], problems={NEW: _lacks(OURS)}, **CHANGED),
             NEW,
             Reason.READY,
             WORKED.rollout,
         ),
         (
-            _found(pods=[POD, OLD_READY], troubles={NEW: _lacks("theirs")}, **CHANGED),
+            _found(pods=[POD, OLD_READY], problems={NEW: _lacks("theirs")}, **CHANGED),
             OLD,
             Reason.READY,
             RolloutStatus(
@@ -140,7 +140,7 @@ CHANGED = {"before": WORKED, "earlier": EARLIER}
             TAKEN_BACK.rollout,
         ),
         (
-            _found(troubles={OLD: OLD_BROKEN}, before=TAKEN_BACK, earlier=EARLIER),
+            _found(problems={OLD: OLD_BROKEN}, before=TAKEN_BACK, earlier=EARLIER),
             OLD,
             Reason.OOM_KILLED,
             TAKEN_BACK.rollout,
@@ -175,13 +175,13 @@ def test_the_status_has_the_load_and_whose_pods_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("troubles", "lacks"),
+    ("problems", "lacks"),
     [({}, False), ({NEW: BROKEN}, False), ({NEW: NO_SECRET}, True), ({OLD: NO_SECRET}, False)],
 )
 def test_a_pod_that_lacks_its_secret_has_ours_looked_at(
-    troubles: dict[str, Trouble], lacks: bool
+    problems: dict[str, PodProblem], lacks: bool
 ) -> None:
-    assert decide(_found(pods=[POD], troubles=troubles)).lacks_config is lacks
+    assert decide(_found(pods=[POD], problems=problems)).lacks_config is lacks
 
 
 def test_what_is_told_goes_on_from_what_was() -> None:

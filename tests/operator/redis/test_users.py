@@ -109,9 +109,9 @@ REFUSED: list[tuple[str | int, ...]] = [
     ("FUNCTION", "KILL"),
     ("FCALL", "somebody_s", 0),
     ("FCALL_RO", functions.CLAIM, 0),
-    ("FCALL", functions.SAY, 0, 2, "LPOP", f"rq:queue:{OTHER}"),
-    ("FCALL", functions.SAY, 0, 1, "FLUSHALL"),
-    ("FCALL", functions.SAY, 0, 4, "EVAL", "return 1", 0, ""),
+    ("FCALL", functions.SEND, 0, 2, "LPOP", f"rq:queue:{OTHER}"),
+    ("FCALL", functions.SEND, 0, 1, "FLUSHALL"),
+    ("FCALL", functions.SEND, 0, 4, "EVAL", "return 1", 0, ""),
     ("FCALL", functions.RENEW, 0, f"rq:wip:{OTHER}", 1000, "x"),
     ("MULTI",),
     ("WATCH", f"{KEY}:events"),
@@ -188,12 +188,12 @@ ENDLESS: list[tuple[str | int, ...]] = [
     (functions.CLAIM, 0, f"rq:queue:{KEY}", f"rq:wip:{KEY}", "w", 10**9, 0, "", 30_000, "e"),
     (functions.CLAIM, 0, f"rq:queue:{KEY}", f"rq:wip:{KEY}", "w", "nan", 0, "", 30_000, "e"),
     (functions.RENEW, 0, f"rq:wip:{KEY}", 30_000, *["x"] * (functions.MAX_LEASES + 1)),
-    (functions.SAY, 0, *TIMES),
-    (functions.SAY, 0, -1),
-    (functions.SAY, 0, 0, 0),
-    (functions.SAY, 0, "nan", "x"),
-    (functions.SAY, 0, "1.5", "TIME"),
-    (functions.SAY, 0, 5000, *["x"] * 5000),
+    (functions.SEND, 0, *TIMES),
+    (functions.SEND, 0, -1),
+    (functions.SEND, 0, 0, 0),
+    (functions.SEND, 0, "nan", "x"),
+    (functions.SEND, 0, "1.5", "TIME"),
+    (functions.SEND, 0, 5000, *["x"] * 5000),
 ]
 
 
@@ -238,7 +238,7 @@ def test_functions_that_redis_lost_come_back_with_the_next_connection(
     redis_client.function_flush()
     link.ask([("PING",)])
     [library] = redis_client.function_list(functions.LIBRARY)
-    assert functions.SAY.encode() in str(library).encode()
+    assert functions.SEND.encode() in str(library).encode()
 
 
 def test_the_password_is_needed(runner: redis.Redis, redis_url: str) -> None:

@@ -77,7 +77,7 @@ def test_nobody_there(url: str) -> None:
         Loads(RedisConnection(url)).read(["a/m"])
 
 
-def test_keys_that_a_runner_spoiled_are_its_own_models_trouble(
+def test_keys_that_a_runner_spoiled_are_its_own_models_problem(
     reader: Loads, redis_client: redis.Redis
 ) -> None:
     redis_client.set("rq:queue:a_m", "not a list")

@@ -44,7 +44,7 @@ def test_a_budget_of_one_is_the_oldest_ones() -> None:
 
 def test_while_nobody_writes_prompts_get_all() -> None:
     pace = Pace(most=512, step_seconds=1e-9, token_seconds=1.0)
-    assert pace.budget(somebody_writes=False) == 512
+    assert pace.budget(is_generating=False) == 512
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def test_while_nobody_writes_prompts_get_all() -> None:
 )
 def test_a_step_with_a_newcomer_takes_about_two(step: float, token: float, expected: int) -> None:
     pace = Pace(most=512, step_seconds=step, token_seconds=token)
-    assert pace.budget(somebody_writes=True) == expected
+    assert pace.budget(is_generating=True) == expected
 
 
 def test_the_pace_is_measured() -> None:
     pace = Pace(most=512)
-    pace.took(0.02, 0, somebody_writes=True)
+    pace.took(0.02, 0, is_generating=True)
     assert pace.step_seconds == 0.02
-    pace.took(0.5, 3, somebody_writes=True)  # too few to tell
+    pace.took(0.5, 3, is_generating=True)  # too few to tell
     assert pace.token_seconds == 0
-    pace.took(0.12, 100, somebody_writes=True)
+    pace.took(0.12, 100, is_generating=True)
     assert pace.token_seconds == pytest.approx(0.001)
-    pace.took(0.2, 100, somebody_writes=False)
+    pace.took(0.2, 100, is_generating=False)
     assert pace.token_seconds == pytest.approx(0.0012)
-    pace.took(9.0, 0, somebody_writes=True)
+    pace.took(9.0, 0, is_generating=True)
     assert pace.step_seconds == pytest.approx(0.024)
 
 

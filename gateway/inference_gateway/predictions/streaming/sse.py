@@ -132,7 +132,7 @@ class StreamReader:
             missing = []
         yield from self._outputs(missing)
         for name, data in _end(row["status"], row["error"]):
-            yield from self._say(name, data)
+            yield from self._write(name, data)
         self.is_done = True
 
     def _begin(self, attempt: int) -> None:
@@ -163,12 +163,12 @@ class StreamReader:
     def _outputs(self, pieces: list[Any]) -> Iterator[bytes]:
         for piece in pieces:
             self._output.send(piece)
-            yield from self._say("output", _text(piece))
+            yield from self._write("output", _text(piece))
 
     def _log_lines(self, pieces: list[str]) -> Iterator[bytes]:
         for piece in pieces:
             self._logs.send(piece)
-            yield from self._say("logs", piece)
+            yield from self._write("logs", piece)
 
     def _rest_of_output(self, output: Any) -> list[Any]:
         if isinstance(output, stored.PassedOn):
@@ -185,14 +185,14 @@ class StreamReader:
         except Diverged:
             return []
 
-    def _say(self, name: str, data: str) -> Iterator[bytes]:
+    def _write(self, name: str, data: str) -> Iterator[bytes]:
         self._has = self._has._replace(output=self._output.sent, logs=self._logs.sent)
         return render(name, data, self._has)
 
     def _stop(self, detail: str) -> Iterator[bytes]:
         self.is_done = True
-        yield from self._say("error", _json({"detail": detail}))
-        yield from self._say("done", _json({"reason": "error"}))
+        yield from self._write("error", _json({"detail": detail}))
+        yield from self._write("done", _json({"reason": "error"}))
 
 
 def _end(status: str, error: str | None) -> list[tuple[str, str]]:

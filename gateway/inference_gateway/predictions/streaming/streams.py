@@ -10,7 +10,7 @@ from inference_contract import queues
 from inference_gateway.auth.accounts import Principal
 from inference_gateway.auth.authenticator import Authenticator
 from inference_gateway.errors import TooManyRequests, Unavailable
-from inference_gateway.http.turns import Turns
+from inference_gateway.http.callback_queue import CallbackQueue
 from inference_gateway.lifecycle.wire import has_ended
 from inference_gateway.predictions.pages import Pages
 from inference_gateway.predictions.reading import Reader
@@ -56,7 +56,7 @@ class Streams:
         self._endings = endings
         self._readers = readers
         self._authenticator = authenticator
-        self._turns = Turns()
+        self._callbacks = CallbackQueue()
 
     async def open(
         self, prediction_id: str, user: Principal, last_event_id: str | None
@@ -74,7 +74,7 @@ class Streams:
         self, prediction_id: str, user: Principal, last_event_id: str | None
     ) -> EventStream:
         row = await self._reader.state(prediction_id, user.user_id)
-        waiter = StreamWaiter(queues.model_key(row["model"]), str(row["id"]), user, self._turns)
+        waiter = StreamWaiter(queues.model_key(row["model"]), str(row["id"]), user, self._callbacks)
         await self._add(waiter)
         try:
             # Again, as it may have ended before the waiter was registered.

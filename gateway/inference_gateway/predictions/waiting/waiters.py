@@ -6,7 +6,7 @@ import asyncio
 from typing import NamedTuple, cast
 
 from inference_gateway.auth.accounts import Principal
-from inference_gateway.http.turns import Turns
+from inference_gateway.http.callback_queue import CallbackQueue
 from inference_gateway.lifecycle.prediction import End, Row, State
 
 _MAX_BUFFERED = 256
@@ -62,17 +62,17 @@ class StreamWaiter(Waiter):
     from its position.
 
     Args:
-        turns: shared by all waiters: one entry may have thousands of readers.
+        callbacks: shared by all waiters: one entry may have thousands of readers.
     """
 
-    __slots__ = ("_entries", "_is_told", "_news", "_overflowed", "_size", "_turns", "key")
+    __slots__ = ("_callbacks", "_entries", "_is_told", "_news", "_overflowed", "_size", "key")
 
     def __init__(
         self,
         key: str,
         prediction_id: str,
         caller: Principal | None = None,
-        turns: Turns | None = None,
+        callbacks: CallbackQueue | None = None,
     ) -> None:
         super().__init__(prediction_id, caller)
         self.key = key
@@ -82,7 +82,7 @@ class StreamWaiter(Waiter):
         self._news = asyncio.Event()
         self._is_told = False
         """Whether the reader was notified since its last `take`."""
-        self._turns = turns or Turns()
+        self._callbacks = callbacks or CallbackQueue()
 
     def push(self, entries: list[StreamEntry]) -> None:
         self._size += sum(len(entry.data) for entry in entries)
@@ -114,7 +114,7 @@ class StreamWaiter(Waiter):
     def _tell(self) -> None:
         if not self._is_told:
             self._is_told = True
-            self._turns.run(self._news.set)
+            self._callbacks.run(self._news.set)
 
     async def news(self, seconds: float) -> bool:
         """Wait for entries or the end. Returns False after a timeout."""

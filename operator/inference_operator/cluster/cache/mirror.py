@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 LISTED = {Kind.MODEL: "", Kind.DEPLOYMENT: LABEL_MODEL, Kind.POD: LABEL_MODEL}
 """The kinds to list in a namespace before the operator acts there, each with its label selector."""
 
-_TROUBLE = {"Progressing": "False", "ReplicaFailure": "True"}
+_PROBLEM = {"Progressing": "False", "ReplicaFailure": "True"}
 """The conditions of a Deployment that the operator reads, with the status that means a problem."""
 
 
@@ -56,7 +56,7 @@ def _packed_deployment(found: Found) -> bytes:
     conditions = [
         {key: condition.get(key, "") for key in ("type", "status", "message")}
         for condition in status.get("conditions", ())
-        if condition["status"] == _TROUBLE.get(condition["type"])
+        if condition["status"] == _PROBLEM.get(condition["type"])
     ]
     metadata["annotations"] = annotations
     return _packed({**found, "metadata": metadata, "status": {"conditions": conditions}})

@@ -35,7 +35,7 @@ _PLACEMENT_HINTS = {
 
 
 @dataclass(frozen=True)
-class Trouble:
+class PodProblem:
     """Why a pod does not serve, and what to do about it."""
 
     reason: Reason
@@ -57,29 +57,29 @@ def refused_for(said: str, otherwise: Reason) -> Reason:
     return Reason.NO_CAPACITY if is_limit else otherwise
 
 
-def worst(pods: Collection[RunnerPod]) -> Trouble | None:
+def worst(pods: Collection[RunnerPod]) -> PodProblem | None:
     """The problem to report; problems that only the user can correct come first.
 
     An eviction no longer counts once another pod is ready or is downloading.
     """
     gets_on = any(pod.is_ready or pod.progress for pod in pods)
-    troubled = (pod for pod in pods if not (gets_on and pod.eviction))
-    found = [trouble for pod in troubled if (trouble := diagnose(pod))]
+    faulty = (pod for pod in pods if not (gets_on and pod.eviction))
+    found = [problem for pod in faulty if (problem := diagnose(pod))]
     return min(found, key=lambda t: (_ORDER.index(t.reason), t.pod.name), default=None)
 
 
-def diagnose(pod: RunnerPod) -> Trouble | None:
+def diagnose(pod: RunnerPod) -> PodProblem | None:
     """The problem that keeps a pod from working; None if it works or only needs time."""
     if pod.is_terminating or pod.is_ready:
         return None
     if pod.eviction:
-        return Trouble(Reason.EVICTED, _eviction_message(pod.node, pod.eviction), pod)
+        return PodProblem(Reason.EVICTED, _eviction_message(pod.node, pod.eviction), pod)
     if pod.is_lost:
-        return Trouble(Reason.NODE_LOST, _lost(pod), pod)
+        return PodProblem(Reason.NODE_LOST, _lost(pod), pod)
     if pod.unschedulable:
-        return Trouble(Reason.UNSCHEDULABLE, _no_node(pod.unschedulable), pod)
-    if trouble := _of_waiting(pod):
-        return trouble
+        return PodProblem(Reason.UNSCHEDULABLE, _no_node(pod.unschedulable), pod)
+    if problem := _of_waiting(pod):
+        return problem
     if pod.progress is not None:
         return None  # It failed before, and makes progress now.
     return _after_end(pod, pod.end) if pod.end else None
@@ -97,32 +97,34 @@ def last_error(log_tail: Sequence[str]) -> str:
     return next((line for line in reversed(log_tail) if line.strip()), "")
 
 
-def _of_waiting(pod: RunnerPod) -> Trouble | None:
+def _of_waiting(pod: RunnerPod) -> PodProblem | None:
     reason, said = pod.waiting
     if reason in _PULL_REASONS:
-        return Trouble(Reason.IMAGE_PULL_BACK_OFF, _pull(reason, said), pod)
+        return PodProblem(Reason.IMAGE_PULL_BACK_OFF, _pull(reason, said), pod)
     message = f"the container cannot start: {said or reason}"
     if reason == Reason.CREATE_CONTAINER_CONFIG_ERROR:
         message = f"{message}; create what is missing, or correct spec.env"
-        return Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, message, pod)
+        return PodProblem(Reason.CREATE_CONTAINER_CONFIG_ERROR, message, pod)
     if reason in _CREATE_REASONS:
-        return Trouble(Reason.CREATE_CONTAINER_ERROR, message, pod)
+        return PodProblem(Reason.CREATE_CONTAINER_ERROR, message, pod)
     return None
 
 
-def _after_end(pod: RunnerPod, end: End) -> Trouble | None:
+def _after_end(pod: RunnerPod, end: End) -> PodProblem | None:
     times = f"{pod.restarts} restarts so far"
     if end.reason == "OOMKilled":
         limit = f"its limit of {pod.memory_limit}" if pod.memory_limit else "the node's memory"
         who = "the runner" if pod.is_fetched else "the download"
         message = f"{who} needs more than {limit}: raise spec.pod.resources.limits.memory"
-        return Trouble(Reason.OOM_KILLED, f"{message}; {times}", pod)
+        return PodProblem(Reason.OOM_KILLED, f"{message}; {times}", pod)
     if not pod.is_fetched:
-        return Trouble(Reason.LOAD_FAILED, f"the model was not downloaded; {times}", pod)
+        return PodProblem(Reason.LOAD_FAILED, f"the model was not downloaded; {times}", pod)
     if end.code in (RunnerExit.LOAD_FAILED, RunnerExit.MISCONFIGURED):
-        return Trouble(Reason.LOAD_FAILED, f"the model did not load; {times}", pod)
+        return PodProblem(Reason.LOAD_FAILED, f"the model did not load; {times}", pod)
     if pod.restarts > 1 or pod.waiting[0] == "CrashLoopBackOff":
-        return Trouble(Reason.CRASH_LOOP_BACK_OFF, f"{in_words(_signed(end.code))}; {times}", pod)
+        return PodProblem(
+            Reason.CRASH_LOOP_BACK_OFF, f"{in_words(_signed(end.code))}; {times}", pod
+        )
     return None
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from inference_contract.inferencemodel import Reason
 from inference_operator.cluster.api.objects import Key
 from inference_operator.cluster.pods import diagnosis
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 
 AGAIN = 2.0
@@ -42,20 +42,20 @@ class FailureLogs:
         self._tails: dict[Key, dict[_Start, Sequence[str] | None]] = {}
         """The last lines before each start of a container; None if they could not be read."""
 
-    def explain(self, key: Key, trouble: Trouble) -> Trouble:
+    def explain(self, key: Key, problem: PodProblem) -> PodProblem:
         """The problem with the last log lines of the failed runner or download."""
-        if not trouble.has_log:
-            return trouble
-        pod = trouble.pod
+        if not problem.has_log:
+            return problem
+        pod = problem.pod
         start = _Start(pod.uid, pod.container, pod.restarts)
         known = self._tails.get(key, {})
         if not (tail := known.get(start)):
             tail = self._last_lines(key[0], pod)
         others = [item for item in known.items() if item[0] != start]
         self._tails[key] = dict([*others, (start, tail)][-_VERSIONS:])
-        error = diagnosis.last_error(tail or ()) if trouble.reason is Reason.LOAD_FAILED else ""
-        message = f"{error}; {trouble.message}" if error else trouble.message
-        return replace(trouble, message=message, log_tail=tail or ())
+        error = diagnosis.last_error(tail or ()) if problem.reason is Reason.LOAD_FAILED else ""
+        message = f"{error}; {problem.message}" if error else problem.message
+        return replace(problem, message=message, log_tail=tail or ())
 
     def again(self, key: Key) -> float:
         """Seconds until a missing log is tried again; inf if none is missing."""

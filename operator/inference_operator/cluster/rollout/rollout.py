@@ -12,7 +12,7 @@ from math import inf
 
 from inference_contract.inferencemodel import Reason, RolloutStatus
 from inference_operator.cluster.api.objects import Manifest
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 
 _PATIENCE = {
@@ -46,7 +46,7 @@ def assess(
     desired: str,
     version: str,
     pods: Iterable[RunnerPod],
-    trouble: Trouble | None,
+    problem: PodProblem | None,
     *,
     overdue: str,
     own: str = "",
@@ -55,7 +55,7 @@ def assess(
 
     Args:
         desired: hash of the model by its document; `version` is the document's version.
-        trouble: the problem of the pods of `desired`.
+        problem: the problem of the pods of `desired`.
         overdue: the Deployment's message if its progress deadline has passed. It ignores downloads,
             which may take long; loads have a limit of their own.
         own: name of the Secret that the operator creates for the pods; a missing one is created
@@ -69,7 +69,7 @@ def assess(
     if before.failed_hash not in ("", desired):
         return RolloutStatus(hash=before.hash, version=before.version)
     has_way_back = before.hash not in ("", desired)
-    if has_way_back and not before.failed_hash and (why := _failure(trouble, overdue, own)):
+    if has_way_back and not before.failed_hash and (why := _failure(problem, overdue, own)):
         return before.model_copy(update={"failed_hash": desired, "failed_message": why})
     return before
 
@@ -79,20 +79,20 @@ def running(rollout: RolloutStatus, desired: str) -> str:
     return rollout.hash if rollout.failed_hash == desired else desired
 
 
-def _failure(trouble: Trouble | None, overdue: str, own: str) -> str:
+def _failure(problem: PodProblem | None, overdue: str, own: str) -> str:
     """Why a version counts as failed; empty while it does not."""
-    if trouble is None:
+    if problem is None:
         return overdue
-    is_over = overdue or _is_hopeless(trouble, own)
-    return f"{trouble.reason}: {trouble.message}" if is_over else ""
+    is_over = overdue or _is_hopeless(problem, own)
+    return f"{problem.reason}: {problem.message}" if is_over else ""
 
 
-def _is_hopeless(trouble: Trouble, own: str) -> bool:
-    if trouble.reason is Reason.IMAGE_PULL_BACK_OFF:
-        return has_no_image(*trouble.pod.waiting)
-    if trouble.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR:
-        return lacks_config(trouble.pod.waiting[1], own)
-    return trouble.pod.restarts >= _PATIENCE.get(trouble.reason, inf)
+def _is_hopeless(problem: PodProblem, own: str) -> bool:
+    if problem.reason is Reason.IMAGE_PULL_BACK_OFF:
+        return has_no_image(*problem.pod.waiting)
+    if problem.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR:
+        return lacks_config(problem.pod.waiting[1], own)
+    return problem.pod.restarts >= _PATIENCE.get(problem.reason, inf)
 
 
 def has_no_image(reason: str, message: str) -> bool:

@@ -83,7 +83,7 @@ class TextGeneration(StepEngine):
             return []
         deltas = self._do(work)
         seconds = time.monotonic() - begun
-        self.pace.took(seconds, work.prompt_tokens, somebody_writes=bool(work.writing))
+        self.pace.took(seconds, work.prompt_tokens, is_generating=bool(work.writing))
         return deltas
 
     def _next_work(self) -> Work:
@@ -92,7 +92,7 @@ class TextGeneration(StepEngine):
         if not self.decoder.in_chunks:
             return Work(writing, [(row, row.missing) for row in prompts])
         prompts.sort(key=lambda row: row.arrived)
-        budget = self.pace.budget(somebody_writes=bool(writing))
+        budget = self.pace.budget(is_generating=bool(writing))
         if writing:
             budget = self.decoder.chunk(budget)
         return Work(writing, schedule.chunks(prompts, budget))

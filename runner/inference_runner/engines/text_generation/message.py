@@ -67,7 +67,7 @@ class Message:
     def add(self, text: str, *, final: bool = False) -> dict[str, Any]:
         delta: dict[str, Any] = {}
         if self._parser is None:
-            self._say(delta, "content", text)
+            self._append(delta, "content", text)
             return delta
         try:
             events = self._parser.feed(text)
@@ -75,7 +75,7 @@ class Message:
         except Exception as error:  # Not a valid tool call: the caller gets the text unchanged.
             log.info("what the model said cannot be read", extra={"error": str(error)})
             self._parser = None
-            self._say(delta, "content", self._unread + text)
+            self._append(delta, "content", self._unread + text)
             return delta
         for event in events:
             self._take(delta, event)
@@ -95,14 +95,14 @@ class Message:
             text = text if field in self._texts else text.lstrip()
             said = text.rstrip()
             self._spaces[field] = text[len(said) :]
-            self._say(delta, field, said)
+            self._append(delta, field, said)
         elif event["type"] == "region_close":
             self._unread = ""
             self._call(delta, event["value"])
         else:
             self._unread += text
 
-    def _say(self, delta: dict[str, Any], field: str, text: str) -> None:
+    def _append(self, delta: dict[str, Any], field: str, text: str) -> None:
         if text:
             self._texts[field] = self._texts.get(field, "") + text
             delta[field] = delta.get(field, "") + text
@@ -110,7 +110,7 @@ class Message:
     def _call(self, delta: dict[str, Any], value: Any) -> None:
         function = value.get("function", value) if isinstance(value, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            self._say(delta, "content", value if isinstance(value, str) else json.dumps(value))
+            self._append(delta, "content", value if isinstance(value, str) else json.dumps(value))
             return
         arguments = function.get("arguments", {})
         if not isinstance(arguments, str):

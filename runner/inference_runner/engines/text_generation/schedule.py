@@ -63,18 +63,18 @@ class Pace:
     step_seconds: float = 0.0
     token_seconds: float = 0.0
 
-    def budget(self, *, somebody_writes: bool) -> int:
-        if not somebody_writes:
+    def budget(self, *, is_generating: bool) -> int:
+        if not is_generating:
             return self.most
         tokens = int(self.step_seconds / self.token_seconds) if self.token_seconds else 0
         return min(max(tokens, self.least), self.most)
 
-    def took(self, seconds: float, tokens: int, *, somebody_writes: bool) -> None:
+    def took(self, seconds: float, tokens: int, *, is_generating: bool) -> None:
         """Record the time of a step with so many prompt tokens."""
         if not tokens:
             self.step_seconds = self._mixed(self.step_seconds, seconds)
         elif tokens >= SMALLEST_CHUNK:
-            rest = seconds - (self.step_seconds if somebody_writes else 0.0)
+            rest = seconds - (self.step_seconds if is_generating else 0.0)
             found = max(rest, seconds / 10) / tokens
             self.token_seconds = self._mixed(self.token_seconds, found)
 

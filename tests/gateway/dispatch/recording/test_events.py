@@ -171,8 +171,8 @@ def test_postgresql_stores_whatever_passes(lab: Any) -> None:
         lab.insert(id=prediction)
         said = [{**e, "id": prediction, "attempt": 1, "token": "token-1"} for e in events]
         fine = lab.insert()
-        lab.say_raw(_encoded(said))
-        lab.say("succeeded", fine, output="fine")
+        lab.send_raw(_encoded(said))
+        lab.send("succeeded", fine, output="fine")
         lab.record(recorder)
         assert lab.row(fine)["output"] == "fine"
         row = lab.row(prediction)

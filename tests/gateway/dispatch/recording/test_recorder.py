@@ -31,7 +31,7 @@ def moment(entry_id: str) -> datetime:
 
 def test_started_gives_a_lease_by_the_databases_clock(lab: Any) -> None:
     prediction = lab.insert()
-    said = lab.say("started", prediction)
+    said = lab.send("started", prediction)
     lab.record()
     row = lab.row(prediction)
     assert row["status"] == "processing"
@@ -42,10 +42,10 @@ def test_started_gives_a_lease_by_the_databases_clock(lab: Any) -> None:
 
 def test_a_heartbeat_renews_the_lease_and_nothing_else(lab: Any) -> None:
     prediction = lab.insert()
-    lab.say("started", prediction)
+    lab.send("started", prediction)
     lab.record()
     before = lab.row(prediction)
-    lab.say("heartbeat", prediction)
+    lab.send("heartbeat", prediction)
     lab.record()
     after = lab.row(prediction)
     assert after.pop("lease_until") > before.pop("lease_until")
@@ -55,9 +55,9 @@ def test_a_heartbeat_renews_the_lease_and_nothing_else(lab: Any) -> None:
 @pytest.mark.parametrize(("more", "crashes"), [({}, 0), ({"suspect": True}, 1)])
 def test_what_a_runner_gives_back_waits_again(lab: Any, more: dict[str, Any], crashes: int) -> None:
     prediction = lab.insert()
-    lab.say("started", prediction)
+    lab.send("started", prediction)
     lab.record()
-    lab.say("returned", prediction, **more)
+    lab.send("returned", prediction, **more)
     lab.record()
     row = lab.row(prediction)
     assert (row["status"], row["lease_until"], row["crashes"]) == ("starting", None, crashes)
@@ -65,7 +65,7 @@ def test_what_a_runner_gives_back_waits_again(lab: Any, more: dict[str, Any], cr
 
 def test_the_end_is_recorded_by_redis_clock(lab: Any) -> None:
     prediction = lab.insert()
-    said = lab.say(
+    said = lab.send(
         "succeeded", prediction, output={"a": 1}, logs="l", predict_time=2.5, metrics={"n": 7}
     )
     lab.record()
@@ -85,7 +85,7 @@ def test_the_end_is_recorded_by_redis_clock(lab: Any) -> None:
 
 def test_no_time_lies_before_the_creation(lab: Any) -> None:
     prediction = lab.insert(age=-3600)
-    lab.say("succeeded", prediction, predict_time=10)
+    lab.send("succeeded", prediction, predict_time=10)
     lab.record()
     row = lab.row(prediction)
     assert row["started_at"] == row["completed_at"] == row["created_at"]
@@ -95,7 +95,7 @@ def test_no_time_lies_before_the_creation(lab: Any) -> None:
 def test_a_stale_attempt_changes_nothing(lab: Any, attempt: int, token: str) -> None:
     prediction = lab.insert(webhook=HOOK)
     before = lab.row(prediction)
-    lab.say("succeeded", {"id": prediction, "attempt": attempt, "token": token}, output="stale")
+    lab.send("succeeded", {"id": prediction, "attempt": attempt, "token": token}, output="stale")
     lab.record()
     assert lab.row(prediction) == before
     assert lab.told_of(prediction) == []
@@ -118,7 +118,7 @@ def test_the_filter_says_what_a_webhook_is_told(
     prediction = lab.insert(webhook=HOOK, events=wanted)
     recorder = lab.recorder()
     for said in ("started", "output", "output", "succeeded"):
-        lab.say(said, prediction, output="x")
+        lab.send(said, prediction, output="x")
         lab.record(recorder)
     assert lab.told_of(prediction) == told
     assert lab.told.is_set() == bool(told)
@@ -126,7 +126,7 @@ def test_the_filter_says_what_a_webhook_is_told(
 
 def test_without_a_webhook_nobody_is_told(lab: Any) -> None:
     prediction = lab.insert(events=["start", "completed"])
-    lab.say("succeeded", prediction, predict_time=1)
+    lab.send("succeeded", prediction, predict_time=1)
     lab.record()
     assert lab.told_of(prediction) == []
 
@@ -136,7 +136,7 @@ def test_killed_between_writing_and_acknowledging_it_writes_once(
 ) -> None:
     prediction = lab.insert(webhook=HOOK)
     lab.enqueue(prediction)  # rings the doorbell
-    lab.say("succeeded", prediction, output=1)
+    lab.send("succeeded", prediction, output=1)
     with monkeypatch.context() as patch:
         patch.setattr(
             "inference_gateway.dispatch.recording.recorder.Recorder._acknowledge", _killed
@@ -157,7 +157,7 @@ def _killed(*_: object, **__: object) -> None:
 def test_what_a_dead_recorder_read_is_adopted(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference_gateway.dispatch.recording.recorder._ADOPT_IDLE_MS", 0)
     prediction = lab.insert()
-    lab.say("succeeded", prediction)
+    lab.send("succeeded", prediction)
     streams.ensure_groups(lab.redis, ["ada_echo"])
     lab.redis.xreadgroup("recorder", "dead", {"ada_echo:events": ">"})
     lab.record(lab.recorder("alive"))
@@ -182,14 +182,14 @@ def test_entries_whose_delivery_was_not_heard_are_read_again_at_once(
             lab.engine, client, lease_seconds=30, consumer="one", told=threading.Event()
         )
         first, second, third = (lab.insert() for _ in range(3))
-        lab.say("succeeded", first)
+        lab.send("succeeded", first)
         lab.record(recorder)
-        lab.say("succeeded", second)
+        lab.send("succeeded", second)
         lossy.loses = b"XREADGROUP"
         with pytest.raises(redis.ConnectionError):
             recorder.step()
         assert lossy.lost == 1
-        lab.say("succeeded", third)
+        lab.send("succeeded", third)
         recorder.step()
     assert lab.row(second)["status"] == lab.row(third)["status"] == "succeeded"
 
@@ -198,7 +198,7 @@ def test_what_is_adopted_is_read_at_once_though_that_was_not_heard(
     lab: Any, lossy: LossyRedis, tmp_path: Path
 ) -> None:
     prediction = lab.insert()
-    lab.say("succeeded", prediction)
+    lab.send("succeeded", prediction)
     streams.ensure_groups(lab.redis, ["ada_echo"])
     [[stream, [(entry, _)]]] = lab.redis.xreadgroup("recorder", "dead", {"ada_echo:events": ">"})
     lab.redis.xclaim(stream, "recorder", "dead", 0, [entry], idle=60_000, justid=True)
@@ -217,18 +217,18 @@ def test_what_is_adopted_is_read_at_once_though_that_was_not_heard(
 def test_a_wiped_redis_is_read_from_its_start(lab: Any) -> None:
     recorder = lab.recorder()
     first, second = lab.insert(), lab.insert()
-    lab.say("succeeded", first)
+    lab.send("succeeded", first)
     lab.record(recorder)
     lab.redis.flushall()
-    lab.say("succeeded", second)
+    lab.send("succeeded", second)
     lab.record(recorder)
     assert lab.row(second)["status"] == "succeeded"
 
 
 def test_an_entry_that_holds_no_events_is_dropped(lab: Any) -> None:
     prediction = lab.insert()
-    lab.say_raw(b"nonsense")
-    lab.say("succeeded", prediction)
+    lab.send_raw(b"nonsense")
+    lab.send("succeeded", prediction)
     lab.record()
     assert lab.row(prediction)["status"] == "succeeded"
 
@@ -241,7 +241,7 @@ def test_one_output_that_cannot_be_stored_holds_up_no_other(
     # What jsonb refuses the parser does: let one through.
     monkeypatch.setattr("inference_gateway.dispatch.recording.events._wrong", lambda *_: None)
     for prediction in predictions:
-        lab.say("succeeded", prediction, output="\0" if prediction == bad else "fine")
+        lab.send("succeeded", prediction, output="\0" if prediction == bad else "fine")
     lab.record()
     rows = {prediction: lab.row(prediction) for prediction in predictions}
     assert rows[bad]["status"] == "failed"
@@ -253,7 +253,7 @@ def test_one_output_that_cannot_be_stored_holds_up_no_other(
 
 def test_a_terminal_row_refuses_every_update(lab: Any) -> None:
     prediction = lab.insert()
-    lab.say("succeeded", prediction)
+    lab.send("succeeded", prediction)
     lab.record()
     for change in ("status = 'failed'", "output = '1'", "status = 'succeeded'"):
         with pytest.raises(DBAPIError, match="has ended"):
@@ -297,7 +297,7 @@ def test_old_acknowledged_entries_are_trimmed(lab: Any) -> None:
     data = orjson.dumps([])
     for number in range(500):
         lab.redis.xadd(stream, {"d": data}, id=f"{1000 + number}-0")
-    fresh = lab.say_raw(data)
+    fresh = lab.send_raw(data)
     streams.ensure_groups(lab.redis, ["ada_echo"])
     lab.redis.xreadgroup("recorder", "one", {stream: ">"}, count=300)
     lab.redis.xack(stream, "recorder", *[f"{1000 + number}-0" for number in range(250)])
@@ -328,16 +328,16 @@ def told(lab: Any) -> Iterator[Callable[[], list[dict[str, Any]]]]:
 def _ended(lab: Any, **fields: Any) -> str:
     prediction = str(lab.insert())
     lab.enqueue(prediction)
-    lab.say("succeeded", prediction, **fields)
+    lab.send("succeeded", prediction, **fields)
     return prediction
 
 
 def test_those_who_wait_are_told_what_is_committed(lab: Any, told: Any) -> None:
     small, large = _ended(lab, output=["HI"], error="e"), _ended(lab, output="x" * 10_000)
     forged = str(lab.insert())
-    lab.say("succeeded", {"id": forged, "attempt": 1, "token": "guessed"}, output="forged")
+    lab.send("succeeded", {"id": forged, "attempt": 1, "token": "guessed"}, output="forged")
     running = str(lab.insert())
-    lab.say("started", running)
+    lab.send("started", running)
     lab.record()
     first, *rest = told()
     assert first[large] is None
@@ -352,7 +352,7 @@ def test_those_who_wait_are_told_what_is_committed(lab: Any, told: Any) -> None:
 def test_a_batch_in_which_some_have_webhooks_is_told_of_once(lab: Any, told: Any) -> None:
     plain, hooked, other = str(lab.insert()), lab.insert(webhook=HOOK), str(lab.insert())
     for prediction in (plain, hooked, other):
-        lab.say("succeeded", prediction, output=prediction)
+        lab.send("succeeded", prediction, output=prediction)
     lab.record()
     (message,) = told()
     assert {key: end["output"] for key, end in message.items()} == {

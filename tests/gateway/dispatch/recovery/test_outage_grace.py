@@ -274,7 +274,7 @@ def begun(lab: Any) -> str:
     """Its runner has said so, and nothing since."""
     prediction = lab.insert()
     lab.enqueue(prediction)
-    lab.say("started", lab.claim())
+    lab.send("started", lab.claim())
     lab.record()
     lab.sql(END_LEASE)
     return str(prediction)

@@ -94,7 +94,7 @@ def test_leases_of_open_attempts_are_kept(lab: Any) -> None:
     prediction = lab.insert()
     lab.enqueue(prediction)
     lab.claim(lease=-1)
-    lab.say("started", prediction)
+    lab.send("started", prediction)
     lab.record()  # from now on the row's lease counts
     lab.relay().step()
     assert lab.row(prediction)["attempt"] == 1

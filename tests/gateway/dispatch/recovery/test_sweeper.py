@@ -15,7 +15,7 @@ def run(lab: Any, crashes: int = 0, **columns: Any) -> str:
     """A prediction that a runner has begun."""
     prediction: str = lab.insert(webhook="https://example.com/", **columns)
     lab.enqueue(prediction)
-    lab.say("started", lab.claim())
+    lab.send("started", lab.claim())
     lab.record()
     lab.sql("UPDATE predictions SET crashes = :crashes", crashes=crashes)
     return prediction
@@ -23,7 +23,7 @@ def run(lab: Any, crashes: int = 0, **columns: Any) -> str:
 
 def test_a_silent_runner_loses_its_work(lab: Any) -> None:
     prediction = run(lab)
-    lab.say("output", prediction, output="partial")
+    lab.send("output", prediction, output="partial")
     lab.record()
     lab.sql(END_LEASE)
     lab.sweeper().step()
@@ -37,7 +37,7 @@ def test_its_result_is_stale_then(lab: Any) -> None:
     prediction = run(lab)
     lab.sql(END_LEASE)
     lab.sweeper().step()
-    lab.say("succeeded", prediction, output="late")
+    lab.send("succeeded", prediction, output="late")
     lab.record()
     assert lab.row(prediction)["status"] == "starting"
 
@@ -51,7 +51,7 @@ def test_a_lease_that_runs_is_respected(lab: Any) -> None:
 def test_a_heartbeat_that_is_not_recorded_yet_saves_the_attempt(lab: Any) -> None:
     prediction = run(lab)
     lab.sql(END_LEASE)
-    lab.say("heartbeat", prediction)
+    lab.send("heartbeat", prediction)
     sweeper = lab.sweeper()
     sweeper.step()
     lab.record()
@@ -68,7 +68,7 @@ def test_a_lease_that_was_renewed_since_the_look_saves_the_attempt_though_it_is_
     prediction = run(lab, crashes)
     lab.sql(END_LEASE)
     sweeper = lab.sweeper(sweep_seconds=3600)
-    lab.say("heartbeat", prediction)  # Not recorded: the recovery waits.
+    lab.send("heartbeat", prediction)  # Not recorded: the recovery waits.
     sweeper.step()
     lab.record()
     lab.sql("UPDATE predictions SET lease_until = now() - interval '0.1 seconds'")

@@ -74,7 +74,7 @@ async def test_waiting_answers_with_the_end_once_it_is_recorded(
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
     jobs = await eventually(runner.waiting)
-    runner.say("succeeded", jobs[0], output="HI", predict_time=0.001, metrics={"tokens": 2})
+    runner.send("succeeded", jobs[0], output="HI", predict_time=0.001, metrics={"tokens": 2})
     assert not (await asyncio.wait([call], timeout=0.3))[0], "nobody has recorded it"
     request.getfixturevalue("recorder")
     reply = await call
@@ -102,7 +102,7 @@ async def test_what_a_caller_is_told_is_what_get_says_right_after(
     """Also what is too large to be told to everybody."""
     call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
     (job,) = await eventually(runner.waiting)
-    runner.say("succeeded", job, output=output, predict_time=0.5, logs="line\n")
+    runner.send("succeeded", job, output=output, predict_time=0.5, logs="line\n")
     answered = (await call).json()
     assert answered["status"] == "succeeded"
     read = await client.get(answered["urls"]["get"], headers=auth("ada"))
@@ -123,7 +123,7 @@ async def test_while_too_much_is_under_way_a_large_end_is_not_waited_for(
     call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
     (job,) = await eventually(runner.waiting)
     output = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9000), k=30_000)))
-    runner.say("succeeded", job, output=output, predict_time=0.5)
+    runner.send("succeeded", job, output=output, predict_time=0.5)
     answered = await call
     assert (answered.status_code, answered.json()["status"]) == (202, "starting")
     assert sql("SELECT status FROM predictions") == [{"status": "succeeded"}]
@@ -142,12 +142,12 @@ async def test_an_event_that_redis_lost_is_nothing_that_anybody_was_told(
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
     (job,) = await eventually(runner.waiting)
-    runner.say("succeeded", job, output="first")
+    runner.send("succeeded", job, output="first")
     await asyncio.sleep(0.1)  # Time to answer, for a gateway that does not wait for the row.
     runner.redis.delete(queues.events_key("ada_echo"))
     sql("UPDATE predictions SET attempt = 2, token = 'second'")
     request.getfixturevalue("recorder")
-    runner.say("succeeded", {**job, "attempt": 2, "token": "second"}, output="second")
+    runner.send("succeeded", {**job, "attempt": 2, "token": "second"}, output="second")
     answered = (await call).json()
     assert answered["output"] == "second"
     assert (await client.get(answered["urls"]["get"], headers=auth("ada"))).json() == answered
@@ -158,7 +158,7 @@ async def test_while_nothing_is_recorded_a_wait_ends_in_starting(
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=1"))
     (job,) = await eventually(runner.waiting)
-    runner.say("succeeded", job, output="HI")
+    runner.send("succeeded", job, output="HI")
     reply = await call
     assert (reply.status_code, reply.json()["status"]) == (202, "starting")
     assert reply.json()["output"] is None
@@ -177,7 +177,7 @@ async def test_replays_while_the_first_is_in_flight_get_the_same_end(
         for _ in range(4)
     ]
     (job,) = await eventually(runner.waiting)
-    runner.say("succeeded", job, output="HI", predict_time=0.25)
+    runner.send("succeeded", job, output="HI", predict_time=0.25)
     answers = [(await call).json() for call in calls]
     assert all(answer == answers[0] for answer in answers)
     assert answers[0]["output"] == "HI"
@@ -194,7 +194,7 @@ async def test_a_cancel_that_races_with_an_end_and_the_wait_tell_the_same(
     call = asyncio.create_task(_create(client, auth, Prefer="wait=20"))
     (job,) = await eventually(runner.waiting)
     url = f"/v1/predictions/{job['id']}"
-    runner.say("succeeded", job, output="HI")
+    runner.send("succeeded", job, output="HI")
     canceled = (await client.post(f"{url}/cancel", headers=auth("ada"))).json()
     answered = (await call).json()
     assert answered["status"] in ("succeeded", "canceled")
@@ -222,8 +222,8 @@ async def test_an_event_of_another_attempt_ends_no_wait(
 ) -> None:
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
     jobs = await eventually(runner.waiting)
-    runner.say("succeeded", {**jobs[0], "token": "stale"}, output="stale")
-    runner.say("succeeded", jobs[0], output="true")
+    runner.send("succeeded", {**jobs[0], "token": "stale"}, output="stale")
+    runner.send("succeeded", jobs[0], output="true")
     assert (await call).json()["output"] == "true"
 
 
@@ -239,7 +239,7 @@ async def test_a_later_attempt_ends_the_wait(
     call = asyncio.create_task(_create(client, auth, Prefer="wait=10"))
     jobs = await eventually(runner.waiting)
     sql("UPDATE predictions SET attempt = 2, token = 'second'")
-    runner.say("succeeded", {**jobs[0], "attempt": 2, "token": "second"}, output="again")
+    runner.send("succeeded", {**jobs[0], "attempt": 2, "token": "second"}, output="again")
     assert (await call).json()["output"] == "again"
 
 
@@ -324,7 +324,7 @@ async def test_waiting_again_under_a_key_waits_for_the_first(
     hub = app.state.services.predictions.hub
     await eventually(lambda: hub.waited_for() == 1)
     (job,) = runner.waiting()
-    runner.say("failed", job, error="no", error_code="model_error")
+    runner.send("failed", job, error="no", error_code="model_error")
     answered = (await call).json()
     assert (answered["id"], answered["status"]) == (made["id"], "failed")
     assert (answered["error"], answered["error_code"]) == ("no", "model_error")

@@ -90,7 +90,7 @@ def test_output_comes_as_it_is_made(stack: Stack, runner: Any) -> None:
         runner.stream(job, 2, "logs", logs="line")
         assert reader.event() == ("logs", "line")
         runner.stream(job, 3, "succeeded")
-        runner.say("succeeded", job, output="a\nb", streamed=True)
+        runner.send("succeeded", job, output="a\nb", streamed=True)
         assert reader.rest() == [DONE]
 
 
@@ -104,7 +104,7 @@ def test_a_reader_resumes_where_it_was(stack: Stack, runner: Any) -> None:
     with stack.read(job, after=last) as reader:
         assert reader.event() == ("output", "b")
         runner.stream(job, 3, "succeeded")
-        runner.say("succeeded", job, output="ab")
+        runner.send("succeeded", job, output="ab")
         assert reader.rest() == [DONE]
 
 
@@ -113,7 +113,7 @@ def test_a_late_reader_gets_everything(stack: Stack, runner: Any) -> None:
     for number in range(1, 501):
         runner.stream(job, number, "output", output=f"{number},")
     runner.stream(job, 501, "succeeded")
-    runner.say("succeeded", job, output="".join(f"{n}," for n in range(1, 501)))
+    runner.send("succeeded", job, output="".join(f"{n}," for n in range(1, 501)))
     with stack.read(job) as reader:
         events = reader.rest()
     assert events.pop() == DONE
@@ -123,7 +123,7 @@ def test_a_late_reader_gets_everything(stack: Stack, runner: Any) -> None:
 def test_a_run_that_does_not_stream(stack: Stack, runner: Any) -> None:
     job = stack.create()
     with stack.read(job) as reader:
-        runner.say("succeeded", job, output=["a", {"b": 1}])
+        runner.send("succeeded", job, output=["a", {"b": 1}])
         assert reader.rest() == [("output", "a"), ("output", '{"b":1}'), DONE]
 
 
@@ -150,7 +150,7 @@ def test_a_second_attempt_goes_on_where_the_first_was(
         sql("UPDATE predictions SET attempt = 2, token = 'second'")
         runner.stream(second, 1, "output", output="one two")
         assert reader.event() == ("output", "two")
-        runner.say("succeeded", second, output="one two three")
+        runner.send("succeeded", second, output="one two three")
         assert reader.rest() == [("output", " three"), DONE]
 
 
@@ -165,7 +165,7 @@ def test_the_accept_header_chooses_the_stream(stack: Stack, runner: Any) -> None
     job = stack.create()
     runner.stream(job, 1, "output", output="a")
     runner.stream(job, 2, "succeeded")
-    runner.say("succeeded", job, output="a")
+    runner.send("succeeded", job, output="a")
     url, accept = f"/v1/predictions/{job['id']}", {"Accept": "text/event-stream"}
     with stack.http.stream("GET", url, headers=accept) as response:
         assert Reader(response).rest() == [("output", "a"), DONE]
@@ -180,7 +180,7 @@ def test_nobody_is_told_an_end_before_it_is_recorded(
     with stack.read(job) as reader:
         runner.stream(job, 1, "output", output="a")
         runner.stream(job, 2, "succeeded")
-        runner.say("succeeded", job, output="a", streamed=True)
+        runner.send("succeeded", job, output="a", streamed=True)
         assert reader.event() == ("output", "a")
         canceled = stack.http.post(f"/v1/predictions/{job['id']}/cancel").json()
         assert canceled["status"] != "succeeded"
@@ -205,7 +205,7 @@ def test_a_reader_who_comes_after_redis_lost_its_data_gets_all_of_it(
             runner.stream(job, 3, "output", output="c")
             runner.stream(job, 4, "succeeded")
             runner.redis.xadd(queues.DOORBELL, {"model": "ada_echo"})
-            runner.say("succeeded", job, output=output, streamed=True)
+            runner.send("succeeded", job, output=output, streamed=True)
             assert early.rest() == [("output", "c"), DONE]
             whole = late.rest()
     assert "".join(data for name, data in whole if name == "output") == "abc"
@@ -220,7 +220,7 @@ def test_a_reader_resumes_long_after_the_end_from_the_row(
     for number, piece in enumerate("abc", 1):
         runner.stream(job, number, "output", output=piece)
     runner.stream(job, 4, "succeeded")
-    runner.say("succeeded", job, output=output, streamed=True)
+    runner.send("succeeded", job, output=output, streamed=True)
     ids = []
     with stack.read(job) as reader:
         while reader.event() != DONE:
@@ -250,7 +250,7 @@ def test_a_reader_of_a_lost_attempt_resumes_in_the_next_or_hears_that_it_cannot(
     runner.stream(later, 1, "output", output=second)
     with stack.read(job, after=reader.last_id) as reader:
         runner.redis.xadd(queues.DOORBELL, {"model": "ada_echo"})
-        runner.say("succeeded", later, output=second)
+        runner.send("succeeded", later, output=second)
         events = reader.rest()
     if second == "one two":
         assert events == [("output", "two"), DONE]
@@ -281,7 +281,7 @@ def test_a_slow_reader_loses_nothing(
                 pipe.xadd(key, {"d": content}, id=f"1-{number}")
             pipe.execute()
         runner.stream(job, 50, "succeeded")
-        runner.say("succeeded", job, output="".join(f"{n}," for n in range(1, 50)))
+        runner.send("succeeded", job, output="".join(f"{n}," for n in range(1, 50)))
         events = reader.rest()
     assert "".join(data for _, data in events[:-1]) == "".join(f"{n}," for n in range(1, 50))
 

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from inference_contract import queues
-from inference_gateway.http.turns import Turns
+from inference_gateway.http.callback_queue import CallbackQueue
 from inference_gateway.lifecycle import ends
 from inference_gateway.predictions.streaming import tails as tails_module
 from inference_gateway.predictions.streaming.tails import Tails
@@ -78,7 +78,7 @@ async def _end(waiter: Waiter, seconds: float = 10) -> Any:
     return await asyncio.wait_for(asyncio.shield(waiter.end), seconds)
 
 
-def _say(runner: Any, columns: Any) -> None:
+def _announce(runner: Any, columns: Any) -> None:
     ends.announce(runner.redis, orjson.dumps({ID: columns, "other": None}))
 
 
@@ -92,7 +92,7 @@ async def test_what_is_said_right_after_the_first_wait_is_heard(
     hub_: EventHub, runner: Any
 ) -> None:
     waiter = await _wait(hub_)
-    _say(runner, END)
+    _announce(runner, END)
     end = await _end(waiter)
     assert (end.columns["status"], end.columns["output"]) == ("succeeded", "HI")
     assert end.columns["completed_at"].microsecond == 500_000
@@ -101,7 +101,7 @@ async def test_what_is_said_right_after_the_first_wait_is_heard(
 
 async def test_many_wait_for_one(hub_: EventHub, runner: Any) -> None:
     waiters = [await _wait(hub_) for _ in range(3)]
-    _say(runner, END)
+    _announce(runner, END)
     for waiter in waiters:
         assert isinstance(await _end(waiter), Ended)
         hub_.leave(waiter)
@@ -114,7 +114,7 @@ async def test_an_end_that_is_not_told_is_read_from_its_row(
     hub_.recheck_seconds = 60
     waiter = await _wait(hub_)
     rows.rows = [{"id": ID, "status": "failed"}]
-    _say(runner, None)
+    _announce(runner, None)
     assert (await _end(waiter)).columns == rows.rows[0]
     hub_.leave(waiter)
 
@@ -139,7 +139,7 @@ async def test_what_ended_while_the_connection_was_cut_is_read_at_once(
 
 async def test_nothing_that_a_runner_can_write_ends_a_wait(hub_: EventHub, runner: Any) -> None:
     waiter = await _wait(hub_)
-    runner.say("succeeded", JOB, output="forged")
+    runner.send("succeeded", JOB, output="forged")
     with pytest.raises(TimeoutError):
         await _end(waiter, 0.3)
     hub_.leave(waiter)
@@ -151,7 +151,7 @@ async def test_what_is_no_message_does_no_harm(hub_: EventHub, runner: Any) -> N
         ends.announce(runner.redis, content)
     hub_.recheck_seconds = 60
     for _ in range(200):
-        _say(runner, END)
+        _announce(runner, END)
         if waiter.end.done():
             break
         await asyncio.sleep(0.05)
@@ -271,8 +271,8 @@ async def test_streams_that_come_together_interrupt_the_read_together(
 
 
 async def test_of_thousands_who_read_a_stream_some_go_on_in_a_turn() -> None:
-    turns = Turns(most=10)
-    watchers = [StreamWaiter(KEY, ID, turns=turns) for _ in range(35)]
+    callbacks = CallbackQueue(most=10)
+    watchers = [StreamWaiter(KEY, ID, callbacks=callbacks) for _ in range(35)]
     waiting = [asyncio.create_task(watcher.news(5)) for watcher in watchers]
     await asyncio.sleep(0)
     for watcher in watchers:

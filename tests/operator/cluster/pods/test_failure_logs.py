@@ -9,7 +9,7 @@ import pytest
 
 from inference_contract.inferencemodel import Reason
 from inference_operator.cluster.api.client import log_lines
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.failure_logs import AGAIN, FailureLogs
 from inference_operator.cluster.pods.runner_pod import End, RunnerPod
 
@@ -32,8 +32,8 @@ class Kubelet:
         self.asked += 1
         return self.logs[previous]
 
-    def explain(self, pod: RunnerPod = POD) -> Trouble:
-        return self.runner_logs.explain(KEY, Trouble(Reason.LOAD_FAILED, "did not load", pod))
+    def explain(self, pod: RunnerPod = POD) -> PodProblem:
+        return self.runner_logs.explain(KEY, PodProblem(Reason.LOAD_FAILED, "did not load", pod))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,6 @@ def test_what_a_container_wrote(text: str, expected: list[str] | None) -> None:
 
 def test_what_needs_no_log_is_told_without() -> None:
     kubelet = Kubelet(now=WORDS)
-    trouble = Trouble(Reason.UNSCHEDULABLE, "no node", POD)
-    assert kubelet.runner_logs.explain(KEY, trouble) is trouble
+    problem = PodProblem(Reason.UNSCHEDULABLE, "no node", POD)
+    assert kubelet.runner_logs.explain(KEY, problem) is problem
     assert kubelet.asked == 0

@@ -275,8 +275,8 @@ PULL_SHOWN = f"the image cannot be pulled: {PULL}; correct spec.pod.image, or le
     ],
 )
 def test_diagnosis(pod: RunnerPod, expected: tuple[Reason, str] | None) -> None:
-    trouble = diagnose(pod)
-    assert (trouble and (trouble.reason, trouble.message)) == expected
+    problem = diagnose(pod)
+    assert (problem and (problem.reason, problem.message)) == expected
 
 
 NOT_DOWNLOADED = "the model was not downloaded; 1 restarts so far"
@@ -306,8 +306,8 @@ NOT_DOWNLOADED = "the model was not downloaded; 1 restarts so far"
     ],
 )
 def test_diagnosis_of_a_download(pod: RunnerPod, expected: tuple[Reason, str] | None) -> None:
-    trouble = diagnose(pod)
-    assert (trouble and (trouble.reason, trouble.message)) == expected
+    problem = diagnose(pod)
+    assert (problem and (problem.reason, problem.message)) == expected
 
 
 @pytest.mark.parametrize(
@@ -421,11 +421,11 @@ def test_an_eviction_is_as_old_as_the_last_that_is_known_of_it() -> None:
     assert bare.eviction == Eviction("Evicted", "", datetime.fromisoformat(BORN))
 
 
-def test_of_equal_troubles_that_of_the_first_name_is_told() -> None:
+def test_of_equal_problems_that_of_the_first_name_is_reported() -> None:
     pods = [_read(_ended(3), name=name) for name in "bac"]
-    trouble = worst(pods)
-    assert trouble
-    assert trouble.pod.name == "a"
+    problem = worst(pods)
+    assert problem
+    assert problem.pod.name == "a"
 
 
 def test_the_log_of_the_last_start_is_the_current_one_until_the_next() -> None:
@@ -476,9 +476,9 @@ def test_a_pod_that_should_have_ended_is_lost() -> None:
 
 def test_what_only_the_user_can_mend_comes_first() -> None:
     pods = [_read(None, None, NO_NODE), _read(BACK_OFF, _ended(3), name="q")]
-    trouble = worst(pods)
-    assert trouble
-    assert (trouble.reason, trouble.pod.name) == (Reason.LOAD_FAILED, "q")
+    problem = worst(pods)
+    assert problem
+    assert (problem.reason, problem.pod.name) == (Reason.LOAD_FAILED, "q")
     assert worst([_read(RUNNING)]) is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inference_contract.inferencemodel import Reason, RolloutStatus
-from inference_operator.cluster.pods.diagnosis import Trouble
+from inference_operator.cluster.pods.diagnosis import PodProblem
 from inference_operator.cluster.pods.runner_pod import RunnerPod
 from inference_operator.cluster.rollout.rollout import (
     assess,
@@ -26,18 +26,18 @@ READY = replace(POD, is_ready=True)
 DOWNLOADING = replace(POD, container="fetch", running_since="2026-01-02T03:04:05Z")
 
 
-def _trouble(reason: Reason, restarts: int = 0) -> Trouble:
-    return Trouble(reason, "no", replace(POD, restarts=restarts))
+def _problem(reason: Reason, restarts: int = 0) -> PodProblem:
+    return PodProblem(reason, "no", replace(POD, restarts=restarts))
 
 
-def _no_pull(said: str) -> Trouble:
+def _no_pull(said: str) -> PodProblem:
     pod = replace(POD, waiting=("ErrImagePull", said))
-    return Trouble(Reason.IMAGE_PULL_BACK_OFF, "no", pod)
+    return PodProblem(Reason.IMAGE_PULL_BACK_OFF, "no", pod)
 
 
-def _no_config(said: str) -> Trouble:
+def _no_config(said: str) -> PodProblem:
     pod = replace(POD, waiting=("CreateContainerConfigError", said))
-    return Trouble(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", pod)
+    return PodProblem(Reason.CREATE_CONTAINER_CONFIG_ERROR, "no", pod)
 
 
 NOT_FOUND = 'failed to resolve reference "r/x:1": r/x:1: not found'
@@ -45,20 +45,20 @@ REFUSED = 'failed to resolve reference "r/x:1": dial tcp 10.0.0.1:443: connect: 
 
 
 @pytest.mark.parametrize(
-    ("before", "desired", "pods", "trouble", "overdue", "after"),
+    ("before", "desired", "pods", "problem", "overdue", "after"),
     [
         # The first version has nothing to go back to.
         (RolloutStatus(), NEW, [POD], None, "", RolloutStatus()),
-        (RolloutStatus(), NEW, [POD], _trouble(Reason.LOAD_FAILED, 3), "", RolloutStatus()),
+        (RolloutStatus(), NEW, [POD], _problem(Reason.LOAD_FAILED, 3), "", RolloutStatus()),
         (RolloutStatus(), NEW, [READY], None, "", RolloutStatus(hash=NEW, version="2")),
         # A change: what was ready counts until the new one is.
         (SERVED, NEW, [POD], None, "", SERVED),
         (SERVED, NEW, [replace(READY, hash=OLD)], None, "", SERVED),
         (SERVED, NEW, [POD, READY], None, "", RolloutStatus(hash=NEW, version="2")),
         # A failure is given a second chance, but for one that only a person can mend.
-        (SERVED, NEW, [POD], _trouble(Reason.LOAD_FAILED), "", SERVED),
-        (SERVED, NEW, [POD], _trouble(Reason.LOAD_FAILED, 1), "", TAKEN_BACK),
-        (SERVED, NEW, [POD], _trouble(Reason.UNSCHEDULABLE), "", SERVED),
+        (SERVED, NEW, [POD], _problem(Reason.LOAD_FAILED), "", SERVED),
+        (SERVED, NEW, [POD], _problem(Reason.LOAD_FAILED, 1), "", TAKEN_BACK),
+        (SERVED, NEW, [POD], _problem(Reason.UNSCHEDULABLE), "", SERVED),
         (
             SERVED,
             NEW,
@@ -90,7 +90,7 @@ REFUSED = 'failed to resolve reference "r/x:1": dial tcp 10.0.0.1:443: connect: 
             SERVED,
             NEW,
             [POD],
-            _trouble(Reason.UNSCHEDULABLE),
+            _problem(Reason.UNSCHEDULABLE),
             "deadline",
             TAKEN_BACK.model_copy(update={"failed_message": "Unschedulable: no"}),
         ),
@@ -106,7 +106,7 @@ REFUSED = 'failed to resolve reference "r/x:1": dial tcp 10.0.0.1:443: connect: 
         (SERVED, NEW, [DOWNLOADING], None, "deadline", SERVED),
         (SERVED, NEW, [replace(DOWNLOADING, container="runner")], None, "deadline", SERVED),
         # Taken back, it stays so, whatever its last pods still say; another change is tried.
-        (TAKEN_BACK, NEW, [POD], _trouble(Reason.OOM_KILLED, 5), "", TAKEN_BACK),
+        (TAKEN_BACK, NEW, [POD], _problem(Reason.OOM_KILLED, 5), "", TAKEN_BACK),
         (TAKEN_BACK, "third", [POD], None, "", SERVED),
         (
             TAKEN_BACK,
@@ -117,18 +117,18 @@ REFUSED = 'failed to resolve reference "r/x:1": dial tcp 10.0.0.1:443: connect: 
             RolloutStatus(hash=OLD, version="2"),
         ),
         # What ran before fails: nobody changed it, so that nothing is to be taken back.
-        (SERVED, OLD, [], _trouble(Reason.CRASH_LOOP_BACK_OFF, 9), "deadline", SERVED),
+        (SERVED, OLD, [], _problem(Reason.CRASH_LOOP_BACK_OFF, 9), "deadline", SERVED),
     ],
 )
 def test_judge(
     before: RolloutStatus,
     desired: str,
     pods: list[RunnerPod],
-    trouble: Trouble | None,
+    problem: PodProblem | None,
     overdue: str,
     after: RolloutStatus,
 ) -> None:
-    assert assess(before, desired, "2", pods, trouble, overdue=overdue, own="m-runner") == after
+    assert assess(before, desired, "2", pods, problem, overdue=overdue, own="m-runner") == after
 
 
 RESOLVE = 'failed to pull and unpack image "r.io/a/x:1": failed to resolve reference "r.io/a/x:1": '

@@ -11,7 +11,7 @@ STATE = Path(os.environ["RUNNER_STATE_FILE"])
 DO = os.environ.get("STUB", "ready")
 
 
-def say(phase: str, message: str = "") -> None:
+def report(phase: str, message: str = "") -> None:
     temporary = STATE.with_suffix(".new")
     content = {"phase": phase, "pid": os.getpid(), "port": 1234, "message": message}
     temporary.write_text(json.dumps(content))
@@ -19,21 +19,21 @@ def say(phase: str, message: str = "") -> None:
 
 
 def drain(*_: object) -> None:
-    say("Draining")
+    report("Draining")
     if DO != "stay":
         sys.exit(0)
 
 
 signal.signal(signal.SIGTERM, drain)
-say("Loading")
+report("Loading")
 print("loading", os.environ["INFERENCE_MODEL_ID"])
 if DO == "fail":
     print("Traceback: cheese")
-    say("Failed", "the weights are made of cheese")
+    report("Failed", "the weights are made of cheese")
     sys.exit(3)
 if DO == "crash":
     sys.exit(7)
 if DO != "load":
-    say("Ready")
+    report("Ready")
 while True:
     time.sleep(3600)

@@ -12,7 +12,7 @@ _MOST = 16
 """A request takes some tenths of a millisecond until its first await."""
 
 
-class Turns:
+class CallbackQueue:
     """For one event loop.
 
     Args:

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from inference_gateway.http.turns import Turns
+from inference_gateway.http.callback_queue import CallbackQueue
 
 
 async def test_a_turn_has_its_share_and_the_rest_follows_in_order() -> None:
-    turns, seen = Turns(most=10), []
+    callbacks, seen = CallbackQueue(most=10), []
     done: list[object] = []
     for number in range(35):
-        turns.run(partial(done.append, number))
+        callbacks.run(partial(done.append, number))
     while len(done) < 35:
         seen.append(len(done))
         await asyncio.sleep(0)
@@ -22,28 +22,28 @@ async def test_a_turn_has_its_share_and_the_rest_follows_in_order() -> None:
 
 
 async def test_the_next_turn_has_a_share_of_its_own() -> None:
-    turns = Turns(most=10)
+    callbacks = CallbackQueue(most=10)
     done: list[object] = []
     for _ in range(2):
         for number in range(10):
-            turns.run(partial(done.append, number))
+            callbacks.run(partial(done.append, number))
         assert len(done) % 10 == 0
         await asyncio.sleep(0)
     assert len(done) == 20
 
 
 async def test_what_comes_first_goes_before_all_that_wait() -> None:
-    turns = Turns(most=10)
+    callbacks = CallbackQueue(most=10)
     done: list[object] = []
     for number in range(100):
-        turns.run(partial(done.append, number))
-    turns.run(partial(done.append, "first"), first=True)
+        callbacks.run(partial(done.append, number))
+    callbacks.run(partial(done.append, "first"), first=True)
     await asyncio.sleep(0)
     assert done.index("first") == 10
 
 
 async def test_one_that_raises_costs_no_other_its_turn() -> None:
-    turns = Turns(most=2)
+    callbacks = CallbackQueue(most=2)
     done: list[object] = []
 
     def wrong() -> None:
@@ -54,7 +54,7 @@ async def test_one_that_raises_costs_no_other_its_turn() -> None:
     one, two = partial(done.append, 1), partial(done.append, 2)
     works: list[Callable[[], object]] = [one, one, wrong, *[two] * 5]
     for work in works:
-        turns.run(work)
+        callbacks.run(work)
     for _ in range(10):
         await asyncio.sleep(0)
     assert [type(error) for error in errors] == [ValueError]
