@@ -1,4 +1,4 @@
-"""An operator as a process, and the namespace of a real cluster that it looks after."""
+"""An operator as a process, and its namespace in a real cluster."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CHILD = "m-runner"
 _WRITES = "inference_operator_writes_total"
 NO_IMAGE = "localhost:5000/no-such-image:1"
 PAUSE = "localhost/pause:1"
-"""Is on every node; it runs and never says that it is ready."""
+"""An image that is on every node; its container runs and never becomes ready."""
 
 
 class ClusterOperator:
-    """A namespace, and the operator that looks after it."""
+    """A namespace, and the operator that serves it."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ClusterOperator:
         self.until(state.exists)
 
     def until(self, condition: Callable[[], Any], timeout: float = 20) -> Any:
-        """Wait for something that a live operator shall bring about."""
+        """Wait for a condition; fails if the operator dies meanwhile."""
 
         def look() -> Any:
             assert self._process is None or self._process.poll() is None, "the operator is gone"
@@ -99,7 +99,7 @@ class ClusterOperator:
         return self._process.wait(20)
 
     def close(self) -> None:
-        """Kills the operator, and those beside it."""
+        """Kills the operator, and the others for this namespace."""
         for other in self._others:
             other.close()
         self.kill()
@@ -130,7 +130,7 @@ class ClusterOperator:
         return text
 
     def _story(self) -> str:
-        """What the operator did and said last."""
+        """Counts of reconciles and writes, and the last log lines, for a failed test's report."""
         log = self.folder / "operator.log"
         if self._process is None or self._process.poll() is not None or not log.exists():
             return "no operator runs"
@@ -181,7 +181,7 @@ class ClusterOperator:
     def until_reason(
         self, reason: str, timeout: float = 30, namespace: str = "", name: str = MODEL
     ) -> str:
-        """Wait for the reason of Ready; its message."""
+        """Wait for this reason of the condition Ready; returns its message."""
 
         def ready() -> dict[str, Any]:
             return self.condition(namespace=namespace, name=name)
@@ -190,7 +190,7 @@ class ClusterOperator:
         return str(ready()["message"])
 
     def age(self, namespace: str) -> tuple[datetime, str]:
-        """What namespaces are sorted by, the oldest first."""
+        """Sort key of namespaces, the oldest first."""
         metadata = there(self.core.read_namespace(namespace).metadata)
         return there(metadata.creation_timestamp), namespace
 

@@ -1,4 +1,4 @@
-"""A server that says what a test wants, and hangs up."""
+"""A server that sends a given answer to one request, and closes the connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def server_that_says(answer: bytes | None) -> Iterator[str]:
-    """The URL of one that reads a request, says this and hangs up; None: it is not there."""
+    """The URL of a server that reads a request, sends this and closes the connection; None: of no
+    server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         if answer is None:

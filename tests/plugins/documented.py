@@ -17,7 +17,7 @@ _METHODS = ("get", "put", "post", "patch", "delete")
 
 
 class Documented:
-    """The app behind `front`; `faults` are the answers that the document does not know."""
+    """The app behind `front`; `faults` are the answers that the document does not have."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app: ASGIApp = front(app)

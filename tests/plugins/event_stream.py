@@ -9,7 +9,7 @@ from httpx_sse import EventSource, ServerSentEvent
 
 
 def events(response: httpx.Response) -> Iterator[ServerSentEvent]:
-    """Ours all have a name: httpx-sse makes an event without one of a comment."""
+    """Only events with a name, as all of ours: httpx-sse makes nameless events of comments."""
     return (event for event in EventSource(response).iter_sse() if event.event != "message")
 
 

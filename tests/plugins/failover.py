@@ -1,6 +1,6 @@
 """Fixture `failover`: two Valkeys behind one address, which leads to the first until it fails over.
 
-A plugin as `inference_stack` is.
+A plugin, like `inference_stack`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Failover(Way):
     """The address, a Unix socket.
 
     Attributes:
-        old, new: clients that go to the servers themselves.
+        old, new: clients of the servers themselves.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,8 +40,8 @@ class Failover(Way):
         return f"unix://{self._folder / 'address'}"
 
     def demote(self) -> None:
-        """The old primary is a replica now, of one that it does not reach: what is read there stays
-        as it is. It keeps its clients."""
+        """Make the old primary a replica of an unreachable server: its data stays unchanged. It
+        keeps its clients."""
         self.old.replicaof("127.0.0.1", "1")
 
     def promote(self) -> None:

@@ -1,4 +1,4 @@
-"""A hub of our own, over real HTTP: the routes that huggingface_hub needs, and their bad days."""
+"""A server with the routes of the Hugging Face Hub that huggingface_hub needs, and with faults."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _PIECE = 64 * 1024
 
 @dataclass
 class Hub:
-    """What it has, and how it behaves; may be changed while it serves."""
+    """Its content and its behaviour; may be changed while it serves."""
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     """Tag → commit."""
     rate: float = 0.0
-    """Bytes a second of each file; 0: as fast as it goes."""
+    """Bytes a second of each file; 0: no limit."""
     cuts: dict[str, int] = field(default_factory=dict)
     """File → after how many of its bytes the connection breaks, once."""
     answer: tuple[int, str] | None = None
-    """HTTP status and X-Error-Code of every answer, if not the right one."""
+    """HTTP status and X-Error-Code of every answer; None: the right one."""
     gated: set[str] = field(default_factory=set)
-    """Repositories that give their files to the bearer of `token` only."""
+    """Repositories whose files need `token`."""
     token: str = ""
     requests: list[str] = field(default_factory=list)
     """Method, path, and the range if one was asked for."""
     url: str = ""
 
     def add(self, repo: str, files: dict[str, bytes] | Path) -> str:
-        """A new newest commit; its name."""
+        """Add a new newest commit; returns its name."""
         if isinstance(files, Path):
             files = {path.name: path.read_bytes() for path in files.iterdir()}
         self.repos[repo] = files

@@ -20,7 +20,7 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        """What its first line names, as in `# my-models/shout.py`."""
+        """The file that its first line names, as in `# my-models/shout.py`."""
         title = _TITLE.match(self.text)
         return title[1] if title else None
 
@@ -30,7 +30,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def document(block: Block, first: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole of a document of which the block shows what differs from the first one's spec."""
+    """The whole document of a block that shows only the differences from the first one's spec."""
     assert block.file is not None
     content: dict[str, Any] = yaml.safe_load(block.text)
     if "kind" in content:
@@ -40,7 +40,7 @@ def document(block: Block, first: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Bash:
-    """One session: variables and functions stay from block to block; a failure ends it."""
+    """One session: variables and functions are kept between blocks; a failure ends it."""
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Bash:
         self._process.communicate(timeout=10)
 
     def run(self, script: str) -> str:
-        """What the script writes. Raises AssertionError when a command fails."""
+        """The output of a script. Raises AssertionError if a command fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{script}\nprintf '\\n%s\\n' end-of-block\n")
@@ -73,13 +73,13 @@ class Bash:
         raise AssertionError(f"bash ended with {self._process.wait()}:\n{script}\n{''.join(lines)}")
 
     def fails(self, script: str) -> str:
-        """What a script writes whose last command fails. Raises AssertionError if it does not."""
+        """The output of a script whose last command fails. Raises AssertionError if it does not."""
         return self.run(f"code=0\n{{\n{script}\n}} || code=$?\ntest $code != 0")
 
 
 def not_written(shown: str, written: str) -> Iterable[str]:
-    """The lines of `shown` that are not in what was written, in this order. `…` stands for
-    anything; what was written may have more lines, such as how far something is."""
+    """The lines of `shown` that are not in `written`, in this order. `…` stands for any text;
+    `written` may have more lines, such as progress."""
     following = iter(written.splitlines())
     for line in shown.splitlines():
         pattern = ".*".join(map(re.escape, line.rstrip().split("…")))

@@ -28,7 +28,7 @@ from inference_operator.local.runner_files import recorded
 
 BIN = Path(sys.executable).parent
 OURS = ("INFERENCE_", "API_")
-"""Prefixes of variables of the developer's own that must not reach a test's stack."""
+"""Prefixes of the developer's own variables, which a test's stack must not get."""
 
 
 class Stack:
@@ -76,7 +76,8 @@ class Stack:
         return str(self._state()["redis_url"])
 
     def pids(self) -> dict[str, int]:
-        """Process → pid of what runs. Runners are `runner <model> <slot>`; `runner` is one."""
+        """Process → pid of running processes. Runners are `runner <model> <slot>`; `runner` is one
+        of them."""
         state = self._state()
         records = {"supervisor": state, **state["children"]}
         found = {n: r["pid"] for n, r in records.items() if r["pid"] and _runs(r["pid"], r)}
@@ -102,7 +103,7 @@ class Stack:
             time.sleep(0.02)
 
     def is_ready(self) -> bool:
-        """Whether the supervisor has every process of its own up and ready."""
+        """Whether all processes of the supervisor are ready."""
         state = self._state()
         children = state.get("children", {}).values()
         return state.get("phase") == "ready" and all(
@@ -142,7 +143,7 @@ def stack(_empty_home: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def new_home(_empty_home: Path) -> Iterator[Callable[..., Stack]]:
-    """A stack of this test's own that is not started: `new_home(home=None, LEASE_SECONDS="3")`."""
+    """Creates a stack for this test, not started: `new_home(home=None, LEASE_SECONDS="3")`."""
     with ExitStack() as opened:
 
         def make(home: str | None = None, **env: str) -> Stack:

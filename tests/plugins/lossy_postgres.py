@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that loses the answer to a statement which was carried out."""
+"""A proxy of PostgreSQL that loses the answer to a statement after its execution."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class LossyPostgres(Way):
 
     Attributes:
         loses: the answer to the next message that contains this is lost, and its connection too.
-        loses_commit_of: the same for the COMMIT of the next transaction in which this is said.
-        is_away_after: nobody is let in after that.
+        loses_commit_of: the same for the COMMIT of the next transaction that contains this.
+        is_away_after: new connections are refused after that.
     """
 
     def __init__(self, target: Path, folder: Path) -> None:
@@ -48,7 +48,7 @@ class LossyPostgres(Way):
         if not is_from_client or not self._is_to_lose(content, pair):
             return True
         self.is_up = not self.is_away_after
-        pair[1].recv(1)  # It answers when it has committed.
+        pair[1].recv(1)  # The server answers after the commit.
         self.lost.set()
         return False
 

@@ -1,4 +1,4 @@
-"""A way to Redis that loses the answer to a command which was carried out."""
+"""A proxy of Redis that loses the answer to a command after its execution."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ class LossyRedis(Way):
         if not is_from_client or self.loses is None or self.loses not in content:
             return True
         self.loses = None
-        pair[1].recv(1)  # It answers when it has done it.
+        pair[1].recv(1)  # The server answers after the execution.
         self.lost += 1
         return False

@@ -1,4 +1,4 @@
-"""Narrows what the types of libraries leave open; the test fails where it is not so."""
+"""Narrows types of libraries; the test fails if a value has another type."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 def there(value: T | None) -> T:
-    """What an API may leave out, and here must not."""
+    """A value that the type declares optional, and that must not be None here."""
     assert value is not None
     return value
 
 
 def decoded(value: bytes | str) -> str:
-    """A reply of Redis: bytes, or text where the client decodes."""
+    """A reply of Redis as text: it is bytes unless the client decodes."""
     return value if isinstance(value, str) else value.decode()

@@ -1,4 +1,4 @@
-"""Ways to servers that tests can cut, or that lose an answer."""
+"""Proxies of servers: tests can cut their connections, or let them lose an answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 class Way:
-    """Where `listener` listens leads to a server, or for a while to nothing.
+    """Forwards connections of `listener` to a server.
 
     Attributes:
-        is_up: whether new connections are let in.
-        is_silent: whether what is said on either side is swallowed: to a client it is as if the
-            server stood still.
+        is_up: whether new connections are accepted.
+        is_silent: whether all data in both directions is dropped: for a client the server does not
+            answer.
     """
 
     def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
@@ -44,7 +44,7 @@ class Way:
         self.cut()
 
     def passes(self, content: bytes, pair: Pair, *, is_from_client: bool) -> bool:
-        """Whether the connection goes on after this, which was just passed on."""
+        """Whether the connection continues after this content, which was just forwarded."""
         return True
 
     def _accept(self) -> None:
@@ -82,7 +82,7 @@ class Way:
 
 
 class Proxy(Way):
-    """A port of this machine that leads to the API server."""
+    """A port of this machine that is forwarded to the API server."""
 
     def __init__(self, host: str, port: int) -> None:
         listener = socket.create_server(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """A release of the chart on a real cluster, as its users and its administrator see it.
 
-The machine that runs the tests is the cluster's node: it reaches the addresses of Services, and
-lends folders of its own as volumes.
+The machine that runs the tests is the cluster's node: it has access to the addresses of Services,
+and its folders can be volumes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def items(*arguments: str) -> list[Object]:
 
 
 def is_ready(pod: Object) -> bool:
-    """And not about to end."""
+    """Whether a pod is ready and not terminating."""
     conditions = pod["status"].get("conditions", ())
     says = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     return says and "deletionTimestamp" not in pod["metadata"]
@@ -77,7 +77,7 @@ def restarts(pod: Object) -> int:
 
 
 def crash(pod: Object) -> None:
-    """Kill every process of a pod, without a word to anybody; its containers start anew."""
+    """Kill every process of a pod with SIGKILL; its containers restart."""
     uid = pod["metadata"]["uid"]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -92,7 +92,7 @@ def crash(pod: Object) -> None:
 
 
 class _Transport(httpx.HTTPTransport):
-    """While a Service has no pod, somebody else may answer at its address: a proxy on the way."""
+    """While a Service has no pod, a proxy on the way may answer at its address."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = super().handle_request(request)
@@ -103,7 +103,7 @@ class _Transport(httpx.HTTPTransport):
 
 
 def connect(url: str, token: str | None = None, seconds: float = 90) -> httpx.Client:
-    """A client of the gateway. Not for long does it wait for the address of a pod that is gone."""
+    """A client of the gateway, with a short timeout for connects, which may go to a deleted pod."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = httpx.Timeout(seconds, connect=2)
     return httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=_Transport())
@@ -123,7 +123,7 @@ class Account:
         self.namespace = f"inference-{self.name}"
 
     def make_namespace(self) -> None:
-        """As an administrator does, if there is none yet."""
+        """Create the user's namespace as an administrator does, if there is none yet."""
         labels = {LABEL_OWNER: self.name}
         apply({**_V1, "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}})
 
@@ -138,7 +138,7 @@ class Account:
             }
         )
         model_id = f"{self.name}/{name}"
-        # The gateway's watch may be a moment late.
+        # The gateway's watch may lag.
         self.wait_until(lambda: self.api.get(f"/v1/models/{model_id}").status_code == 200)
         return model_id
 
@@ -158,7 +158,8 @@ class Account:
     def until_ready(
         self, name: str, reason: str = "Ready", words: str = "", timeout: float = 60
     ) -> str:
-        """Wait for a reason of the model's condition Ready, with some words; its message."""
+        """Wait for a reason of the model's condition Ready, and a text in its message; returns the
+        message."""
 
         def told() -> tuple[str, str, str] | None:
             found = self.ready(name)
@@ -198,10 +199,10 @@ class Release:
     name: str
     """Also of its namespace."""
     names: list[str]
-    """Of accounts that may be made, each once."""
+    """Names of accounts that may be created, each once."""
     wait_until: WaitUntil
     options: tuple[str, ...] = ()
-    """Of every `helm install` and `helm upgrade`."""
+    """Options of every `helm install` and `helm upgrade`."""
     accounts: list[Account] = field(default_factory=list)
     url: str = ""
 
@@ -223,8 +224,8 @@ class Release:
         run("helm", verb, self.name, str(CHART), "--namespace", self.name, *given)
 
     def uninstall(self) -> None:
-        """Models first, so that their runners can say what they were at. Does nothing when it is
-        gone already."""
+        """Delete models first, so that their runners can return their predictions. Does nothing if
+        the release is already uninstalled."""
         namespaces = {account.namespace for account in self.accounts}
         for namespace in namespaces:
             kubectl("-n", namespace, "delete", "inferencemodels", "--all", "--wait=false")
@@ -253,7 +254,7 @@ class Release:
             made = client.post("/v1/auth/token", data=login).raise_for_status().json()
             headers = {"Authorization": f"Bearer {made['access_token']}"}
             made = client.post("/v1/auth/tokens", json={"name": "tests"}, headers=headers)
-        # An API token: the other kind would be over before the tests are.
+        # An API token: an access token would expire during the tests.
         token = made.raise_for_status().json()["token"]
         self.accounts.append(Account(name, token, connect(self.url, token), self.wait_until))
         return self.accounts[-1]
@@ -269,8 +270,8 @@ class Release:
         return {pod["metadata"]["uid"] for name in components for pod in self.pods(name)}
 
     def kill(self, component: str) -> set[str]:
-        """All pods of a component, a second after they are told; their uids. Not by force: then a
-        database's next pod would start beside the old one, on the same files."""
+        """Delete all pods of a component with a grace period of a second; returns their uids. Not
+        by force: a database's next pod would start beside the old one, on the same files."""
         doomed = self.uids(component)
         select = self.select(component)
         kubectl("-n", self.name, "delete", "pod", *select, "--grace-period=1", "--wait=false")
@@ -284,7 +285,7 @@ class Release:
         self.wait_until(lambda: is_ready(self.pods(component)[0]), 90, every=0.2)
 
     def until_gone(self, uids: set[str]) -> None:
-        """Wait until none of these pods is there any more."""
+        """Wait until none of these pods exists."""
         where = ("-n", self.name, "-l", f"app.kubernetes.io/instance={self.name}")
 
         def are_gone() -> bool:
@@ -293,7 +294,7 @@ class Release:
         self.wait_until(are_gone, 60, every=0.5)
 
     def until_back(self, component: str, gone: set[str], timeout: float = 90) -> None:
-        """Wait until other pods are ready in place of those."""
+        """Wait until new pods are ready in place of these."""
 
         def is_back() -> bool:
             pods = self.pods(component)

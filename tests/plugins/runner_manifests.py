@@ -1,4 +1,4 @@
-"""What the operator applies for a model, for tests that say how it shall look."""
+"""The manifests that the operator applies for a model, for tests of their fields."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def env_for(settings: dict[str, Any] | None = None, **spec: Any) -> dict[str, An
 
 
 def plain(manifest: Manifest) -> Manifest:
-    """Without the fingerprint, whose value is nobody's business."""
+    """The manifest without the fingerprint, whose value is not tested."""
     metadata = dict(manifest["metadata"])
     assert list(metadata.pop("annotations")) == [ANNOTATION_APPLIED]
     return {**manifest, "metadata": metadata}

@@ -1,6 +1,6 @@
-"""An API server of our own, over real HTTP: what the operator asks of it, and its bad days.
+"""An API server with the requests that the operator needs, over real HTTP, and with faults.
 
-A list has what is under its path, and an apply merges.
+A list has the objects under its path, and an apply merges.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _PLURALS = {kind.value[1] for kind in Kind}
 
 @dataclass
 class StubApi:
-    """What it has, and how it behaves; may be changed while it serves."""
+    """Its objects and its behaviour; may be changed while it serves."""
 
     objects: dict[str, Manifest] = field(default_factory=dict)
-    """By path."""
+    """Objects by path."""
     refusals: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """Method and the last part of a path, or the one before a name → HTTP status and message."""
     silent: int = 0
-    """So many requests, of those that come next, get no answer and change nothing."""
+    """So many of the next requests get no answer and change nothing."""
     is_slow: bool = False
-    """An answer comes byte by byte, without end."""
+    """Whether answers are sent byte by byte, without end."""
     requests: list[str] = field(default_factory=list)
     """Method and path."""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +41,7 @@ class StubApi:
     _numbers: Iterator[int] = field(default_factory=lambda: count(100))
 
     def put(self, path: str, found: Manifest) -> Manifest:
-        """The object as it is from now on, with a version of its own."""
+        """Store the object with a new resourceVersion; returns it."""
         before = self.objects.get(path, {"metadata": {"uid": f"uid-{next(self._numbers)}"}})
         metadata = {"uid": before["metadata"]["uid"], **found.get("metadata", {})}
         metadata["resourceVersion"] = str(next(self._numbers))

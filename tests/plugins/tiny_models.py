@@ -32,7 +32,7 @@ def vocabulary(size: int) -> list[str]:
 
 
 def tokenizer(words: list[str] = WORDS, **more: Any) -> Any:
-    """A word is a token, and so text tells which tokens came."""
+    """Each word is a token, so that the text shows its tokens."""
     inner = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, "[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     options: dict[str, Any] = {
@@ -72,7 +72,7 @@ def causal(folder: Path, config: Any) -> None:
     model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim > 1:  # As large as is needed for texts that differ.
+            if parameter.ndim > 1:  # Large enough for different texts.
                 parameter.normal_(0, 0.2)
     model.save_pretrained(folder)
     tokenizer(vocabulary(config.vocab_size), eos_token=None).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Careful clients that send predictions without a pause, and count what became of them."""
+"""Clients that send predictions without a pause, with retries, and count the outcomes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _PATIENCE_SECONDS = 120
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of all predictions that were sent."""
+    """The outcomes of all sent predictions."""
 
     sent: int
     longest: float
-    """Seconds from a prediction's creation to its end, at the most."""
+    """Most seconds from a prediction's creation to its end."""
     attempts: int
-    """Of one prediction, at the most."""
+    """Most attempts of one prediction."""
     outage: float
-    """Seconds between two accepted predictions, at the most."""
+    """Most seconds between two accepted predictions."""
 
     def __str__(self) -> str:
         return (
@@ -37,10 +37,10 @@ class Tally:
 
 
 class Traffic:
-    """Sends while it is entered. The model answers with its `text`, in whatever case.
+    """Sends predictions within its context. The model returns its `text`, in any case.
 
-    Each prediction is sent under its own idempotency key until it is accepted, as a client does
-    that wants it once.
+    Each prediction is sent with its own idempotency key until it is accepted, so that it is created
+    once.
 
     Args:
         every: seconds between two predictions of one client.
@@ -77,7 +77,7 @@ class Traffic:
             thread.join()
 
     def flows(self, count: int = 20, timeout: float = 90) -> None:
-        """Wait until the next predictions have succeeded. Asks nobody but the gateway."""
+        """Wait until the next predictions have succeeded. Uses the gateway only."""
         begin = len(self._accepted)
         wait_until, api = self._account.wait_until, self._account.api
         wait_until(lambda: len(self._accepted) >= begin + count, timeout)
@@ -86,7 +86,7 @@ class Traffic:
             wait_until(lambda path=path: api.get(path).json()["status"] == "succeeded", timeout)
 
     def tally(self, timeout: float = 120) -> Tally:
-        """When the last has ended, for which there is time. To be called after sending.
+        """Wait until the last prediction has ended. To be called after sending.
 
         Raises:
             AssertionError: unless each was stored once and ended once, with the right output.
