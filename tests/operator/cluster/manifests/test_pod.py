@@ -310,6 +310,9 @@ def test_a_device_that_nobody_gets(part: str) -> None:
     with pytest.raises(Refusal, match=r"asks for nvidia.com/gpu, but with ENABLE_GPU=false") as no:
         children_for(NO_GPU, hardware="h100", pod=wishes)
     assert no.value.reason is Reason.NO_CAPACITY
+    assert str(no.value).endswith(
+        " no model gets a device: remove it, or have the administrator enable GPUs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -356,6 +359,18 @@ def test_a_limit_alone_is_no_contradiction(wishes: dict[str, Any], expected: Any
     """The profile asks for 512Mi."""
     [container] = pod_for(pod={"resources": wishes})["containers"]
     assert container["resources"] == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit"), [("512Mi", "1Gi"), ("1Gi", "1Gi"), ("2Gi", "2Gi")], ids=str
+)
+def test_a_request_alone_raises_the_limit_of_the_profile(memory: str, limit: str) -> None:
+    small = {"resources": {"limits": {"memory": "1Gi"}}}
+    wishes = {"resources": {"requests": {"memory": memory}}}
+    [container] = pod_for({"hardware_profiles": {"s": small}}, hardware="s", pod=wishes)[
+        "containers"
+    ]
+    assert container["resources"] == {"requests": {"memory": memory}, "limits": {"memory": limit}}
 
 
 def test_a_device_is_asked_for_as_it_is_limited() -> None:
