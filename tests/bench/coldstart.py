@@ -90,7 +90,7 @@ def _from_zero(api: httpx.Client) -> dict[str, float]:
 
 
 def _first_token(api: httpx.Client) -> float:
-    """When it came, by the monotonic clock. A model that nobody knows yet is asked for again."""
+    """Monotonic time of the first token. Retries while the model is not known yet."""
     body = {"model_id": f"admin/{MODEL}", "input": {"prompt": "Say hello.", "max_new_tokens": 4}}
     while (made := api.post("/v1/predictions", json=body)).status_code == 404:
         time.sleep(0.01)

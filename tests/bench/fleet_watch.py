@@ -1,4 +1,4 @@
-"""What the API server tells of all models, as anybody may watch it."""
+"""Watches all models at the API server."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def main() -> int:
 def campaign(
     seed: int, predictions: int, faults: int, only: str
 ) -> tuple[list[Violation], Counter[str], Recoveries]:
-    """One stack, one seed: what was violated, what was told, which faults happened."""
+    """One stack, one seed: violations, reported ends, and the faults that happened."""
     ledger = Ledger()
     happened: Recoveries = defaultdict(list)
     chance = random.Random(seed)
@@ -98,7 +98,7 @@ def campaign(
 
 
 def _deal(names: Sequence[str], chance: random.Random) -> Iterator[str]:
-    """In an order of chance, each once before any comes again."""
+    """In random order, each once before any is repeated."""
     while True:
         yield from chance.sample(names, len(names))
 
@@ -106,7 +106,7 @@ def _deal(names: Sequence[str], chance: random.Random) -> Iterator[str]:
 def _happens(
     name: str, world: World, ledger: Ledger, bystander: Bystander, chance: random.Random
 ) -> bool:
-    """Let it hold for a while; False if it could not."""
+    """Apply the fault for a while; False if that was not possible."""
     ledger.happens(f"{name} begins")
     began = time.time()
     try:
@@ -126,7 +126,7 @@ def _happens(
 
 
 def _recovers(name: str, world: World, ledger: Ledger, bystander: Bystander) -> float:
-    """Wait until all is whole again, so that nobody blames the next fault for this one: seconds."""
+    """Wait until the server has recovered, so that the next fault starts clean. Returns seconds."""
     ledger.happens(f"{name} is over")
     began = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""What hostile callers and hostile runners do: none of it may be noticed by others."""
+"""Actions of hostile callers and hostile runners: none may affect others."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ CALLERS: tuple[Callable[[World, random.Random], None], ...] = (
 
 
 def forged_events(world: World, chance: random.Random) -> None:
-    """What a hostile runner says in its own model's event stream."""
+    """Entries of a hostile runner in its own model's event stream."""
     real = secrets.token_hex(4)
     mine = f"0199f0c2-7a51-7c3e-9d5b-3f0e{real}"
     event = {"type": "succeeded", "id": mine, "attempt": 1, "token": "x", "output": 1}
@@ -163,7 +163,7 @@ def ends_for_others(world: World, chance: random.Random) -> None:
 
 
 def repeated_events(world: World, chance: random.Random) -> None:
-    """What was said comes again, as from a runner that was frozen."""
+    """Earlier events are repeated, as from a runner that was frozen."""
     with world.direct_redis() as client:
         for name in ("quick", "story", "moody"):
             stream = f"admin_{name}:events"

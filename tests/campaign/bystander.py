@@ -1,4 +1,4 @@
-"""Somebody with a model of their own, who must not notice what others do."""
+"""A client with a model of its own, which must not be affected by others."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Bystander:
         self._headers = {**world.headers, "Prefer": f"wait={_WITHIN_SECONDS}"}
 
     def is_served(self) -> bool:
-        """Whether one prediction of theirs is answered, and rightly."""
+        """Whether one prediction of the bystander gets the right answer."""
         with self._client() as client:
             return not self._problem(client)
 
     @contextmanager
     def watching(self, during: str) -> Iterator[None]:
-        """Ask without a pause; whatever goes wrong is a complaint."""
+        """Send requests without a pause; each wrong answer is a complaint."""
         stopped = threading.Event()
         thread = threading.Thread(target=self._watch, args=(during, stopped), daemon=True)
         thread.start()
@@ -60,7 +60,7 @@ class Bystander:
         return httpx.Client(base_url=self._world.url, timeout=2 * _WITHIN_SECONDS)
 
     def _problem(self, client: httpx.Client) -> str:
-        """What is wrong with the answer; nothing if all is well."""
+        """The error in the answer; empty if it is right."""
         number = next(self._numbers)
         body = {"model_id": "admin/bystander", "input": {"text": f"bystander {number}"}}
         try:

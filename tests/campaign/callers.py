@@ -1,4 +1,4 @@
-"""Clients that ask for predictions in every way there is, and keep what they were told."""
+"""Clients that create predictions in every way, and record the answers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from world import World
 
 THREADS = 8
 PATIENCE_SECONDS = 120
-"""How long a client goes on asking while it gets no answer."""
+"""Seconds for which a client retries while it gets no answer."""
 _PAUSE = 0.1
 _TERMINAL = {"succeeded", "failed", "canceled"}
 _CUT = 0.15
-"""How often a reader of a stream goes away and comes back."""
+"""How often a reader of a stream disconnects and reconnects."""
 
 
 class Callers:
@@ -51,7 +51,7 @@ class Callers:
         self._next += count
 
     def finish(self) -> None:
-        """When all that were allowed have been seen to their ends."""
+        """Wait until all allowed predictions have ended."""
         for _ in self._threads:
             self._numbers.put(None)
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""What callers ask for, and the ends that are right for it: pure."""
+"""Predictions of callers, and their correct ends. Pure."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def draw(chance: random.Random) -> Case:
 
 
 def text(number: int, chance: random.Random) -> str:
-    """Different for every prediction, so that an answer that belongs to another is seen."""
+    """Different for every prediction, so that the answer to another one is detected."""
     return " ".join([f"n{number}", *chance.choices(WORDS, k=chance.randint(2, 10))])

@@ -1,4 +1,4 @@
-"""What goes wrong in a campaign: each is a context in which it holds, and is healed at its end."""
+"""The faults of a campaign: each is a context manager that causes it, and repairs it at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Fault = Callable[[World, random.Random], AbstractContextManager[None]]
 
 
 class NotNow(Exception):
-    """What shall suffer is not there."""
+    """The target of the fault does not exist."""
 
 
 def _pid(world: World, name: str, chance: random.Random) -> int:
@@ -43,7 +43,7 @@ def _pid(world: World, name: str, chance: random.Random) -> int:
 def _killed(
     name: str, world: World, chance: random.Random, number: int = signal.SIGKILL
 ) -> Iterator[None]:
-    """Until it is gone: what asks it before that finds all as it was."""
+    """Wait until it has exited: before that it may still answer."""
     pid = _pid(world, name, chance)
     identity = procfs.identity(pid)
     with suppress(ProcessLookupError):
@@ -54,14 +54,14 @@ def _killed(
 
 @contextmanager
 def _stopped(name: str, world: World, chance: random.Random) -> Iterator[None]:
-    """SIGTERM: it ends as it should, and is started anew."""
+    """SIGTERM: it exits, and is restarted."""
     with _killed(name, world, chance, signal.SIGTERM):
         yield
 
 
 @contextmanager
 def _frozen(name: str, seconds: float, world: World, chance: random.Random) -> Iterator[None]:
-    """Stands still, and then goes on as if nothing had been."""
+    """It is stopped by SIGSTOP, and continued."""
     pid = _pid(world, name, chance)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
@@ -82,7 +82,7 @@ def _redis_emptied(world: World, chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def _redis_without_its_file(world: World, chance: random.Random) -> Iterator[None]:
-    """What it had written is gone, and then it is killed: the next one finds nothing."""
+    """Its data is deleted, and then it is killed: the next process finds none."""
     for file in sorted((world.home / "valkey").rglob("*"), reverse=True):
         with suppress(OSError):
             file.unlink() if file.is_file() else file.rmdir()
@@ -151,7 +151,7 @@ def _stalled(name: str, world: World, chance: random.Random) -> Iterator[None]:
 def _unheard(
     between: str, away: float, requests: Sequence[bytes], world: World, chance: random.Random
 ) -> Iterator[None]:
-    """What is done and not acknowledged; for so many seconds after it nobody answers."""
+    """A command is executed without an answer; for so many seconds after it none is answered."""
     there = world.database if between == "postgres" else world.redis
     before = there.lost
     wanted = chance.choice(requests)
@@ -184,7 +184,7 @@ def _connections_terminated(world: World, chance: random.Random) -> Iterator[Non
 
 @contextmanager
 def _read_only(world: World, chance: random.Random) -> Iterator[None]:
-    """As a standby is during a failover."""
+    """Read-only, like a standby during a failover."""
     world.sql("ALTER SYSTEM SET default_transaction_read_only = on")
     world.sql("SELECT pg_reload_conf()")
     try:
@@ -197,7 +197,7 @@ def _read_only(world: World, chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def _connections_taken(world: World, chance: random.Random) -> Iterator[None]:
-    """Somebody holds all connections that the database gives."""
+    """All connections of the database are in use."""
     held: list[psycopg2.extensions.connection] = []
     try:
         with suppress(psycopg2.OperationalError):
@@ -281,12 +281,12 @@ DISTURBING: dict[str, Fault] = {
     "disk full": _disk_full,
     "model changed": _model_changed,
 }
-"""These may slow everybody down."""
+"""These may slow all callers down."""
 HARMLESS: dict[str, Fault] = {
     act.__name__.replace("_", " "): partial(_hostile, act) for act in (*CALLERS, *RUNNERS)
 }
-"""These may be noticed by nobody else."""
+"""These must not affect other callers."""
 ALL = {**DISTURBING, **HARMLESS}
 DEADLY = frozenset({"runner killed", "runner frozen"})
-"""These may count as a runner's death, and no others."""
+"""Only these may count as a runner's death."""
 REDIS_ERRORS = (redis.RedisError, psycopg2.Error, OSError)

@@ -42,7 +42,7 @@ class Interposer:
         return int(self._between.count_lost())
 
     def lose_answer_to(self, request: bytes | None) -> None:
-        """The next request that holds this is passed on, and its answer is not."""
+        """The next request that contains this is forwarded, and its answer dropped."""
         self._between.lose_answer_to(request)
 
     def refuse(self, refuses: bool) -> None:
@@ -53,7 +53,7 @@ class Interposer:
         self._between.cut()
 
     def stall(self) -> None:
-        """Pass on nothing, in no direction, until `flow`."""
+        """Forward nothing in either direction until `flow`."""
         self._between.stall()
 
     def flow(self) -> None:
@@ -165,7 +165,7 @@ class Between:
                         silent = silent or self._loses(content)
                         server.sendall(content)
                     elif silent:
-                        # The server has answered, so it has done it: nobody will hear of it.
+                        # The server has executed it; its answer is dropped.
                         raise ConnectionResetError
                     else:
                         client.sendall(content)

@@ -55,7 +55,7 @@ class Violation:
 
 
 def judge(evidence: Evidence, ledger: Ledger) -> list[Violation]:
-    """Everything that was promised and not kept."""
+    """All violations of promises."""
     return [
         *_accepted_and_ended(evidence, ledger),
         *_final(evidence),

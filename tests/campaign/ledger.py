@@ -1,4 +1,4 @@
-"""What clients, streams and receivers were told, kept while a campaign runs."""
+"""Records what clients, streams and receivers got while a campaign runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cases import End
 
 @dataclass(frozen=True)
 class Claim:
-    """Somebody was told how a prediction has ended."""
+    """An answer, stream or webhook with the end of a prediction."""
 
     prediction: str
     source: str
     """wait, get, stream, list, cancel or webhook."""
     end: End
     compares: str = "all"
-    """`all`, or `status` where the source does not tell the output."""
+    """`all`, or `status` if the source does not contain the output."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Call:
     """The receiver's mood."""
     cancels: bool = False
     accepted: set[str] = field(default_factory=set)
-    """Ids that it was answered with: one, if all is well."""
+    """Ids in its answers: exactly one is correct."""
     nothing_stored: bool = False
     """The last answer said that nothing was stored, and it was not sent again."""
 
@@ -65,7 +65,7 @@ class Ledger:
         self.claims: list[Claim] = []
         self.deliveries: list[Delivery] = []
         self.complaints: list[str] = []
-        """What a caller saw that must never be."""
+        """Record an answer that must never occur."""
         self.deaths: list[Death] = []
         self.counts: Counter[str] = Counter()
         self.history: list[str] = []

@@ -1,4 +1,4 @@
-"""The models that a campaign runs: what they answer follows from their input alone."""
+"""The models of a campaign: their output depends on the input only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Story:
 
 
 class Moody:
-    """Does what its input says."""
+    """Behaves as its input says."""
 
     def predict(self, inputs: dict[str, Any]) -> Any:
         text = inputs["text"]

@@ -68,7 +68,7 @@ hundred predictions are too many for one runner."""
 
 
 class Overdue(Exception):
-    """Something is not so in time; the message says what."""
+    """A condition was not reached in time; the message names it."""
 
 
 class World:
@@ -147,7 +147,7 @@ class World:
         return reply.is_success and reply.json()["status"]["ready_replicas"] > 0
 
     def is_healthy(self) -> bool:
-        """Whether all is there again: its processes, and what they need."""
+        """Whether the processes and the servers that they need are ready again."""
         try:
             says_ok = httpx.get(f"{self.url}/health", timeout=5).json()["status"] == "ok"
         except (httpx.HTTPError, ValueError, KeyError):
@@ -205,7 +205,7 @@ class World:
         return int(self.sql(statement)[0][0])
 
     def until(self, condition: Callable[[], T], seconds: float, what: str) -> T:
-        """Raises Overdue, which says what was waited for."""
+        """Raises Overdue with the name of the condition."""
         end = time.monotonic() + seconds
         while True:
             try:
