@@ -66,6 +66,19 @@ def test_every_token_comes_as_often_as_it_shall(wanted: TextOptions) -> None:
     assert [count > 0 for count in counts] == [chance > 0 for chance in chances]
 
 
+@pytest.mark.parametrize(("spread", "least"), [(0.3, 1500), (1.6, 500), (4.0, 10)])
+def test_top_p_leaves_the_same_of_many_tokens_however_many_that_are(
+    spread: float, least: int
+) -> None:
+    logits = spread * torch.linspace(3, -3, 3000)
+    warper = transformers.TopPLogitsWarper(0.95)
+    kept = int(warper(torch.LongTensor([[0]]), logits[None]).isfinite().sum())
+    assert kept > least
+    rows = [Sampler(options(top_p=0.95, seed=seed)) for seed in range(1000)]
+    drawn = torch.tensor(sampling.choose(logits.expand(1000, -1), rows))
+    assert 0.9 * kept < drawn.max() < kept + 1
+
+
 def test_the_seed_alone_decides() -> None:
     def draw(seed: int) -> list[int | Exception]:
         sampler = Sampler(options(seed=seed))
@@ -123,7 +136,7 @@ def asked() -> st.SearchStrategy[dict[str, Any]]:
 @settings(deadline=None, max_examples=50)
 @given(
     asked=st.lists(asked(), min_size=2, max_size=6),
-    size=st.sampled_from([100, 1000, 1280]),
+    size=st.sampled_from([100, 1000, 1280, 3000]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 def test_a_row_chooses_among_others_what_it_chooses_alone(
