@@ -75,6 +75,11 @@ _LISTED: list[tuple[str, str, list[str]]] = [
         ["if prefer is cancel_after is key is not None:"],
     ),
     (
+        f"{_CONTRACT}.quantities.x_as_quantity",
+        "differs for infinity and NaN only, which are no amounts",
+        ['return format(Decimal(repr(value)), "F").removesuffix(".0")'],
+    ),
+    (
         f"{_CONTRACT}.values.x_check",
         "the other branches check an integer too, more slowly",
         ["if type(None) is int:  # The most frequent by far."],
