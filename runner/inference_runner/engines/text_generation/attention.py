@@ -1,8 +1,8 @@
 """Attention of a packed step over the slot cache.
 
-A step is one row of tokens: first one token of each sequence that is being written (those of the
-slots `first` to `last`), then chunks of prompts. Each token's keys and values go to its row of the
-buffer before anybody reads.
+A step is one row of tokens: first one token of each sequence that is being generated (those in the
+slots `first` to `last`), then chunks of prompts. All keys and values of the step are written to the
+buffer before attention reads it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from inference_runner.engines.text_generation.slot_cache import SlotCache
 
 @dataclass
 class Decoding:
-    """One token each of neighbouring slots."""
+    """One token for each of some neighbouring slots."""
 
     first: int
     last: int
     length: int
-    """Cached tokens that are read, at least of the longest."""
+    """Cached tokens that are read of each slot: at least those of the longest sequence."""
     mask: torch.Tensor
     """[slots, 1, 1, length], added to the scores."""
 
 
 @dataclass
 class Beginnings:
-    """Chunks that are first ones of their prompts: they see nothing but themselves."""
+    """First chunks of prompts: each attends only to itself."""
 
     start: int
     stop: int
-    """Of the packed row."""
+    """Index in the packed row, exclusive."""
     pad: torch.Tensor | None = None
     """[chunks, longest]: the packed token at each place; None: a single chunk."""
     unpad: torch.Tensor | None = None
@@ -42,22 +42,22 @@ class Beginnings:
 
 @dataclass
 class Continuation:
-    """A chunk that goes on where an earlier one, or a shared prefix, ended."""
+    """A chunk that continues an earlier chunk or a shared prefix."""
 
     start: int
     stop: int
     rows: slice | torch.Tensor
-    """[length]: where in the cache's buffer its sequence is, this chunk included."""
+    """[length]: the buffer rows of its sequence, this chunk included."""
     mask: torch.Tensor
     """[tokens, length], added to the scores."""
 
 
 @dataclass
 class Step:
-    """What attention needs to know; tensors on the model's device."""
+    """What attention needs to know of a step. Tensors are on the model's device."""
 
     rows: torch.Tensor
-    """[T]: where in the cache's buffer each token's keys and values go."""
+    """[T]: the buffer row that takes each token's keys and values."""
     decoding: Decoding | None = None
     chunks: list[Beginnings | Continuation] = field(default_factory=list)
 
@@ -89,7 +89,8 @@ def _decode(
 ) -> torch.Tensor:
     count, (_, heads, dim) = part.last - part.first, query.shape
     keys, values = cache.read(layer, part.first, part.last, part.length)
-    # The query heads of one key head are its rows: `enable_gqa` is several times slower on CPUs.
+    # The query heads that share a key head become rows: `enable_gqa` is several times slower on
+    # CPUs.
     grouped = query[:count].reshape(count, keys.shape[1], -1, dim)
     found = F.scaled_dot_product_attention(grouped, keys, values, part.mask, scale=scale)
     return found.reshape(count, heads, dim)
@@ -125,7 +126,7 @@ def _continue(
     keys, values = (states.transpose(0, 1)[None] for states in cache.rows(layer, part.rows))
     chunk = query[part.start : part.stop]
     tokens, heads, dim = chunk.shape
-    # As above; so keys and values need not be repeated for each head that shares them.
+    # As in `_decode`: keys and values need not be repeated for the heads that share them.
     grouped = chunk.reshape(tokens, keys.shape[1], -1, dim).permute(1, 2, 0, 3)
     mask = part.mask.repeat(grouped.shape[1], 1)[None, None]
     found = F.scaled_dot_product_attention(

@@ -1,4 +1,4 @@
-"""What runs a model's forward for sequences: over slots, or one sequence after the other."""
+"""Decoders run a model's forward: over slots, or for one sequence at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference_runner.engines.text_generation.slots import Slots
 
 @dataclass(frozen=True)
 class Work:
-    """What a step does: the next token of some, and so many tokens of the prompts of others."""
+    """What a step does: the next token of some sequences, and a chunk of the prompts of others."""
 
     writing: list[Row]
     chunks: list[tuple[Row, int]]
@@ -31,8 +31,8 @@ class Work:
         return sum(tokens for _, tokens in self.chunks)
 
     def halves(self, error: Exception) -> list[Work]:
-        """What to do instead after this error: two that do the same; of one prompt a part, if it
-        was for want of memory. None: there is nothing smaller."""
+        """Smaller work to do instead after this error: both halves; for a single prompt, a part of
+        its chunk if memory ran out. None if nothing smaller is left."""
         writing, chunks = self.writing, self.chunks
         if writing and chunks:
             return [Work(writing, []), Work([], chunks)]
@@ -50,33 +50,34 @@ class Work:
 
 class Decoder(Protocol):
     slots: int
-    """How many sequences it may have at once."""
+    """Most sequences at once."""
     longest: int
-    """Tokens of a sequence."""
+    """Most tokens of a sequence."""
     in_chunks: bool
-    """Whether prompts may be read piece by piece."""
+    """Whether prompts may be processed in chunks."""
 
     def admit(self, row: Row) -> bool:
-        """Take it in, with a length of what is in the cache already. False: no room yet."""
+        """Admit a sequence; its length becomes the number of tokens that the cache already has.
+        False if there is no room yet."""
         ...
 
     def leave(self, row: Row, *, sound: bool = True) -> None: ...
 
     def rows(self) -> list[Row]:
-        """Those that are in."""
+        """The admitted sequences."""
         ...
 
     def writing(self) -> list[Row]:
-        """Of them those that are being written, in the order in which `Work` must have them."""
+        """Those that are being generated, in the order that `Work` needs."""
         ...
 
     def chunk(self, tokens: int) -> int:
-        """How many tokens of prompts a step reads best beside those that are written, where it may
-        read so many."""
+        """The best number of prompt tokens for a step that also generates, `tokens` at most (or the
+        smallest chunk)."""
         ...
 
     def run(self, work: Work) -> torch.Tensor:
-        """Logits [rows, vocabulary] after the last token of each of the work's rows."""
+        """Logits [rows, vocabulary] after the last token of each row of the work."""
         ...
 
 
@@ -120,7 +121,7 @@ class SlotDecoder:
 
 
 class LoneDecoder:
-    """transformers' own forward and cache, for what slots cannot do: one sequence at a time."""
+    """transformers' own forward and cache, one sequence at a time, for models without slots."""
 
     def __init__(self, model: Any, longest: int) -> None:
         self.slots, self.longest, self.in_chunks = 1, longest, False

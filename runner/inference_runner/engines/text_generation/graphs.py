@@ -1,4 +1,4 @@
-"""CUDA graphs of steps: one token for each of the first slots, and a chunk of one prompt at most.
+"""CUDA graphs of steps: one token for each of the first slots, and at most one chunk of a prompt.
 
 A step of a small model is hundreds of kernels of some microseconds; starting them one by one takes
 longer than they do. A graph is started whole. It is captured when its size is first met: sizes are
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Replay = Callable[[], None]
 
 CHUNKS = (64, 128, 256, 512)
-"""Tokens of a prompt in a graph: fewer are padded."""
+"""Sizes of a graph's chunk of a prompt, in tokens; a smaller chunk is padded to the next one."""
 _SHORTEST = 256
 _MOST_GRAPHS = 256
 """Each keeps some memory of the driver."""
@@ -55,12 +55,12 @@ def length_bucket(length: int) -> int:
 
 
 def chunk_within(tokens: int) -> int:
-    """The largest chunk of a graph that is not more than these, and the smallest at least."""
+    """The largest of CHUNKS that is not above `tokens`, or the smallest of all."""
     return max((size for size in CHUNKS if size <= tokens), default=CHUNKS[0])
 
 
 class CudaCapture:
-    """All graphs share one pool of memory: only one of them is at work."""
+    """All graphs share one memory pool, since only one of them runs at a time."""
 
     def __init__(self) -> None:
         self._pool: Any = None
@@ -69,7 +69,7 @@ class CudaCapture:
         new_stream: Any = torch.cuda.Stream  # untyped
         side = new_stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # What libraries set up once must not be captured.
+        with torch.cuda.stream(side):  # One-time setup of libraries must not be captured.
             compute()
         torch.cuda.current_stream().wait_stream(side)
         if self._pool is None:
@@ -81,14 +81,14 @@ class CudaCapture:
 
 
 class Size(NamedTuple):
-    """What was captured."""
+    """The shape of a captured step."""
 
     rows: int
-    """Sequences of which the next token is computed."""
+    """Sequences whose next token is computed."""
     chunk: int
     """Tokens of a prompt."""
     length: int
-    """Cached tokens that are read of each sequence."""
+    """Cached tokens that attention reads of each sequence."""
     capacity: int
     """Of a slot."""
 
@@ -97,7 +97,7 @@ class StepGraphs:
     """
     Args:
         most_rows: of a step.
-        capture: a computation → what does it again, and where its result is then.
+        capture: takes a computation; returns a function that repeats it, and its result's tensor.
     """
 
     def __init__(
@@ -115,10 +115,10 @@ class StepGraphs:
         self._graphs: dict[Size, tuple[Replay, torch.Tensor]] = {}
         self._capture = capture or CudaCapture()
         self._failures: dict[bool, str] = {}
-        """Why steps with a chunk, or those without, run without graphs."""
+        """Whether a step has a chunk → why such steps run without graphs."""
 
     def run(self, writing: Sequence[Piece], chunks: Sequence[Piece]) -> torch.Tensor | None:
-        """Logits after each of these; None: this step cannot be captured."""
+        """Logits after the last token of each piece; None if this step cannot be captured."""
         if bool(chunks) in self._failures or len(chunks) > 1 or (writing and writing[0].slot):
             return None
         if chunks and len(chunks[0].tokens) > CHUNKS[-1]:
@@ -136,12 +136,12 @@ class StepGraphs:
 
     @property
     def failure(self) -> str | None:
-        """Why some steps, or all, run without them."""
+        """Why some steps, or all, run without graphs."""
         return "; ".join(self._failures.values()) or None
 
     @property
     def sizes(self) -> list[Size]:
-        """Of what was captured."""
+        """The captured shapes."""
         return list(self._graphs)
 
     def _size(self, writing: Sequence[Piece], chunks: Sequence[Piece]) -> Size:
@@ -152,8 +152,8 @@ class StepGraphs:
         return Size(rows, chunk, min(length_bucket(longest), cache.capacity), cache.capacity)
 
     def _fill(self, writing: Sequence[Piece], chunks: Sequence[Piece], size: Size) -> None:
-        """The inputs of a graph: ids, positions and rows of the buffer of all its tokens; then
-        where the chunk's sequence begins in the buffer, and where the chunk's last token is."""
+        """Write a graph's inputs: ids, positions and buffer rows of all its tokens; then the buffer
+        row where the chunk's sequence begins, and the packed index of the chunk's last token."""
         spare = self._cache.spare_row
         tokens: list[tuple[int, int, int]] = []
         for pieces, padded in ((writing, size.rows), (chunks, size.rows + size.chunk)):
@@ -181,7 +181,7 @@ class StepGraphs:
         return self._graphs[size]
 
     def _kept(self, logits: torch.Tensor) -> torch.Tensor:
-        """In one place for all graphs: each of its own would have some megabytes."""
+        """Copy to one tensor shared by all graphs; a tensor each would take megabytes."""
         if self._logits is None:
             self._logits = logits.new_zeros(self._most_rows + 1, logits.shape[-1])
         return self._logits[: len(logits)].copy_(logits)

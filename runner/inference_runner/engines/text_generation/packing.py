@@ -1,4 +1,4 @@
-"""The tensors of a step, from what it takes."""
+"""Build the tensors of a step from its pieces."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from inference_runner.engines.text_generation.attention import (
 from inference_runner.engines.text_generation.slot_cache import SlotCache
 
 _STRIDE = 32
-"""Cached tokens that are read are a multiple of it."""
+"""The number of cached tokens that a step reads is a multiple of it."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens of one sequence that go on from `start`."""
+    """Consecutive tokens of one sequence, from position `start` on."""
 
     slot: int
     start: int
@@ -39,8 +39,8 @@ class Packed:
     ids: torch.Tensor
     positions: torch.Tensor
     last: torch.Tensor | None
-    """Where the last token of each piece is, in the order in which they were given. None: all are
-    single tokens."""
+    """The packed index of the last token of each piece, in the given order. None: each piece is a
+    single token."""
     step: Step
 
 
@@ -94,14 +94,14 @@ def decoding(cache: SlotCache, writing: Sequence[Piece], positions: torch.Tensor
 
 
 def past(positions: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
-    """[n, 1, 1, length] to add to scores: what comes after each position is not seen."""
+    """[n, 1, 1, length], added to scores: hides what comes after each position."""
     later = torch.arange(length, device=positions.device) > positions[:, None]
     mask = torch.zeros(later.shape, dtype=dtype, device=positions.device)
     return mask.masked_fill_(later, float("-inf"))[:, None, None]
 
 
 class _Sent:
-    """Lists of integers that go to the device in one piece."""
+    """Lists of integers that are copied to the device in one transfer."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -123,14 +123,14 @@ class _Sent:
 
 
 def on_device(numbers: Sequence[int], device: str) -> torch.Tensor:
-    """Without waiting for what the device does."""
+    """Copy without waiting for the device's earlier work."""
     if device == "cpu":
         return torch.tensor(numbers)
     return torch.tensor(numbers, pin_memory=True).to(device, non_blocking=True)
 
 
 class _Part:
-    """Chunks whose attention is one call."""
+    """Chunks that share one call of attention."""
 
     def __init__(self, start: int, stop: int, chunks: list[Piece], sent: _Sent) -> None:
         self._start, self._stop, self._chunks = start, stop, chunks

@@ -1,7 +1,7 @@
-"""Keys and values of the sequences in work: one buffer, laid out as slots of equal capacity.
+"""Keys and values of the admitted sequences: one buffer, divided into slots of equal capacity.
 
-The buffer never grows. How long a slot is follows the longest sequence in work: twice the capacity
-is half the slots. On a CPU pages that nobody wrote to take no memory.
+The buffer never grows. The capacity of a slot follows the longest admitted sequence: twice the
+capacity is half the slots. On a CPU, pages that were never written take no memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Of one token: what a model's attention layers keep."""
+    """What a model's attention layers keep of one token."""
 
     layers: int
     heads: int
@@ -35,7 +35,7 @@ class SlotCache:
 
     def __init__(self, shape: CacheShape, tokens: int, capacity: int, device: str) -> None:
         self.tokens = tokens
-        # One row more: padding of a captured step writes there.
+        # One more row: the padding of a captured step is written there.
         self.spare_row = tokens
         size = (shape.layers, 2, tokens + 1, shape.heads, shape.dim)
         self.dtype, self.device = shape.dtype, device
@@ -48,7 +48,7 @@ class SlotCache:
         return self.tokens // self.capacity
 
     def lay_out(self, capacity: int) -> None:
-        """Other slots over the same rows; what they held is at other places then."""
+        """Divide the same rows into slots of another capacity; their content does not move."""
         self.capacity = capacity
         used = self.count * capacity
         self._slots = [
@@ -57,9 +57,9 @@ class SlotCache:
         ]
 
     def grow(self, capacity: int, lengths: list[int]) -> None:
-        """Longer slots. The first ones keep their tokens, of each as many as `lengths` has."""
+        """Make slots longer. The first slots keep `lengths` tokens each."""
         old = self.capacity
-        # The last one first: nobody is overwritten before it has moved.
+        # From the last slot on, so that no slot is overwritten before it was moved.
         for slot, length in reversed(list(enumerate(lengths))):
             source = self._states[:, :, slot * old : slot * old + length]
             self._states[:, :, slot * capacity : slot * capacity + length] = source.clone()
@@ -68,7 +68,7 @@ class SlotCache:
     def write(
         self, layer: int, rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """[T, heads, dim] to these rows [T] of the buffer."""
+        """Write [T, heads, dim] to these rows [T] of the buffer."""
         into_keys, into_values = self._rows[layer]
         into_keys.index_copy_(0, rows, keys)
         into_values.index_copy_(0, rows, values)
@@ -91,7 +91,7 @@ class SlotCache:
         return keys[rows], values[rows]
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """The first tokens of a slot."""
+        """Copy the first tokens of a slot."""
         if length:
             self._part(target, length).copy_(self._part(source, length))
 
@@ -101,7 +101,7 @@ class SlotCache:
         self._part(one, other_length).copy_(held)
 
     def clear(self, slot: int) -> None:
-        """What is masked must be finite all the same: NaN times nothing is NaN."""
+        """Masked values must be finite too: zero times NaN is NaN."""
         self._part(slot, self.capacity).zero_()
 
     def _part(self, slot: int, length: int) -> torch.Tensor:
@@ -115,6 +115,6 @@ def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tens
     items = 1
     for part in size:
         items *= part
-    # Pages of the system are zero already, and none is there before somebody writes to it.
+    # The system's pages are zero already, and take no memory until they are written.
     pages = mmap.mmap(-1, items * dtype.itemsize)
     return torch.frombuffer(pages, dtype=dtype).view(size)
