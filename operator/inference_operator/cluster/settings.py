@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from inference_contract.inferencemodel import Pod, Resources
@@ -17,6 +18,10 @@ CACHE_DIR = "/cache"
 _BUILT_IN = {CPU: Pod(resources=Resources(requests={"cpu": "250m", "memory": "512Mi"}))}
 
 
+_UrlOrNone = Annotated[RedisUrl | None, BeforeValidator(lambda url: url or None)]
+"""An empty variable of the environment is as good as none."""
+
+
 class ClusterSettings(CommonSettings):
     model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
@@ -27,7 +32,7 @@ class ClusterSettings(CommonSettings):
     redis_url: RedisUrl = Field(
         description="Redis from which load is read, and where runners' users are created."
     )
-    runner_redis_url: RedisUrl | None = Field(
+    runner_redis_url: _UrlOrNone = Field(
         None, description="One URL for all runners; unset: a Redis user for each model."
     )
     runner_redis_bytes: int = Field(

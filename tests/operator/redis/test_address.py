@@ -61,3 +61,8 @@ def test_what_is_no_url_is_refused_at_the_start_and_not_quoted(url: str) -> None
     (line,) = field_errors.of_settings(refused.value, ClusterSettings).splitlines()
     assert "REDIS_URL is no redis://, rediss:// or unix:// URL" in line
     assert "secret" not in str(refused.value)
+
+
+def test_no_url_for_all_runners_may_be_an_empty_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNNER_REDIS_URL", "")
+    assert ClusterSettings(runner_image="r", redis_url="redis://r").runner_redis_url is None
