@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,6 +158,15 @@ class Lab:
     def keep_waiting(self) -> None:
         """Until `record`: nobody acts on what is missing while the recorder has events to read."""
         self.send("heartbeat", str(uuid.uuid4()))
+
+    def race(self, loops: Sequence[Relay | Sweeper], prediction: str) -> None:
+        """All look before any of them has acted, and once more when the recorder has caught up."""
+        for loop in loops:
+            loop.step()
+        assert self.row(prediction)["attempt"] == 1
+        self.record()
+        for loop in loops:
+            loop.step()
 
     def row(self, prediction: str) -> dict[str, Any]:
         (row,) = self.sql("SELECT * FROM predictions WHERE id = :id", id=prediction)

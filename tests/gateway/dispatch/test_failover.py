@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dispatch_process
 from failover import Failover
 
 from inference_contract import queues
@@ -24,20 +23,11 @@ def test_all_loops_go_on_at_the_new_primary(
     tmp_path: Path,
     wait_until: Callable[..., Any],
 ) -> None:
-    state = tmp_path / "state.json"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "REDIS_URL": failover.url,
-        "SECRET_KEY": "a-secret-of-the-tests-with-more-than-32-bytes",
-        "METRICS_HOST": "127.0.0.1",
-        "METRICS_PORT": "0",
-        "SWEEP_SECONDS": "0.2",
-        "STATE_FILE": str(state),
-    }
-    argv = [sys.executable, "-m", "inference_gateway.dispatch"]
+    environment = dispatch_process.environment(
+        database_url, failover.url, tmp_path, SWEEP_SECONDS="0.2"
+    )
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(argv, env=environment, cwd=tmp_path, stderr=log)
+        process = subprocess.Popen(dispatch_process.ARGV, env=environment, cwd=tmp_path, stderr=log)
     try:
         queue = queues.queue_key(KEY)
         lab.insert(age=60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import dispatch_process
 import psutil
 import pytest
 from sqlalchemy import text
@@ -24,8 +24,7 @@ from sqlalchemy import text
 from inference_contract import queues
 from inference_gateway.background import progress
 
-SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
-ARGV = [sys.executable, "-m", "inference_gateway.dispatch"]
+ARGV = dispatch_process.ARGV
 PATIENT = [
     *(sys.executable, "-c"),
     "from inference_gateway.dispatch import __main__ as process; import os;"
@@ -36,16 +35,7 @@ PATIENT = [
 
 @pytest.fixture
 def environment(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "SECRET_KEY": SECRET,
-        "METRICS_HOST": "127.0.0.1",
-        "METRICS_PORT": "0",
-        "SWEEP_SECONDS": "0.2",
-        "STATE_FILE": str(tmp_path / "state.json"),
-    }
+    return dispatch_process.environment(database_url, redis_url, tmp_path, SWEEP_SECONDS="0.2")
 
 
 @pytest.fixture

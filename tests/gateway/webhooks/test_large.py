@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import dispatch_process
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -73,22 +72,19 @@ def dispatch(
 ) -> Iterator[Callable[[], int]]:
     """Starts it, and returns its pid."""
     processes = []
-    environment = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "SECRET_KEY": "a-secret-of-the-tests-with-more-than-32-bytes",
-        "METRICS_HOST": "127.0.0.1",
-        "METRICS_PORT": "0",
-        "STATE_FILE": str(tmp_path / "state.json"),
-        "WEBHOOK_ALLOW_LOOPBACK": "true",
-        "WEBHOOK_TIMEOUT_SECONDS": "60",
-    }
+    environment = dispatch_process.environment(
+        database_url,
+        redis_url,
+        tmp_path,
+        WEBHOOK_ALLOW_LOOPBACK="true",
+        WEBHOOK_TIMEOUT_SECONDS="60",
+    )
 
     def start() -> int:
-        argv = [sys.executable, "-m", "inference_gateway.dispatch"]
         with (tmp_path / "log").open("ab") as log:
-            process = subprocess.Popen(argv, env=environment, cwd=tmp_path, stderr=log)
+            process = subprocess.Popen(
+                dispatch_process.ARGV, env=environment, cwd=tmp_path, stderr=log
+            )
         processes.append(process)
         state = tmp_path / "state.json"
         wait_until(state.exists)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import dispatch_process
 import pytest
 
 
@@ -31,17 +30,10 @@ def test_a_webhook_names_the_api_by_its_public_url_or_as_the_creator_came(
 ) -> None:
     it = receiver((200, {}))
     lab.insert(it.url, base_url="http://as-the-creator-came/")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "SECRET_KEY": "a-secret-of-the-tests-with-more-than-32-bytes",
-        "METRICS_HOST": "127.0.0.1",
-        "METRICS_PORT": "0",
-        "WEBHOOK_ALLOW_LOOPBACK": "true",
-        **settings,
-    }
-    argv = [sys.executable, "-m", "inference_gateway.dispatch"]
+    environment = dispatch_process.environment(
+        database_url, redis_url, tmp_path, WEBHOOK_ALLOW_LOOPBACK="true", **settings
+    )
+    argv = dispatch_process.ARGV
     process = subprocess.Popen(argv, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: it.got)

@@ -222,12 +222,6 @@ def test_a_cancel_that_redis_did_not_hear_is_carried_out(lab: Any) -> None:
 def test_two_relays_hand_out_once(lab: Any) -> None:
     prediction = lab.insert()
     lab.keep_waiting()
-    relays = [lab.relay(sweep_seconds=3600) for _ in range(2)]
-    for relay in relays:  # both see the loss before either acts on it
-        relay.step()
-    assert lab.row(prediction)["attempt"] == 1
-    lab.record()
-    for relay in relays:
-        relay.step()
+    lab.race([lab.relay(sweep_seconds=3600) for _ in range(2)], prediction)
     assert lab.row(prediction)["attempt"] == 2
     assert lab.queued() == [prediction]
