@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,9 @@ def spoil(forward: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sees one position less."""
     call = forward.__call__
 
-    def wrong(self: Any, cache: Any, step: Any, ids: Any, positions: Any, last: Any) -> Any:
-        return call(self, cache, step, ids, (positions - 1).clamp(min=0), last)
+    def wrong(self: Any, cache: Any, packed: Any) -> Any:
+        positions = (packed.positions - 1).clamp(min=0)
+        return call(self, cache, replace(packed, positions=positions))
 
     monkeypatch.setattr(forward, "__call__", wrong)
 

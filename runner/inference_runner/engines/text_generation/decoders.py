@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from transformers import DynamicCache
 
-from inference_runner.engines.text_generation.graphs import Forward, StepGraphs, chunk_within
-from inference_runner.engines.text_generation.packing import Piece, pack
+from inference_runner.engines.text_generation.graphs import StepGraphs, chunk_within
+from inference_runner.engines.text_generation.packing import Forward, Piece, pack
 from inference_runner.engines.text_generation.row import Row
 from inference_runner.engines.text_generation.slot_cache import SlotCache
 from inference_runner.engines.text_generation.slots import Slots
@@ -117,7 +117,7 @@ class SlotDecoder:
             if logits is not None:
                 return logits
         packed = pack(self.cache, writing, chunks, self.cache.device)
-        return self.forward(self.cache, packed.step, packed.ids, packed.positions, packed.last)
+        return self.forward(self.cache, packed)
 
 
 class LoneDecoder:

@@ -12,6 +12,7 @@ from transformers import AttentionInterface
 
 from inference_runner.engines.text_generation.attention import Step, attend
 from inference_runner.engines.text_generation.linears import Linear, Part
+from inference_runner.engines.text_generation.packing import Packed
 from inference_runner.engines.text_generation.slot_cache import CacheShape, SlotCache
 
 _NAME = "slots"
@@ -98,18 +99,13 @@ class GenericForward:
                 if faster is not None:
                     setattr(parent, name, faster)
 
-    def __call__(
-        self,
-        cache: SlotCache,
-        step: Step,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        last: torch.Tensor | None,
-    ) -> torch.Tensor:
-        _Now.cache, _Now.step = cache, step
-        keep = 0 if last is None else last
+    def __call__(self, cache: SlotCache, packed: Packed) -> torch.Tensor:
+        _Now.cache, _Now.step = cache, packed.step
         out = self._model(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep
+            input_ids=packed.ids[None],
+            position_ids=packed.positions[None],
+            use_cache=False,
+            logits_to_keep=0 if packed.last is None else packed.last,
         )
         logits: torch.Tensor = out.logits[0]
         return logits

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
 from inference_runner.engines.text_generation import packing
 from inference_runner.engines.text_generation.attention import Continuation, Decoding, Step
-from inference_runner.engines.text_generation.packing import Piece
+from inference_runner.engines.text_generation.packing import Forward, Packed, Piece
 from inference_runner.engines.text_generation.slot_cache import SlotCache
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,6 @@ CHUNKS = (64, 128, 256, 512)
 _SHORTEST = 256
 _MOST_GRAPHS = 256
 """Each keeps some memory of the driver."""
-
-
-class Forward(Protocol):
-    def __call__(
-        self,
-        cache: SlotCache,
-        step: Step,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        last: torch.Tensor | None,
-    ) -> torch.Tensor: ...
 
 
 def rows_bucket(rows: int) -> int:
@@ -200,4 +189,4 @@ class StepGraphs:
             mask = packing.past(positions[rows:], length, dtype)[:, 0, 0]
             step.chunks = [Continuation(rows, tokens, base + every[:length], mask)]
             last = torch.cat((every[:rows], end[None]))
-        return self._forward(self._cache, step, ids, positions, last)
+        return self._forward(self._cache, Packed(ids, positions, last, step))

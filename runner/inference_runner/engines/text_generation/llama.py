@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 
 from inference_runner.engines.text_generation.attention import Step, attend
 from inference_runner.engines.text_generation.linears import Linear
+from inference_runner.engines.text_generation.packing import Packed
 from inference_runner.engines.text_generation.slot_cache import CacheShape, SlotCache
 
 KINDS = frozenset({"llama", "qwen2", "qwen3", "mistral"})
@@ -85,24 +86,17 @@ class LlamaForward:
             Linear([mlp.down_proj]),
         )
 
-    def __call__(
-        self,
-        cache: SlotCache,
-        step: Step,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        last: torch.Tensor | None,
-    ) -> torch.Tensor:
-        x = F.embedding(ids, self._embedding)
-        cos, sin = self._cos[positions], self._sin[positions]
+    def __call__(self, cache: SlotCache, packed: Packed) -> torch.Tensor:
+        x = F.embedding(packed.ids, self._embedding)
+        cos, sin = self._cos[packed.positions], self._sin[packed.positions]
         for number, layer in enumerate(self._layers):
-            attended = self._attend(cache, number, step, layer, x, cos, sin)
+            attended = self._attend(cache, number, packed.step, layer, x, cos, sin)
             x = x + layer.out(attended)
             normed = F.rms_norm(x, self._size, layer.before_mlp, self._epsilon)
             gate, up = layer.gate_up(normed).split(layer.gate_up.sizes, -1)
             x = x + layer.down(F.silu(gate).mul_(up))
-        if last is not None:
-            x = x[last]
+        if packed.last is not None:
+            x = x[packed.last]
         logits: torch.Tensor = self._head(F.rms_norm(x, self._size, self._norm, self._epsilon))
         return logits
 

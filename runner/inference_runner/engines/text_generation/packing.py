@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import torch
 
@@ -42,6 +43,12 @@ class Packed:
     """The packed index of the last token of each piece, in the given order. None: each piece is a
     single token."""
     step: Step
+
+
+class Forward(Protocol):
+    def __call__(self, cache: SlotCache, packed: Packed) -> torch.Tensor:
+        """Logits [pieces, vocabulary] after the last token of each piece."""
+        ...
 
 
 def pack(

@@ -89,7 +89,7 @@ class Slots(Generic[S]):
         if not free:
             return None
         source, shared = self._best_prefix(row.prompt)
-        mostly = shared and 2 * shared >= len(self._held(source))
+        mostly = shared and 2 * shared >= self._length(source)
         if source in free and (mostly or len(free) == 1):
             slot = source
         else:
@@ -130,8 +130,12 @@ class Slots(Generic[S]):
         row = self._rows[slot]
         return self._kept[slot] if row is None else row.tokens[: row.length]
 
+    def _length(self, slot: int) -> int:
+        row = self._rows[slot]
+        return len(self._kept[slot]) if row is None else row.length
+
     def _swap(self, one: int, other: int) -> None:
-        length, other_length = len(self._held(one)), len(self._held(other))
+        length, other_length = self._length(one), self._length(other)
         if self._rows[other] is not None or other_length >= SHORTEST_PREFIX:
             self._cache.swap(one, length, other, other_length)
         else:

@@ -59,7 +59,7 @@ def _found(forward: Any, longest: int, device: str) -> torch.Tensor:
 
     def run(writing: list[Piece], chunks: list[Piece]) -> torch.Tensor:
         packed = pack(cache, writing, chunks, device)
-        found: torch.Tensor = forward(cache, packed.step, packed.ids, packed.positions, packed.last)
+        found: torch.Tensor = forward(cache, packed)
         return found.float()
 
     run([], [Piece(0, 0, ids[:half]), Piece(1, 0, ids[: half - 1])])
