@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from inference_contract.modeltype import ModelType
+from inference_contract.parameters import INTERFACES, Parameter
 from inference_runner.engines.base import InputError
 from inference_runner.engines.text_generation.options import (
     GREEDY_BELOW,
@@ -21,6 +23,37 @@ USUAL = TextOptions(128, 0.0, 1.0, 0, default_seed("id"), ())
 
 def _read(prompt_tokens: int = 10, /, **inputs: Any) -> TextOptions:
     return read("id", inputs, prompt_tokens, CONTEXT)
+
+
+def test_the_defaults_are_those_that_the_api_documents() -> None:
+    documented = INTERFACES[ModelType.TEXT_GENERATION].inputs
+    defaults = {
+        name: parameter.default
+        for name, parameter in documented.items()
+        if parameter.default is not None and name != "tool_choice"
+    }
+    assert {name: getattr(USUAL, name) for name in defaults} == defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        (name, parameter)
+        for name, parameter in INTERFACES[ModelType.TEXT_GENERATION].inputs.items()
+        if parameter.minimum is not None
+    ],
+)
+def test_all_that_the_api_lets_through_is_taken(name: str, parameter: Parameter) -> None:
+    for bound in (parameter.minimum, parameter.maximum):
+        if bound is not None:
+            _read(**{"max_new_tokens": 32_768, name: bound})
+
+
+@pytest.mark.parametrize("name", ["n", "logprobs"])
+def test_what_costs_memory_has_the_bound_of_the_api(name: str) -> None:
+    most = INTERFACES[ModelType.TEXT_GENERATION].inputs[name].maximum
+    with pytest.raises(InputError, match=f"^{name} must be at most {most}, "):
+        _read(**{name: int(most or 0) + 1})
 
 
 def test_what_is_not_said_or_null_is_as_usual() -> None:
@@ -63,6 +96,7 @@ def test_what_is_not_said_or_null_is_as_usual() -> None:
         ({"stop": "a"}, {"stop": ("a",)}),
         ({"stop": ["a", "", "b"]}, {"stop": ("a", "b")}),
         ({"stop": ""}, {"stop": ()}),
+        ({"stop": ["a"] * 32}, {"stop": ("a",) * 32}),
     ],
 )
 def test_what_is_said(inputs: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -77,6 +111,7 @@ def test_what_is_said(inputs: dict[str, Any], expected: dict[str, Any]) -> None:
         ({"max_length": 0}, "max_length must be at least 1, not 0"),
         ({"max_new_tokens": 1.5}, "max_new_tokens must be an integer, not 1.5"),
         ({"temperature": -0.1}, "temperature must be at least 0, not -0.1"),
+        ({"stop": ["a"] * 33}, "stop must have at most 32 strings, not 33"),
         ({"temperature": "hot"}, "temperature must be a number"),
         ({"temperature": True}, "temperature must be a number"),
         ({"temperature": float("inf")}, "temperature must be finite, not inf"),

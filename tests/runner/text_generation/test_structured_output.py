@@ -118,6 +118,14 @@ KINDS = "text, json_object, json_schema, regex, choice"
             {"type": "choice", "choice": ["a", 1]},
             "response_format.choice must be a list of strings, at least one",
         ),
+        (
+            {"type": "choice", "choice": ["a"] * 1_001},
+            "response_format.choice must have at most 1000 strings, not 1001",
+        ),
+        (
+            {"type": "regex", "regex": "a" * 199_971},
+            "response_format must have at most 200000 bytes, not 200001",
+        ),
     ],
 )
 def test_what_is_no_form(response_format: Any, message: str) -> None:
@@ -141,6 +149,21 @@ def test_a_form_that_cannot_be_kept_is_refused(response_format: Any, reason: str
     with pytest.raises(InputError, match=f"^response_format: .*{reason}") as refused:
         GRAMMARS.make({"response_format": response_format})
     assert len(str(refused.value)) < 400
+
+
+def test_a_thousand_choices_are_not_too_many() -> None:
+    choices = [f"text number {number}" for number in range(1_000)]
+    assert write({"type": "choice", "choice": choices}) in choices
+
+
+def test_copies_of_a_form_go_their_own_ways() -> None:
+    one = GRAMMARS.make({"response_format": {"type": "choice", "choice": ["yes", "no"]}})
+    assert one is not None
+    other = one.copy()
+    for grammar, text in ((one, "yes"), (other, "no")):
+        for token in TOKENIZER.encode(text):
+            grammar.accept(token)
+        assert grammar.is_complete
 
 
 def test_a_model_without_an_end_cannot_keep_to_a_form() -> None:

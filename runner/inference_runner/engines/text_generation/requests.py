@@ -19,7 +19,7 @@ from inference_runner.engines.text_generation.generation import (
 )
 from inference_runner.engines.text_generation.message import Message, parser
 from inference_runner.engines.text_generation.options import TextOptions
-from inference_runner.engines.text_generation.structured_output import Grammars
+from inference_runner.engines.text_generation.structured_output import Grammar, Grammars
 
 
 class RequestReader:
@@ -43,6 +43,8 @@ class RequestReader:
         self._with_tags = Vocabulary(
             partial(self._decode, with_tags=True), self.vocabulary.ends, ends
         )
+        self._longest = max(map(len, tokenizer.get_vocab()))
+        """Characters of the longest token."""
         self._grammars = Grammars(tokenizer, self._size, self.vocabulary.ends)
 
     def read(self, request: Request) -> list[Generation]:
@@ -50,48 +52,53 @@ class RequestReader:
         tools = chat.tools(request.inputs)
         text, prompt = self._prompt(request.inputs, tools)
         asked = options.read(request.id, request.inputs, len(prompt), self.context)
+        grammar = self._grammar(request.inputs, asked)
+        vocabulary = self._with_tags if tools else self.vocabulary
         choices = Choices(asked.n)
         return [
-            self._generation(request, number, asked, text, prompt, tools, choices)
+            Generation(
+                request.id,
+                prompt,
+                replace(asked, seed=(asked.seed + number) % 2**64),
+                vocabulary,
+                grammar and grammar.copy(),
+                self._message(request.id, number, asked, text, tools),
+                number,
+                choices,
+            )
             for number in range(asked.n)
         ]
 
-    def _generation(
-        self,
-        request: Request,
-        number: int,
-        asked: TextOptions,
-        text: str,
-        prompt: list[int],
-        tools: list[dict[str, Any]],
-        choices: Choices,
-    ) -> Generation:
-        asked = replace(asked, seed=(asked.seed + number) % 2**64)
-        grammar = self._grammars.make(request.inputs)
+    def _grammar(self, inputs: Mapping[str, Any], asked: TextOptions) -> Grammar | None:
+        grammar = self._grammars.make(inputs)
         if grammar is not None and (asked.ignore_eos or asked.min_new_tokens):
             raise InputError(
                 "response_format says where a text ends: no ignore_eos or min_new_tokens with it"
             )
-        vocabulary, message = self.vocabulary, None
+        return grammar
+
+    def _message(
+        self, id: str, number: int, asked: TextOptions, text: str, tools: list[dict[str, Any]]
+    ) -> Message | None:
+        """None: the output is a string."""
         if tools:
             template = getattr(self._tokenizer, "response_template", None)
-            vocabulary = self._with_tags
-            name = request.id if asked.n == 1 else f"{request.id}_{number}"
-            message = Message(name, parser(template, text, tools))
-        elif asked.logprobs is not None or asked.n > 1:
-            message = Message(request.id)
-        return Generation(request.id, prompt, asked, vocabulary, grammar, message, number, choices)
+            name = id if asked.n == 1 else f"{id}_{number}"
+            return Message(name, parser(template, text, tools))
+        return Message(id) if asked.logprobs is not None or asked.n > 1 else None
 
     def _prompt(
         self, inputs: Mapping[str, Any], tools: list[dict[str, Any]]
     ) -> tuple[str, list[int]]:
         """The prompt after the chat template, and its tokens, at least one. Raises InputError."""
-        if self._tokenizer.chat_template:
-            text = self._render(chat.messages(inputs), tools)
-            ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        else:
-            text = chat.plain_prompt(inputs)
-            ids = self._tokenizer(text)["input_ids"]
+        is_chat = bool(self._tokenizer.chat_template)
+        text = self._render(chat.messages(inputs), tools) if is_chat else chat.plain_prompt(inputs)
+        if len(text) > self.context * self._longest:  # To tokenize 8 MB takes 10 s.
+            raise InputError(
+                f"the prompt has {len(text)} characters, more than {self.context} tokens can have: "
+                "prompt and output together may have so many"
+            )
+        ids = self._tokenizer(text, add_special_tokens=not is_chat)["input_ids"]
         if not ids:
             raise InputError("prompt is empty")
         if max(ids) >= self._size:

@@ -6,7 +6,7 @@ Uses llguidance, which evaluates a grammar token by token, without compiling it 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import llguidance
@@ -16,17 +16,14 @@ import torch
 
 from inference_runner.engines.base import InputError
 
-_FORMS = {
-    "text": None,
-    "json_object": None,
-    "json_schema": "json_schema",
-    "regex": "regex",
-    "choice": "choice",
-}
-"""The types of `response_format`, and the key of each with further fields."""
 _WHITESPACE = r"[\x20\x0A\x0D\x09]{0,32}"
 """White space between the parts of JSON; bounded, since a model could indent for ever."""
 _LONGEST_MESSAGE = 300
+MOST_BYTES = 200_000
+"""Of a `response_format` as JSON. It is read on the engine's thread: a regular expression of a
+megabyte delays the other texts by two seconds."""
+MOST_CHOICES = 1_000
+"""llguidance fails beyond 2,000, and needs 20 s to find that out of 100,000."""
 
 
 class Grammar:
@@ -34,6 +31,10 @@ class Grammar:
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
+
+    def copy(self) -> Grammar:
+        """The same state, for another text."""
+        return Grammar(self._matcher.deep_copy())
 
     @property
     def is_complete(self) -> bool:
@@ -100,26 +101,35 @@ def read(response_format: Any) -> str | None:
     if response_format is None:
         return None
     kind = response_format.get("type") if isinstance(response_format, dict) else None
-    if not isinstance(kind, str) or kind not in _FORMS:
+    if not isinstance(kind, str) or kind not in _GRAMMARS:
         raise InputError(
-            f"response_format must be an object whose type is one of: {', '.join(_FORMS)}"
+            f"response_format must be an object whose type is one of: {', '.join(_GRAMMARS)}"
         )
-    key = _FORMS[kind]
-    said = response_format.get(key) if key else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return _json({"type": "object"})
-    if kind == "json_schema":
-        if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
-            raise InputError("response_format.json_schema must be an object with a schema")
-        return _json(said["schema"])
-    if kind == "regex":
-        if not isinstance(said, str):
-            raise InputError("response_format.regex must be a string")
-        return str(llguidance.grammar_from("regex", said))
+    size = len(json.dumps(response_format, ensure_ascii=False).encode(errors="replace"))
+    if size > MOST_BYTES:
+        raise InputError(f"response_format must have at most {MOST_BYTES} bytes, not {size}")
+    return _GRAMMARS[kind](response_format.get(kind))
+
+
+def _schema(said: Any) -> str:
+    if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
+        raise InputError("response_format.json_schema must be an object with a schema")
+    return _json(said["schema"])
+
+
+def _regex(said: Any) -> str:
+    if not isinstance(said, str):
+        raise InputError("response_format.regex must be a string")
+    return str(llguidance.grammar_from("regex", said))
+
+
+def _choice(said: Any) -> str:
     if not isinstance(said, list) or not said or not all(isinstance(one, str) for one in said):
         raise InputError("response_format.choice must be a list of strings, at least one")
+    if len(said) > MOST_CHOICES:
+        raise InputError(
+            f"response_format.choice must have at most {MOST_CHOICES} strings, not {len(said)}"
+        )
     return str(llguidance.grammar_from("choice", json.dumps(said)))
 
 
@@ -151,6 +161,16 @@ def _json(schema: dict[str, Any]) -> str:
         )
     except ValueError as error:
         raise InputError(f"response_format: {_brief(str(error))}") from error
+
+
+_GRAMMARS: dict[str, Callable[[Any], str | None]] = {
+    "text": lambda _: None,
+    "json_object": lambda _: _json({"type": "object"}),
+    "json_schema": _schema,
+    "regex": _regex,
+    "choice": _choice,
+}
+"""The types of `response_format`; each reads the field of its own name."""
 
 
 def _brief(message: str) -> str:
