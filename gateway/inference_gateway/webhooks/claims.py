@@ -100,6 +100,14 @@ def origin(url: str) -> str:
     return found[0] if found else ""
 
 
+def _by_owner(active: Mapping[Receiver, int]) -> Counter[UUID]:
+    """Running requests of each owner."""
+    of = Counter[UUID]()
+    for receiver, count in active.items():
+        of[receiver.owner] += count
+    return of
+
+
 def choose(
     due: Iterable[tuple[UUID, Receiver]],
     active: Mapping[Receiver, int],
@@ -112,10 +120,7 @@ def choose(
         active: running requests.
         slow: owners with slow receivers.
     """
-    at = Counter(active)
-    of = Counter[UUID]()
-    for receiver, count in active.items():
-        of[receiver.owner] += count
+    at, of = Counter(active), _by_owner(active)
     waiting: dict[UUID, deque[tuple[UUID, Receiver]]] = {}
     for delivery, receiver in due:
         waiting.setdefault(receiver.owner, deque()).append((delivery, receiver))
@@ -149,9 +154,7 @@ class Claims:
 
     def take(self, active: Mapping[Receiver, int], slow: Collection[UUID] = ()) -> list[Claimed]:
         """Claim the next deliveries (see `choose`)."""
-        of = Counter[UUID]()
-        for receiver, count in active.items():
-            of[receiver.owner] += count
+        of = _by_owner(active)
         busy = [f"{r.owner} {r.origin}" for r, count in active.items() if count >= _PER_RECEIVER]
         full = [str(owner) for owner, count in of.items() if count >= _PER_OWNER]
         with self._engine.begin() as connection:
